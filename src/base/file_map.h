@@ -1,0 +1,21 @@
+// Read-only mappings of file ranges.
+#ifndef WEIR_BASE_FILE_MAP_H
+#define WEIR_BASE_FILE_MAP_H
+
+#include <weir/status.h>
+
+typedef struct file_map {
+    const uint8_t* bytes; // first byte asked for
+    uint64_t byte_size;   // bytes asked for
+    void* base;           // what munmap takes
+    size_t base_size;
+} file_map;
+
+// Maps `byte_size` bytes (0: to the end) of `path` from `byte_offset`; no byte is read yet.
+//
+// Errors: WEIR_IO, WEIR_OUT_OF_RANGE, WEIR_INVALID_ARGUMENT for an empty range; all name the path.
+WEIR_MUST_USE weir_status file_map_open(const char* path, uint64_t byte_offset, uint64_t byte_size,
+                                        file_map* map);
+void file_map_close(file_map* map);
+
+#endif
