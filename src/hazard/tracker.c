@@ -1,0 +1,741 @@
+#include <weir/tracker.h>
+
+#include <string.h>
+
+#include "base/array.h"
+#include "hazard/conflict.h"
+#include "hazard/memory_map.h"
+#include "hazard/piece.h"
+
+#define NO_PIECE UINT32_MAX
+#define SMALL_LIST 16
+
+// A dispatch is recorded in five steps, of which only the last changes what the tracker holds:
+// collect its distinct ranges, check them against the open pieces, work out what its writes leave
+// of those that they meet, make all the room that recording takes, record. So a failure on the way
+// loses nothing.
+
+// One access of an open dispatch, as declared.
+typedef struct open_access {
+    uint64_t memory_id;
+    uint64_t byte_offset;
+    uint64_t byte_length;
+    uint32_t dispatch;
+    uint32_t piece; // the declared range when it has levels, else NO_PIECE
+} open_access;
+
+typedef struct open_array {
+    open_access* items;
+    size_t count;
+    size_t capacity;
+} open_array;
+
+// One distinct range of the dispatch being recorded.
+typedef struct pending_access {
+    uint64_t begin;
+    uint64_t end;
+    uint64_t memory_id;
+    const weir_range* declared;
+    unsigned kind;   // weir_access_kind bits
+    uint32_t normal; // normal form in `normals` when that has levels, else NO_PIECE
+} pending_access;
+
+typedef struct pending_array {
+    pending_access* items;
+    size_t count;
+    size_t capacity;
+} pending_array;
+
+// An entry that a write of the dispatch takes bytes from.
+typedef struct touched_entry {
+    interval_entry entry;
+    uint32_t memory;
+    bool writes; // it is in the tree of the writers
+} touched_entry;
+
+typedef struct touched_array {
+    touched_entry* items;
+    size_t count;
+    size_t capacity;
+} touched_array;
+
+// Whose the pieces made for one entry or access are.
+typedef struct piece_owner {
+    size_t piece_end; // its pieces end here, and begin where those of the one before end
+    uint32_t access;
+    bool writes;
+} piece_owner;
+
+typedef struct owner_array {
+    piece_owner* items;
+    size_t count;
+    size_t capacity;
+} owner_array;
+
+typedef struct hazard_array {
+    weir_hazard* items;
+    size_t count;
+    size_t capacity;
+} hazard_array;
+
+// While a group is small its accesses are two plain lists, and no tree is made.
+typedef struct small_entry {
+    uint64_t memory_id;
+    uint64_t begin;
+    uint64_t end;
+    uint32_t access;
+} small_entry;
+
+typedef struct small_list {
+    uint32_t count;
+    small_entry entries[SMALL_LIST];
+} small_list;
+
+struct weir_tracker {
+    weir_allocator allocator;
+    weir_tracker_mode mode;
+    uint32_t next_dispatch;
+    uint32_t open_begin; // first dispatch not ordered before all new ones by a fence or barrier
+    bool fenced;         // open_begin is a fence
+    uint64_t widened_count;
+    open_array accesses;
+    piece_array pieces;  // ranges with levels, of open accesses and of entries
+    uint32_t free_piece; // list through memory_id
+    bool is_small;       // the open accesses are in the small lists, not in the trees
+    small_list writers;
+    small_list readers;
+    memory_map memories;
+    interval_pool pool;
+    pending_array pending; // the rest is scratch of one call
+    piece_array normals;
+    bool plain;     // no range of the dispatch has levels
+    bool entangled; // two ranges of the dispatch may meet, and one is written
+    interval_array hits;
+    touched_array touched;
+    piece_array made;
+    owner_array owners;
+    uint64_t new_widened;
+    piece_scratch scratch;
+    conflict_array conflicts;
+    hazard_array hazards;
+};
+
+const char* weir_hazard_name(weir_hazard_kind kind) {
+    switch (kind) {
+    case WEIR_HAZARD_RAW:
+        return "RAW";
+    case WEIR_HAZARD_WAR:
+        return "WAR";
+    case WEIR_HAZARD_WAW:
+        return "WAW";
+    case WEIR_HAZARD_FENCE:
+        return "fence";
+    }
+    return "unknown";
+}
+
+// Drops all open accesses in constant time; dispatch `open_begin` is the first of the open ones.
+static void drop_open(weir_tracker* tracker, uint32_t open_begin, bool fenced) {
+    memory_map_clear(&tracker->memories);
+    interval_pool_clear(&tracker->pool);
+    tracker->accesses.count = 0;
+    tracker->pieces.count = 0;
+    tracker->free_piece = NO_PIECE;
+    tracker->open_begin = open_begin;
+    tracker->fenced = fenced;
+    tracker->is_small = tracker->mode == WEIR_TRACKER_GROUP;
+    tracker->writers.count = tracker->readers.count = 0;
+}
+
+weir_status weir_tracker_create(const weir_allocator* allocator, weir_tracker_mode mode,
+                                weir_tracker** tracker) {
+    if (mode != WEIR_TRACKER_DAG && mode != WEIR_TRACKER_GROUP) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tracker mode %d, expected DAG (0) or GROUP (1)",
+                         (int)mode);
+    }
+    const weir_allocator used = allocator ? *allocator : (weir_allocator){0};
+    weir_tracker* made = NULL;
+    WEIR_TRY(object_new(&used, &made));
+    made->allocator = used;
+    made->mode = mode;
+    drop_open(made, 0, false);
+    *tracker = made;
+    return WEIR_OK;
+}
+
+void weir_tracker_destroy(weir_tracker* tracker) {
+    if (!tracker) {
+        return;
+    }
+    const weir_allocator allocator = tracker->allocator;
+    array_free(&allocator, &tracker->accesses);
+    array_free(&allocator, &tracker->pieces);
+    memory_map_free(&allocator, &tracker->memories);
+    array_free(&allocator, &tracker->pool);
+    array_free(&allocator, &tracker->pending);
+    array_free(&allocator, &tracker->normals);
+    array_free(&allocator, &tracker->hits);
+    array_free(&allocator, &tracker->touched);
+    array_free(&allocator, &tracker->made);
+    array_free(&allocator, &tracker->owners);
+    piece_scratch_free(&allocator, &tracker->scratch);
+    array_free(&allocator, &tracker->conflicts);
+    array_free(&allocator, &tracker->hazards);
+    object_free(&allocator, tracker);
+}
+
+void weir_tracker_reset(weir_tracker* tracker) {
+    drop_open(tracker, 0, false);
+    tracker->next_dispatch = 0;
+}
+
+uint64_t weir_tracker_widened(const weir_tracker* tracker) {
+    return tracker->widened_count;
+}
+
+// As declared: ranges that differ in form alone are reported apart.
+static bool is_same_range(const weir_range* a, const weir_range* b) {
+    return a->byte_offset == b->byte_offset && a->byte_length == b->byte_length &&
+           a->level_count == b->level_count && a->level_count <= WEIR_RANGE_LEVELS &&
+           memcmp(a->levels, b->levels, a->level_count * sizeof a->levels[0]) == 0;
+}
+
+// The end of a range without levels.
+static inline uint64_t plain_end(const weir_range* range) {
+    const uint64_t end = range->byte_offset + range->byte_length;
+    return end >= range->byte_offset ? end : UINT64_MAX;
+}
+
+// The interval of a pending access whose range has levels, and its normal form if that still has.
+static weir_status normalise(weir_tracker* tracker, pending_access* pending) {
+    const weir_range normal = piece_normalise(pending->declared);
+    tracker->plain = false;
+    pending->end = weir_range_end(&normal);
+    if (normal.level_count > 0) {
+        WEIR_TRY(array_reserve(&tracker->allocator, &tracker->normals, tracker->normals.count + 1));
+        pending->normal = (uint32_t)tracker->normals.count;
+        tracker->normals.items[tracker->normals.count++] = normal;
+    }
+    return WEIR_OK;
+}
+
+// Whether the range of a new access is among those of `items` already, which then takes its kinds
+// too: each is there once, so that no hazard is reported twice for one pair of ranges.
+static inline bool merge_pending(pending_access* items, const pending_access* made,
+                                 bool* entangled) {
+    for (pending_access* other = items; other < made; ++other) {
+        if (made->begin >= other->end || other->begin >= made->end ||
+            other->memory_id != made->memory_id) {
+            continue;
+        }
+        if (is_same_range(other->declared, made->declared)) {
+            // A read that turns out to be a write too may meet the accesses between the two.
+            *entangled |= (made->kind & ~other->kind & WEIR_ACCESS_WRITE) != 0;
+            other->kind |= made->kind;
+            return true;
+        }
+        *entangled |= ((made->kind | other->kind) & WEIR_ACCESS_WRITE) != 0;
+    }
+    return false;
+}
+
+// Collects the distinct ranges of a dispatch that hold bytes, each with all its kinds.
+static weir_status collect(weir_tracker* tracker, const weir_tracker_dispatch* dispatch) {
+    pending_array* pending = &tracker->pending;
+    pending->count = tracker->normals.count = 0;
+    tracker->entangled = false;
+    tracker->plain = true;
+    if (!dispatch->declared) {
+        return WEIR_OK;
+    }
+    if (dispatch->access_count > 0 && !dispatch->accesses) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "dispatch %u: %u accesses at NULL",
+                         tracker->next_dispatch, dispatch->access_count);
+    }
+    if (pending->capacity < dispatch->access_count) {
+        WEIR_TRY(array_reserve(&tracker->allocator, pending, dispatch->access_count));
+    }
+    pending_access* made = pending->items;
+    bool entangled = false;
+    for (uint32_t i = 0; i < dispatch->access_count; ++i) {
+        const weir_access* access = &dispatch->accesses[i];
+        made->begin = access->range.byte_offset;
+        made->end = plain_end(&access->range);
+        made->memory_id = access->range.memory_id;
+        made->declared = &access->range;
+        made->kind = (unsigned)access->kind;
+        made->normal = NO_PIECE;
+        if (made->kind < WEIR_ACCESS_READ || made->kind > WEIR_ACCESS_READ_WRITE) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                             "dispatch %u, access %u: kind %u, expected read, write or both",
+                             tracker->next_dispatch, i, made->kind);
+        }
+        if (access->range.level_count > 0) {
+            WEIR_TRY(normalise(tracker, made));
+        }
+        if (made->begin < made->end && !merge_pending(pending->items, made, &entangled)) {
+            ++made;
+        }
+    }
+    pending->count = (size_t)(made - pending->items);
+    tracker->entangled = entangled;
+    return WEIR_OK;
+}
+
+// The exact bytes of a pending access.
+static weir_range bytes_of(const weir_tracker* tracker, const pending_access* access) {
+    return access->normal == NO_PIECE
+               ? weir_range_make(access->memory_id, access->begin, access->end - access->begin)
+               : tracker->normals.items[access->normal];
+}
+
+static weir_range bytes_of_entry(const weir_tracker* tracker, const interval_entry* entry,
+                                 uint64_t memory_id) {
+    return entry->item == NO_PIECE
+               ? weir_range_make(memory_id, entry->begin, entry->end - entry->begin)
+               : tracker->pieces.items[entry->item];
+}
+
+// Whether the runs meet, of two whose intervals do.
+static bool meets(const weir_tracker* tracker, const pending_access* access,
+                  const interval_entry* entry) {
+    if (access->normal == NO_PIECE && entry->item == NO_PIECE) {
+        return true;
+    }
+    const weir_range later = bytes_of(tracker, access);
+    const weir_range earlier = bytes_of_entry(tracker, entry, access->memory_id);
+    return weir_range_overlaps(&earlier, &later);
+}
+
+static weir_status add_conflict(weir_tracker* tracker, uint32_t earlier, uint32_t later,
+                                weir_hazard_kind kind) {
+    conflict_array* conflicts = &tracker->conflicts;
+    if (conflicts->count == conflicts->capacity) {
+        WEIR_TRY(array_reserve(&tracker->allocator, conflicts, conflicts->count + 1));
+    }
+    conflicts->items[conflicts->count++] =
+        (conflict){.earlier = earlier,
+                   .dispatch = tracker->accesses.items[earlier].dispatch,
+                   .later = later,
+                   .kind = kind};
+    return WEIR_OK;
+}
+
+// Notes the conflicts of a pending access with the writers or the readers of its memory.
+static weir_status check_against(weir_tracker* tracker, uint32_t memory, bool writers,
+                                 uint32_t later) {
+    const pending_access* access = &tracker->pending.items[later];
+    const open_memory* open = &tracker->memories.items[memory];
+    interval_array* hits = &tracker->hits;
+    touched_array* touched = &tracker->touched;
+    hits->count = 0;
+    WEIR_TRY(interval_tree_find(&tracker->allocator, &tracker->pool,
+                                writers ? &open->writers : &open->readers, access->begin,
+                                access->end, hits));
+    for (size_t i = 0; i < hits->count; ++i) {
+        const interval_entry* hit = &hits->items[i];
+        if (!meets(tracker, access, hit)) {
+            continue;
+        }
+        if (writers && (access->kind & WEIR_ACCESS_READ)) {
+            WEIR_TRY(add_conflict(tracker, hit->access, later, WEIR_HAZARD_RAW));
+        }
+        if (access->kind & WEIR_ACCESS_WRITE) {
+            WEIR_TRY(add_conflict(tracker, hit->access, later,
+                                  writers ? WEIR_HAZARD_WAW : WEIR_HAZARD_WAR));
+            WEIR_TRY(array_reserve(&tracker->allocator, touched, touched->count + 1));
+            touched->items[touched->count++] =
+                (touched_entry){.entry = *hit, .memory = memory, .writes = writers};
+        }
+    }
+    return WEIR_OK;
+}
+
+// Notes the conflicts of a pending access with an entry of a small list, whose intervals meet.
+static weir_status check_small_entry(weir_tracker* tracker, const small_entry* open, bool writes,
+                                     uint32_t later) {
+    const pending_access* access = &tracker->pending.items[later];
+    const interval_entry entry = {
+        .begin = open->begin, .end = open->end, .access = open->access, .item = NO_PIECE};
+    if (!meets(tracker, access, &entry)) {
+        return WEIR_OK;
+    }
+    if (writes && (access->kind & WEIR_ACCESS_READ)) {
+        WEIR_TRY(add_conflict(tracker, open->access, later, WEIR_HAZARD_RAW));
+    }
+    return access->kind & WEIR_ACCESS_WRITE
+               ? add_conflict(tracker, open->access, later,
+                              writes ? WEIR_HAZARD_WAW : WEIR_HAZARD_WAR)
+               : WEIR_OK;
+}
+
+static inline weir_status check_small_list(weir_tracker* tracker, const small_list* list,
+                                           uint32_t later) {
+    const uint64_t begin = tracker->pending.items[later].begin;
+    const uint64_t end = tracker->pending.items[later].end;
+    const uint64_t memory_id = tracker->pending.items[later].memory_id;
+    const small_entry* stop = list->entries + list->count;
+    for (const small_entry* open = list->entries; open < stop; ++open) {
+        if (open->begin < end && begin < open->end && open->memory_id == memory_id) {
+            WEIR_TRY(check_small_entry(tracker, open, list == &tracker->writers, later));
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status check_small(weir_tracker* tracker) {
+    tracker->conflicts.count = tracker->touched.count = 0;
+    for (uint32_t i = 0; i < tracker->pending.count; ++i) {
+        WEIR_TRY(check_small_list(tracker, &tracker->writers, i));
+        if (tracker->pending.items[i].kind & WEIR_ACCESS_WRITE) {
+            WEIR_TRY(check_small_list(tracker, &tracker->readers, i));
+        }
+    }
+    return WEIR_OK;
+}
+
+// Two accesses of one dispatch never conflict: nothing of it is recorded before all is checked.
+static weir_status check_pending(weir_tracker* tracker) {
+    tracker->conflicts.count = tracker->touched.count = 0;
+    for (uint32_t i = 0; i < tracker->pending.count; ++i) {
+        const pending_access* access = &tracker->pending.items[i];
+        const uint32_t memory = memory_map_find(&tracker->memories, access->memory_id);
+        if (memory == MEMORY_NONE) {
+            continue;
+        }
+        const open_memory* open = &tracker->memories.items[memory];
+        if (!interval_tree_misses(&open->writers, access->begin, access->end)) {
+            WEIR_TRY(check_against(tracker, memory, true, i));
+        }
+        if ((access->kind & WEIR_ACCESS_WRITE) &&
+            !interval_tree_misses(&open->readers, access->begin, access->end)) {
+            WEIR_TRY(check_against(tracker, memory, false, i));
+        }
+    }
+    return WEIR_OK;
+}
+
+static void report_conflict(const weir_tracker* tracker, const conflict* found,
+                            weir_hazard* hazard) {
+    const open_access* earlier = &tracker->accesses.items[found->earlier];
+    hazard->kind = found->kind;
+    hazard->earlier = found->dispatch;
+    hazard->later = tracker->next_dispatch;
+    hazard->later_range = *tracker->pending.items[found->later].declared;
+    if (earlier->piece != NO_PIECE) {
+        hazard->earlier_range = tracker->pieces.items[earlier->piece];
+        return;
+    }
+    memset(&hazard->earlier_range, 0, sizeof hazard->earlier_range);
+    hazard->earlier_range.memory_id = earlier->memory_id;
+    hazard->earlier_range.byte_offset = earlier->byte_offset;
+    hazard->earlier_range.byte_length = earlier->byte_length;
+}
+
+// Turns fences and conflicts into the hazards of the verdict.
+static weir_status report(weir_tracker* tracker, bool declared) {
+    hazard_array* hazards = &tracker->hazards;
+    conflict_array* conflicts = &tracker->conflicts;
+    // A fence precedes all after it, so the open one comes first; a new one follows all open ones.
+    const uint32_t fence_end =
+        declared ? tracker->open_begin + (tracker->fenced ? 1 : 0) : tracker->next_dispatch;
+    const size_t fence_count = fence_end - tracker->open_begin;
+    hazards->count = 0;
+    if (fence_count + conflicts->count == 0) {
+        return WEIR_OK;
+    }
+    if (conflicts->count > 1) {
+        conflict_order(conflicts);
+    }
+    if (hazards->capacity < fence_count + conflicts->count) {
+        WEIR_TRY(array_reserve(&tracker->allocator, hazards, fence_count + conflicts->count));
+    }
+    for (uint32_t earlier = tracker->open_begin; earlier < fence_end; ++earlier) {
+        hazards->items[hazards->count++] = (weir_hazard){
+            .kind = WEIR_HAZARD_FENCE, .earlier = earlier, .later = tracker->next_dispatch};
+    }
+    for (size_t i = 0; i < conflicts->count; ++i) {
+        report_conflict(tracker, &conflicts->items[i], &hazards->items[hazards->count++]);
+    }
+    return WEIR_OK;
+}
+
+// Makes the pieces that the writes of the dispatch from `first` on leave of `whole`.
+static weir_status leave(weir_tracker* tracker, const weir_range* whole, size_t first,
+                         uint32_t access, bool writes) {
+    piece_array* made = &tracker->made;
+    const size_t begin = made->count;
+    WEIR_TRY(array_reserve(&tracker->allocator, made, made->count + 1));
+    made->items[made->count++] = *whole;
+    for (size_t i = first; i < tracker->pending.count; ++i) {
+        const pending_access* write = &tracker->pending.items[i];
+        if (!(write->kind & WEIR_ACCESS_WRITE) || write->memory_id != whole->memory_id) {
+            continue;
+        }
+        const weir_range bytes = bytes_of(tracker, write);
+        bool widened = false;
+        WEIR_TRY(
+            piece_subtract(&tracker->allocator, &tracker->scratch, made, begin, &bytes, &widened));
+        tracker->new_widened += widened;
+    }
+    WEIR_TRY(array_reserve(&tracker->allocator, &tracker->owners, tracker->owners.count + 1));
+    tracker->owners.items[tracker->owners.count++] =
+        (piece_owner){.piece_end = made->count, .access = access, .writes = writes};
+    return WEIR_OK;
+}
+
+static int compare_touched(const touched_entry* a, const touched_entry* b) {
+    if (a->entry.access != b->entry.access) {
+        return a->entry.access < b->entry.access ? -1 : 1;
+    }
+    return a->entry.begin < b->entry.begin ? -1 : a->entry.begin > b->entry.begin;
+}
+
+// Leaves each touched entry once. One access is in one tree only, so access and begin name it.
+static void order_touched(touched_array* touched) {
+    size_t kept = 0;
+    for (size_t gap = touched->count / 2; gap > 0; gap /= 2) { // Shellsort: short, in place
+        for (size_t i = gap; i < touched->count; ++i) {
+            const touched_entry moved = touched->items[i];
+            size_t slot = i;
+            for (; slot >= gap && compare_touched(&moved, &touched->items[slot - gap]) < 0;
+                 slot -= gap) {
+                touched->items[slot] = touched->items[slot - gap];
+            }
+            touched->items[slot] = moved;
+        }
+    }
+    for (size_t i = 0; i < touched->count; ++i) {
+        if (kept == 0 || compare_touched(&touched->items[kept - 1], &touched->items[i]) != 0) {
+            touched->items[kept++] = touched->items[i];
+        }
+    }
+    touched->count = kept;
+}
+
+// Works out all pieces that recording adds, other than whole pending accesses.
+static weir_status make_pieces(weir_tracker* tracker, size_t access_base) {
+    tracker->made.count = tracker->owners.count = 0;
+    tracker->new_widened = 0;
+    if (tracker->touched.count > 1) {
+        order_touched(&tracker->touched);
+    }
+    for (size_t i = 0; i < tracker->touched.count; ++i) {
+        const touched_entry* touched = &tracker->touched.items[i];
+        const uint64_t memory_id = tracker->memories.items[touched->memory].memory_id;
+        const weir_range whole = bytes_of_entry(tracker, &touched->entry, memory_id);
+        WEIR_TRY(leave(tracker, &whole, 0, touched->entry.access, touched->writes));
+    }
+    // Reads come before all writes of their dispatch, and writes in the order of the accesses.
+    for (size_t i = 0; tracker->entangled && i < tracker->pending.count; ++i) {
+        const pending_access* access = &tracker->pending.items[i];
+        const weir_range whole = bytes_of(tracker, access);
+        const bool writes = (access->kind & WEIR_ACCESS_WRITE) != 0;
+        WEIR_TRY(leave(tracker, &whole, writes ? i + 1 : 0, (uint32_t)(access_base + i), writes));
+    }
+    return WEIR_OK;
+}
+
+static bool has_room(const weir_tracker* tracker, size_t pending_count, size_t piece_count) {
+    return tracker->accesses.count + pending_count <= tracker->accesses.capacity &&
+           tracker->pieces.count + piece_count <= tracker->pieces.capacity &&
+           memory_map_has_room(&tracker->memories,
+                               tracker->memories.count + pending_count + 2 * SMALL_LIST) &&
+           tracker->accesses.count + pending_count < UINT32_MAX &&
+           tracker->pieces.count + piece_count < UINT32_MAX;
+}
+
+// Makes all the room that recording takes; nothing after it can fail.
+static weir_status reserve(weir_tracker* tracker) {
+    const weir_allocator* allocator = &tracker->allocator;
+    const size_t pending_count = tracker->pending.count;
+    // Declared ranges and normal forms with levels, and every piece made.
+    const size_t piece_count = pending_count + tracker->normals.count + tracker->made.count;
+    WEIR_TRY(interval_pool_reserve(allocator, &tracker->pool, pending_count + tracker->made.count));
+    if (has_room(tracker, pending_count, piece_count)) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(array_reserve(allocator, &tracker->accesses, tracker->accesses.count + pending_count));
+    WEIR_TRY(array_reserve(allocator, &tracker->pieces, tracker->pieces.count + piece_count));
+    WEIR_TRY(memory_map_reserve(allocator, &tracker->memories,
+                                tracker->memories.count + pending_count + 2 * SMALL_LIST));
+    return has_room(tracker, pending_count, piece_count)
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_OUT_OF_RANGE, "dispatch %u: more than 2^32 - 2 open accesses",
+                           tracker->next_dispatch);
+}
+
+static uint32_t keep_piece(weir_tracker* tracker, const weir_range* piece) {
+    uint32_t index = tracker->free_piece;
+    if (index != NO_PIECE) {
+        tracker->free_piece = (uint32_t)tracker->pieces.items[index].memory_id;
+    } else {
+        index = (uint32_t)tracker->pieces.count++;
+    }
+    tracker->pieces.items[index] = *piece;
+    return index;
+}
+
+static void drop_piece(weir_tracker* tracker, uint32_t index) {
+    tracker->pieces.items[index].memory_id = tracker->free_piece;
+    tracker->free_piece = index;
+}
+
+static void insert(weir_tracker* tracker, uint32_t memory, bool writes,
+                   const interval_entry* entry) {
+    open_memory* open = &tracker->memories.items[memory];
+    interval_tree_insert(&tracker->pool, writes ? &open->writers : &open->readers, entry);
+}
+
+static void insert_piece(weir_tracker* tracker, const weir_range* piece, uint32_t access,
+                         bool writes) {
+    const interval_entry entry = {
+        .begin = piece->byte_offset,
+        .end = weir_range_end(piece),
+        .access = access,
+        .item = piece->level_count > 0 ? keep_piece(tracker, piece) : NO_PIECE,
+    };
+    insert(tracker, memory_map_open(&tracker->memories, piece->memory_id), writes, &entry);
+}
+
+static uint32_t open_pending(weir_tracker* tracker, const pending_access* access) {
+    const weir_range* declared = access->declared;
+    const uint32_t index = (uint32_t)tracker->accesses.count++;
+    open_access* open = &tracker->accesses.items[index];
+    open->memory_id = declared->memory_id;
+    open->byte_offset = declared->byte_offset;
+    open->byte_length = declared->byte_length;
+    open->dispatch = tracker->next_dispatch;
+    open->piece = declared->level_count > 0 ? keep_piece(tracker, declared) : NO_PIECE;
+    return index;
+}
+
+// Adds the pending accesses to the open ones, and to the trees unless they are there in pieces.
+static void record_pending(weir_tracker* tracker) {
+    for (size_t i = 0; i < tracker->pending.count; ++i) {
+        const pending_access* access = &tracker->pending.items[i];
+        const uint32_t index = open_pending(tracker, access);
+        if (!tracker->entangled) {
+            const interval_entry entry = {
+                .begin = access->begin,
+                .end = access->end,
+                .access = index,
+                .item = access->normal != NO_PIECE
+                            ? keep_piece(tracker, &tracker->normals.items[access->normal])
+                            : NO_PIECE};
+            insert(tracker, memory_map_open(&tracker->memories, access->memory_id),
+                   (access->kind & WEIR_ACCESS_WRITE) != 0, &entry);
+        }
+    }
+}
+
+// Whether the small lists can take the dispatch: ranges in pieces or with levels need the trees.
+static bool stays_small(const weir_tracker* tracker, bool restart) {
+    const size_t most = restart                                           ? 0
+                        : tracker->writers.count > tracker->readers.count ? tracker->writers.count
+                                                                          : tracker->readers.count;
+    return (tracker->is_small || restart) && tracker->mode == WEIR_TRACKER_GROUP &&
+           tracker->plain && !tracker->entangled && most + tracker->pending.count <= SMALL_LIST;
+}
+
+static void record_small(weir_tracker* tracker) {
+    const pending_access* stop = tracker->pending.items + tracker->pending.count;
+    const uint32_t dispatch = tracker->next_dispatch;
+    uint32_t index = (uint32_t)tracker->accesses.count;
+    open_access* open = tracker->accesses.items + index;
+    for (const pending_access* access = tracker->pending.items; access < stop; ++access) {
+        small_list* list = access->kind & WEIR_ACCESS_WRITE ? &tracker->writers : &tracker->readers;
+        small_entry* entry = &list->entries[list->count++];
+        // From where it was declared, long ago: reading back what was just written to the pending
+        // access, in words of another size, stalls.
+        const weir_range* declared = access->declared;
+        entry->memory_id = open->memory_id = declared->memory_id;
+        entry->begin = open->byte_offset = declared->byte_offset;
+        entry->end = plain_end(declared);
+        entry->access = index++;
+        open->byte_length = declared->byte_length;
+        open->dispatch = dispatch;
+        open->piece = NO_PIECE;
+        ++open;
+    }
+    tracker->accesses.count = index;
+}
+
+// Moves the small lists into the trees, for which there is room.
+static void leave_small(weir_tracker* tracker) {
+    for (int writes = 0; writes < 2 && tracker->is_small; ++writes) {
+        small_list* list = writes ? &tracker->writers : &tracker->readers;
+        for (uint32_t i = 0; i < list->count; ++i) {
+            const small_entry* open = &list->entries[i];
+            const interval_entry entry = {
+                .begin = open->begin, .end = open->end, .access = open->access, .item = NO_PIECE};
+            insert(tracker, memory_map_open(&tracker->memories, open->memory_id), writes, &entry);
+        }
+        list->count = 0;
+    }
+    tracker->is_small = false;
+}
+
+// Puts what is left of the touched entries in their place, and the pieces of an entangled dispatch.
+static void record_pieces(weir_tracker* tracker) {
+    for (size_t i = 0; i < tracker->touched.count; ++i) {
+        const touched_entry* touched = &tracker->touched.items[i];
+        open_memory* open = &tracker->memories.items[touched->memory];
+        interval_tree_remove(&tracker->pool, touched->writes ? &open->writers : &open->readers,
+                             touched->entry.begin, touched->entry.access);
+        if (touched->entry.item != NO_PIECE) {
+            drop_piece(tracker, touched->entry.item);
+        }
+    }
+    size_t piece = 0;
+    for (size_t i = 0; i < tracker->owners.count; ++i) {
+        const piece_owner* owner = &tracker->owners.items[i];
+        for (; piece < owner->piece_end; ++piece) {
+            insert_piece(tracker, &tracker->made.items[piece], owner->access, owner->writes);
+        }
+    }
+}
+
+// Does all that recording into the trees takes and that can fail.
+static weir_status prepare(weir_tracker* tracker, bool restart) {
+    if (restart) {
+        tracker->touched.count = 0;
+    }
+    WEIR_TRY(make_pieces(tracker, restart ? 0 : tracker->accesses.count));
+    return reserve(tracker);
+}
+
+weir_status weir_tracker_record(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
+                                weir_verdict* verdict) {
+    if (tracker->next_dispatch == UINT32_MAX) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "more than 2^32 - 1 dispatches without a reset");
+    }
+    WEIR_TRY(collect(tracker, dispatch));
+    WEIR_TRY(tracker->is_small ? check_small(tracker) : check_pending(tracker));
+    WEIR_TRY(report(tracker, dispatch->declared));
+    const bool barrier = tracker->mode == WEIR_TRACKER_GROUP && tracker->hazards.count > 0;
+    // Behind a barrier or a fence nothing before it can be in conflict with what comes.
+    const bool restart = barrier || !dispatch->declared;
+    const bool is_small =
+        stays_small(tracker, restart) &&
+        tracker->accesses.count + tracker->pending.count <= tracker->accesses.capacity;
+    if (!is_small) {
+        WEIR_TRY(prepare(tracker, restart));
+    }
+    if (restart) {
+        drop_open(tracker, tracker->next_dispatch, !dispatch->declared);
+    }
+    if (is_small) {
+        record_small(tracker);
+    } else {
+        leave_small(tracker);
+        record_pending(tracker);
+        record_pieces(tracker);
+        tracker->widened_count += tracker->new_widened;
+    }
+    *verdict = (weir_verdict){.dispatch = tracker->next_dispatch++,
+                              .barrier = barrier,
+                              .hazards = tracker->hazards.items,
+                              .hazard_count = (uint32_t)tracker->hazards.count};
+    return WEIR_OK;
+}
