@@ -1,0 +1,98 @@
+#include <stdlib.h>
+#include <weir/plan.h>
+
+#include "base/checked.h"
+
+typedef struct region {
+    uint64_t begin;
+    uint64_t end;
+    uint32_t pool;
+    uint32_t block;
+    uint32_t buffer;
+} region;
+
+static int compare_regions(const void* a, const void* b) {
+    const region* x = a;
+    const region* y = b;
+    if (x->pool != y->pool) {
+        return x->pool < y->pool ? -1 : 1;
+    }
+    if (x->block != y->block) {
+        return x->block < y->block ? -1 : 1;
+    }
+    if (x->begin != y->begin) {
+        return x->begin < y->begin ? -1 : 1;
+    }
+    return x->buffer < y->buffer ? -1 : x->buffer > y->buffer;
+}
+
+static bool is_earlier(const uint32_t* positions, uint32_t a, uint32_t b) {
+    if (positions && positions[a] != positions[b]) {
+        return positions[a] < positions[b];
+    }
+    return a < b;
+}
+
+// Each region meets those that begin inside it: sorted, they follow it.
+static weir_status visit_pairs(const region* regions, uint32_t count, const uint32_t* positions,
+                               weir_plan_sharing_fn visit, void* context) {
+    for (uint32_t i = 0; i < count; ++i) {
+        const region* a = &regions[i];
+        for (uint32_t j = i + 1; j < count; ++j) {
+            const region* b = &regions[j];
+            if (b->pool != a->pool || b->block != a->block || b->begin >= a->end) {
+                break;
+            }
+            const bool a_first = is_earlier(positions, a->buffer, b->buffer);
+            WEIR_TRY(
+                visit(context, a_first ? a->buffer : b->buffer, a_first ? b->buffer : a->buffer));
+        }
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_plan_sharing(const weir_allocator* allocator, const weir_plan_entry* entries,
+                              uint32_t count, const uint32_t* positions, weir_plan_sharing_fn visit,
+                              void* context) {
+    region* regions = NULL;
+    const size_t byte_size = count * sizeof *regions;
+    WEIR_TRY(weir_alloc(allocator, byte_size, _Alignof(region), (void**)&regions));
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        const weir_plan_entry* entry = &entries[i];
+        uint64_t end = 0;
+        if (!add_u64(entry->byte_offset, entry->byte_size, &end)) {
+            end = UINT64_MAX; // no plan of this library
+        }
+        if (entry->byte_size > 0) {
+            regions[used++] = (region){.begin = entry->byte_offset,
+                                       .end = end,
+                                       .pool = entry->pool,
+                                       .block = entry->block,
+                                       .buffer = i};
+        }
+    }
+    if (used > 0) {
+        qsort(regions, used, sizeof *regions, compare_regions);
+    }
+    const weir_status status = visit_pairs(regions, used, positions, visit, context);
+    weir_free(allocator, regions, byte_size, _Alignof(region));
+    return status;
+}
+
+uint64_t weir_plan_penalty_of(const weir_plan_problem* problem, const weir_plan_entry* entries) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < problem->penalty_count; ++i) {
+        const weir_plan_entry* a = &entries[problem->penalties[i].a];
+        const weir_plan_entry* b = &entries[problem->penalties[i].b];
+        const uint64_t distance = a->byte_offset < b->byte_offset ? b->byte_offset - a->byte_offset
+                                                                  : a->byte_offset - b->byte_offset;
+        const weir_plan_entry* lower = a->byte_offset < b->byte_offset ? a : b;
+        const bool shares = a->pool == b->pool && a->block == b->block && a->byte_size > 0 &&
+                            b->byte_size > 0 && distance < lower->byte_size;
+        if (shares && !add_u64(sum, problem->penalties[i].weight, &sum)) {
+            return UINT64_MAX;
+        }
+    }
+    return sum;
+}
