@@ -1,0 +1,353 @@
+#include "formats/gguf_parts.h"
+
+#include "base/array.h"
+#include "base/checked.h"
+#include "formats/order.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+//     | magic, version, counts | key/value pairs | tensor infos | padding | tensor data ... |
+//     0                        24                                        data_offset
+//
+// Parsing walks the metadata twice: the first walk checks all of it and keeps nothing, so that
+// counts are proved before memory is asked for; the second fills the arrays. What compares entries
+// with each other (unique names, no overlap) sorts them first: no input makes it quadratic.
+
+static const char alignment_key[] = "general.alignment";
+
+enum { DEFAULT_ALIGNMENT = 32 };
+
+// Orders by bytes, a prefix before the longer string.
+static int compare_strings(weir_gguf_string a, weir_gguf_string b) {
+    const size_t shared = (size_t)(a.length < b.length ? a.length : b.length);
+    const int difference = memcmp(a.bytes, b.bytes, shared);
+    return difference != 0 ? difference : (a.length > b.length) - (a.length < b.length);
+}
+
+// Entries are values or tensors; each has a name at items[index].
+typedef weir_gguf_string (*name_fn)(const void* items, uint32_t index);
+
+static weir_gguf_string value_name(const void* items, uint32_t index) {
+    return ((const weir_gguf_value*)items)[index].key;
+}
+
+static weir_gguf_string tensor_name(const void* items, uint32_t index) {
+    return ((const weir_gguf_tensor*)items)[index].name;
+}
+
+static int compare_keys(const void* items, uint32_t a, uint32_t b) {
+    return compare_strings(value_name(items, a), value_name(items, b));
+}
+
+static int compare_names(const void* items, uint32_t a, uint32_t b) {
+    return compare_strings(tensor_name(items, a), tensor_name(items, b));
+}
+
+static int compare_offsets(const void* items, uint32_t a, uint32_t b) {
+    const weir_gguf_tensor* tensors = items;
+    return (tensors[a].byte_offset > tensors[b].byte_offset) -
+           (tensors[a].byte_offset < tensors[b].byte_offset);
+}
+
+// In a big-endian file the magic reads the same and the version is swapped.
+static weir_status read_version(weir_gguf_reader* reader, uint32_t* version) {
+    const uint64_t start = reader->position;
+    WEIR_TRY(weir_gguf_read_u32(reader, "version", version));
+    if (*version == 2 || *version == 3) {
+        return WEIR_OK;
+    }
+    const uint32_t swapped = __builtin_bswap32(*version);
+    if (swapped >= 1 && swapped <= 3) {
+        return GGUF_FAIL(reader, WEIR_UNSUPPORTED, start, "byte order",
+                         "found a big-endian file of version %" PRIu32 ", expected little-endian",
+                         swapped);
+    }
+    return GGUF_FAIL(reader, WEIR_UNSUPPORTED, start, "version",
+                     "found %" PRIu32 ", expected 2 or 3", *version);
+}
+
+// Indices of entries have 32 bits; so many entries would take 56 GiB of metadata.
+static weir_status read_count(weir_gguf_reader* reader, const char* field, uint64_t* count) {
+    WEIR_TRY(weir_gguf_read_u64(reader, field, count));
+    if (*count > UINT32_MAX) {
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, reader->position - 8, field,
+                         "found %" PRIu64 ", expected at most %" PRIu32, *count, UINT32_MAX);
+    }
+    return WEIR_OK;
+}
+
+// The lower bound of what the entries take cannot wrap, as both counts have 32 bits.
+static weir_status read_header(weir_gguf_reader* reader, weir_gguf* gguf) {
+    const uint8_t* magic = NULL;
+    WEIR_TRY(weir_gguf_read_bytes(reader, "magic", 4, &magic));
+    if (memcmp(magic, "GGUF", 4) != 0) {
+        char text[24];
+        return GGUF_FAIL(
+            reader, WEIR_BAD_FORMAT, 0, "magic", "found \"%s\", expected \"GGUF\"",
+            weir_gguf_escape((weir_gguf_string){(const char*)magic, 4}, text, sizeof text));
+    }
+    WEIR_TRY(read_version(reader, &gguf->version));
+    WEIR_TRY(read_count(reader, "tensor count", &gguf->tensor_count));
+    WEIR_TRY(read_count(reader, "key/value count", &gguf->value_count));
+    const uint64_t least =
+        gguf->tensor_count * GGUF_TENSOR_MIN + gguf->value_count * GGUF_VALUE_MIN;
+    if (least > weir_gguf_bytes_left(reader)) {
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, 8, "tensor count and key/value count",
+                         "found %" PRIu64 " and %" PRIu64 ", which take at least %" PRIu64
+                         " bytes, expected at most the %" PRIu64 " bytes left",
+                         gguf->tensor_count, gguf->value_count, least,
+                         weir_gguf_bytes_left(reader));
+    }
+    return WEIR_OK;
+}
+
+static weir_status read_alignment(const weir_gguf_reader* reader, const weir_gguf_value* value,
+                                  uint64_t* alignment) {
+    const uint64_t start = (uint64_t)((const uint8_t*)value->bytes - reader->bytes);
+    if (value->type != WEIR_GGUF_U32) {
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, start, "value type", "found %s, expected u32",
+                         weir_gguf_type_describe(value->type)->name);
+    }
+    uint32_t number = 0;
+    memcpy(&number, value->bytes, sizeof number);
+    // Below 8 some element types would lie unaligned; huge values serve attacks alone.
+    if (number < GGUF_ALIGNMENT_MIN || number > GGUF_ALIGNMENT_MAX ||
+        (number & (number - 1)) != 0) {
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, start, "value",
+                         "found %" PRIu32 ", expected a power of two from %d to %d", number,
+                         GGUF_ALIGNMENT_MIN, GGUF_ALIGNMENT_MAX);
+    }
+    *alignment = number;
+    return WEIR_OK;
+}
+
+// The alignment is needed before the keys are sorted and can be looked up. If the key comes twice,
+// check_unique refuses the file.
+static weir_status walk_values(weir_gguf_reader* reader, weir_gguf* gguf) {
+    const weir_gguf_string wanted = {alignment_key, sizeof alignment_key - 1};
+    for (uint64_t i = 0; i < gguf->value_count; i++) {
+        weir_gguf_value value;
+        WEIR_TRY(weir_gguf_read_value(reader, i, &value));
+        if (compare_strings(value.key, wanted) == 0) {
+            WEIR_TRY(read_alignment(reader, &value, &gguf->alignment));
+        }
+        if (gguf->values) {
+            gguf->values[i] = value;
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status walk_tensors(weir_gguf_reader* reader, weir_gguf* gguf) {
+    for (uint64_t i = 0; i < gguf->tensor_count; i++) {
+        weir_gguf_tensor tensor;
+        WEIR_TRY(weir_gguf_read_tensor(reader, i, &tensor));
+        if (gguf->tensors) {
+            WEIR_TRY(weir_gguf_place_tensor(reader, gguf, &tensor));
+            gguf->tensors[i] = tensor;
+        }
+    }
+    return WEIR_OK;
+}
+
+// The first walk.
+static weir_status measure(weir_gguf_reader* reader, weir_gguf* gguf) {
+    WEIR_TRY(walk_values(reader, gguf));
+    WEIR_TRY(walk_tensors(reader, gguf));
+    if (!align_u64(reader->position, gguf->alignment, &gguf->data_offset)) {
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, reader->position, "tensor data",
+                         "found an offset past 2^64, expected less");
+    }
+    return WEIR_OK;
+}
+
+// With this, what is asked for stays below four times what the walk has seen in the file.
+_Static_assert(sizeof(weir_gguf_value) + sizeof(uint32_t) <= 4 * GGUF_VALUE_MIN, "memory bound");
+_Static_assert(sizeof(weir_gguf_tensor) + sizeof(uint32_t) <= 4 * GGUF_TENSOR_MIN, "memory bound");
+
+static weir_status allocate_items(const weir_gguf* gguf, uint64_t count, size_t item_size,
+                                  void** items) {
+    size_t byte_size = 0;
+    if (__builtin_mul_overflow(count, item_size, &byte_size)) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "%s: %" PRIu64 " entries pass the address space",
+                         gguf->file_name, count);
+    }
+    return weir_alloc(&gguf->allocator, byte_size, _Alignof(max_align_t), items);
+}
+
+static weir_status allocate_entries(weir_gguf* gguf) {
+    WEIR_TRY(allocate_items(gguf, gguf->value_count, sizeof *gguf->values, (void**)&gguf->values));
+    WEIR_TRY(
+        allocate_items(gguf, gguf->tensor_count, sizeof *gguf->tensors, (void**)&gguf->tensors));
+    WEIR_TRY(allocate_items(gguf, gguf->value_count, sizeof *gguf->value_order,
+                            (void**)&gguf->value_order));
+    return allocate_items(gguf, gguf->tensor_count, sizeof *gguf->tensor_order,
+                          (void**)&gguf->tensor_order);
+}
+
+// Equal names are neighbours in the sorted order; the message points at the second in the file.
+static weir_status check_unique(weir_gguf_reader* reader, const char* kind, const uint32_t* order,
+                                uint64_t count, const void* items, name_fn name_of) {
+    for (uint64_t i = 1; i < count; i++) {
+        const weir_gguf_string a = name_of(items, order[i - 1]);
+        const weir_gguf_string b = name_of(items, order[i]);
+        if (compare_strings(a, b) == 0) {
+            reader->entry_kind = kind;
+            reader->entry_name = a.bytes > b.bytes ? a : b;
+            return GGUF_FAIL(reader, WEIR_BAD_FORMAT,
+                             (uint64_t)(reader->entry_name.bytes - (const char*)reader->bytes),
+                             "name", "found it twice, expected it once");
+        }
+    }
+    return WEIR_OK;
+}
+
+// Sorts `tensor_order` by offset for the while; the order by name is made afterwards.
+static weir_status check_overlap(weir_gguf_reader* reader, weir_gguf* gguf) {
+    weir_order_sort(gguf->tensor_order, (size_t)gguf->tensor_count, compare_offsets, gguf->tensors);
+    for (uint64_t i = 1; i < gguf->tensor_count; i++) {
+        const weir_gguf_tensor* before = &gguf->tensors[gguf->tensor_order[i - 1]];
+        const weir_gguf_tensor* after = &gguf->tensors[gguf->tensor_order[i]];
+        if (before->byte_size > after->byte_offset - before->byte_offset) {
+            char name[128];
+            reader->entry_kind = "tensor";
+            reader->entry_name = after->name;
+            return GGUF_FAIL(reader, WEIR_BAD_FORMAT, after->byte_offset, "data",
+                             "found the bytes of tensor \"%s\" there, expected no overlap",
+                             weir_gguf_escape(before->name, name, sizeof name));
+        }
+    }
+    return WEIR_OK;
+}
+
+// The second walk, and the checks that need all entries at once.
+static weir_status fill_entries(weir_gguf_reader* reader, weir_gguf* gguf) {
+    WEIR_TRY(walk_values(reader, gguf));
+    WEIR_TRY(walk_tensors(reader, gguf));
+    WEIR_TRY(check_overlap(reader, gguf));
+    weir_order_sort(gguf->value_order, (size_t)gguf->value_count, compare_keys, gguf->values);
+    weir_order_sort(gguf->tensor_order, (size_t)gguf->tensor_count, compare_names, gguf->tensors);
+    WEIR_TRY(check_unique(reader, "key", gguf->value_order, gguf->value_count, gguf->values,
+                          value_name));
+    return check_unique(reader, "tensor", gguf->tensor_order, gguf->tensor_count, gguf->tensors,
+                        tensor_name);
+}
+
+static weir_status copy_file_name(weir_gguf* gguf, const char* file_name) {
+    const size_t byte_size = strlen(file_name) + 1;
+    void* copy = NULL;
+    WEIR_TRY(weir_alloc(&gguf->allocator, byte_size, 1, &copy));
+    memcpy(copy, file_name, byte_size);
+    gguf->file_name = copy;
+    gguf->file_name_size = byte_size;
+    return WEIR_OK;
+}
+
+weir_status weir_gguf_parse(const weir_allocator* allocator, const void* bytes, uint64_t byte_size,
+                            const char* file_name, weir_gguf** gguf) {
+    const char* shown_name = file_name ? file_name : "(memory)";
+    if (!bytes && byte_size > 0) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: no bytes given, expected %" PRIu64, shown_name,
+                         byte_size);
+    }
+    weir_gguf_reader reader = {.bytes = bytes, .byte_size = byte_size, .file_name = shown_name};
+    weir_gguf facts = {.bytes = bytes, .byte_size = byte_size, .alignment = DEFAULT_ALIGNMENT};
+    if (allocator) {
+        facts.allocator = *allocator;
+    }
+    WEIR_TRY(read_header(&reader, &facts));
+    const uint64_t entries_offset = reader.position;
+    WEIR_TRY(measure(&reader, &facts));
+
+    // From here on there is something to release.
+    weir_gguf* made = NULL;
+    WEIR_TRY(object_new(allocator, &made));
+    *made = facts;
+    reader.position = entries_offset;
+    weir_status status = copy_file_name(made, shown_name);
+    if (status == WEIR_OK) {
+        status = allocate_entries(made);
+    }
+    if (status == WEIR_OK) {
+        status = fill_entries(&reader, made);
+    }
+    if (status != WEIR_OK) {
+        weir_gguf_destroy(made);
+        return status;
+    }
+    *gguf = made;
+    return WEIR_OK;
+}
+
+// The inverse of allocate_items; arrays that were never allocated are NULL.
+static void free_items(const weir_gguf* gguf, void* pointer, uint64_t count, size_t item_size) {
+    weir_free(&gguf->allocator, pointer, (size_t)count * item_size, _Alignof(max_align_t));
+}
+
+void weir_gguf_destroy(weir_gguf* gguf) {
+    if (!gguf) {
+        return;
+    }
+    free_items(gguf, gguf->values, gguf->value_count, sizeof *gguf->values);
+    free_items(gguf, gguf->tensors, gguf->tensor_count, sizeof *gguf->tensors);
+    free_items(gguf, gguf->value_order, gguf->value_count, sizeof *gguf->value_order);
+    free_items(gguf, gguf->tensor_order, gguf->tensor_count, sizeof *gguf->tensor_order);
+    weir_free(&gguf->allocator, gguf->file_name, gguf->file_name_size, 1);
+    // The allocator lies in the memory that it releases.
+    const weir_allocator allocator = gguf->allocator;
+    object_free(&allocator, gguf);
+}
+
+uint32_t weir_gguf_version(const weir_gguf* gguf) {
+    return gguf->version;
+}
+
+uint64_t weir_gguf_alignment(const weir_gguf* gguf) {
+    return gguf->alignment;
+}
+
+const char* weir_gguf_file_name(const weir_gguf* gguf) {
+    return gguf->file_name;
+}
+
+const weir_gguf_value* weir_gguf_values(const weir_gguf* gguf, uint64_t* count) {
+    *count = gguf->value_count;
+    return gguf->values;
+}
+
+const weir_gguf_tensor* weir_gguf_tensors(const weir_gguf* gguf, uint64_t* count) {
+    *count = gguf->tensor_count;
+    return gguf->tensors;
+}
+
+// Binary search in a sorted order. Returns the place in `items` of the entry named `name`, or
+// `count`.
+static uint64_t search(const uint32_t* order, uint64_t count, const void* items, name_fn name_of,
+                       const char* name) {
+    const weir_gguf_string wanted = {name, strlen(name)};
+    uint64_t low = 0;
+    uint64_t high = count;
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        const int difference = compare_strings(name_of(items, order[middle]), wanted);
+        if (difference == 0) {
+            return order[middle];
+        }
+        low = difference < 0 ? middle + 1 : low;
+        high = difference < 0 ? high : middle;
+    }
+    return count;
+}
+
+const weir_gguf_value* weir_gguf_find(const weir_gguf* gguf, const char* key) {
+    const uint64_t index =
+        search(gguf->value_order, gguf->value_count, gguf->values, value_name, key);
+    return index < gguf->value_count ? &gguf->values[index] : NULL;
+}
+
+const weir_gguf_tensor* weir_gguf_find_tensor(const weir_gguf* gguf, const char* name) {
+    const uint64_t index =
+        search(gguf->tensor_order, gguf->tensor_count, gguf->tensors, tensor_name, name);
+    return index < gguf->tensor_count ? &gguf->tensors[index] : NULL;
+}
