@@ -1,0 +1,38 @@
+// Kernels: the code of one operation, cut into tiles that run in any order and on any thread.
+//
+// One form serves weir's kernels and the caller's. A kernel on a host device is a C function that
+// computes one tile; the tiles of a dispatch write disjoint bytes. Which bytes the dispatch touches
+// is declared beside it and is what it will be held to: a kernel has no other memory than its
+// operands.
+//
+//     static weir_status scale(const weir_kernel_call* call) {
+//         float* x = call->pointers[0];
+//         for (int64_t i = call->tile; i < call->views[0].shape.dims[0]; i += call->tile_count) ...
+//         return WEIR_OK;
+//     }
+#ifndef WEIR_KERNEL_H
+#define WEIR_KERNEL_H
+
+#include <weir/view.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_kernel_call {
+    const weir_view* views; // operands in the order of the dispatch, with the dims of this pass
+    void* const* pointers;  // address of the first element of each operand
+    uint32_t operand_count; // of both lists
+    uint32_t tile;          // which tile to compute: 0 .. tile_count - 1
+    uint32_t tile_count;    // of the dispatch
+    const void* constants;  // bytes given with the dispatch, aligned to 16
+    const uint64_t* params; // the parameter block of the pass; NULL in a session
+} weir_kernel_call;
+
+// Computes one tile. A status other than WEIR_OK ends the pass with that status and the message
+// left by weir_status_fail; tiles that already run finish, no others start.
+//
+// Threads: called from worker threads of the device, for different tiles at the same time.
+typedef weir_status (*weir_kernel_fn)(const weir_kernel_call* call);
+
+WEIR_C_END
+
+#endif

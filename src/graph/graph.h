@@ -1,0 +1,60 @@
+// Inside a graph: what lowering reads. Values and operations lie in the order they were added.
+#ifndef WEIR_GRAPH_GRAPH_H
+#define WEIR_GRAPH_GRAPH_H
+
+#include <weir/target.h>
+
+#include "base/array.h"
+
+#define GRAPH_OP_INPUTS 4
+
+typedef struct graph_op {
+    weir_op_kind kind;
+    weir_value inputs[GRAPH_OP_INPUTS]; // unused: WEIR_VALUE_NONE
+    uint32_t input_count;
+    weir_value output; // the result; for set_rows the state that it writes to
+    weir_op_constants constants;
+} graph_op;
+
+typedef struct graph_value {
+    weir_value_info info; // info.name points to `name` or to ""
+    char* name;           // owned, or NULL
+} graph_value;
+
+typedef struct graph_param {
+    weir_param_info info;
+    char* name; // owned
+} graph_param;
+
+struct weir_graph {
+    weir_allocator allocator;
+    struct {
+        graph_value* items;
+        size_t count, capacity;
+    } values;
+    struct {
+        graph_op* items;
+        size_t count, capacity;
+    } ops;
+    struct {
+        graph_param* items;
+        size_t count, capacity;
+    } params;
+};
+
+// What an operation is, apart from its shapes. One row per weir_op_kind.
+typedef struct graph_op_info {
+    const char* name;
+    uint32_t in_place; // bit i: tile t of the output overwrites only bytes of input i that only
+                       // tile t reads, after it has read them
+    bool writes_state; // the output is a state: only part of it is overwritten
+} graph_op_info;
+
+const graph_op_info* weir_graph_op_info(weir_op_kind kind); // NULL outside the enumeration
+
+// Adds a checked operation. With a `result` also its value: f32 [rows of `leader`, width], whose
+// rows follow the same parameter as those of `leader`. On failure the graph is as before.
+WEIR_MUST_USE weir_status weir_graph_add_op(weir_graph* graph, const graph_op* op,
+                                            weir_value leader, int64_t width, weir_value* result);
+
+#endif

@@ -1,0 +1,24 @@
+#include "graph/graph.h"
+
+// Where an input is listed as in place and has another size than the output (one row for all rows
+// of mul and add), lowering leaves it alone: only equal layouts can share bytes.
+static const graph_op_info op_infos[WEIR_OP_COUNT] = {
+    [WEIR_OP_GET_ROWS] = {.name = "get_rows"},
+    [WEIR_OP_RMS_NORM] = {.name = "rms_norm", .in_place = 1u << 0},
+    [WEIR_OP_MUL] = {.name = "mul", .in_place = 1u << 0 | 1u << 1},
+    [WEIR_OP_ADD] = {.name = "add", .in_place = 1u << 0 | 1u << 1},
+    [WEIR_OP_MATMUL] = {.name = "matmul"},
+    [WEIR_OP_ROPE] = {.name = "rope", .in_place = 1u << 0},
+    [WEIR_OP_ATTENTION] = {.name = "attention", .in_place = 1u << 0},
+    [WEIR_OP_SILU_GATE] = {.name = "silu_gate", .in_place = 1u << 0 | 1u << 1},
+    [WEIR_OP_SET_ROWS] = {.name = "set_rows", .writes_state = true},
+};
+
+const graph_op_info* weir_graph_op_info(weir_op_kind kind) {
+    return (uint32_t)kind < WEIR_OP_COUNT ? &op_infos[kind] : NULL;
+}
+
+const char* weir_op_name(weir_op_kind op) {
+    const graph_op_info* info = weir_graph_op_info(op);
+    return info ? info->name : "unknown";
+}
