@@ -1,0 +1,125 @@
+// Schedules: what must wait for what, and where every value lies. Pure: made for a target, no
+//            device.
+//
+//     graph -> lowering to the target -> accesses on values -> DAG -> conflicts -> plan
+//           -> edges that reuse of memory still needs (none in the default mode) -> schedule
+//
+// In the default mode two values share bytes only where the order that the device enforces anyway
+// already keeps them apart: planning memory never adds a wait. A schedule is checked when it is
+// made: the tracker runs over the placed ranges and must find nothing that the edges do not order.
+//
+//     weir_schedule_create(NULL, graph, &target, NULL, &schedule);
+//     const weir_schedule_report* report = weir_schedule_report_of(schedule);
+#ifndef WEIR_SCHEDULE_H
+#define WEIR_SCHEDULE_H
+
+#include <weir/plan.h>
+#include <weir/target.h>
+#include <weir/tracker.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_schedule weir_schedule;
+
+typedef enum weir_reuse {
+    WEIR_REUSE_FREE = 0,   // share bytes wherever that adds no wait
+    WEIR_REUSE_SERIAL = 1, // fewest bytes for the serial order; adds the waits that this needs
+    WEIR_REUSE_NONE = 2,   // every value has bytes of its own
+} weir_reuse;
+
+typedef struct weir_schedule_options {
+    weir_reuse reuse;
+    bool fence_all;      // every dispatch waits for the one before it: the reference for elision
+    bool never_in_place; // no output on the bytes of an input
+    uint64_t plan_iterations; // as in weir_plan_problem
+} weir_schedule_options;
+
+// Counted as everywhere in weir: the waits of a pass are the edges on the longest path of the DAG.
+typedef struct weir_schedule_report {
+    uint32_t dispatches;
+    uint32_t edges;          // of the reduced DAG
+    uint32_t residual_edges; // of these, needed only because memory is reused
+    uint32_t waits_naive;    // with a wait between any two dispatches
+    uint32_t waits;          // kept: edges on the longest path
+    uint32_t waits_elided;   // waits_naive - waits
+    uint32_t values;         // placed in the arena, scratch included
+    uint32_t in_place;       // of these, on the bytes of an input
+    uint64_t arena_bytes;    // peak of the plan
+    uint64_t bound_bytes;    // no plan for these conflicts can be smaller
+    uint64_t total_bytes;    // without reuse
+    uint64_t serial_bytes;   // what the serial order would need; its own plan
+    uint64_t scratch_bytes;  // part of total_bytes
+    uint64_t weight_bytes;   // bound from outside
+    uint64_t state_bytes;    // bound from outside
+    uint64_t input_bytes;    // of one slot
+    uint64_t output_bytes;   // of one slot
+    uint32_t widened_ranges; // accesses that their pattern over-states
+} weir_schedule_report;
+
+typedef enum weir_region {
+    WEIR_REGION_ARENA = 0,
+    WEIR_REGION_INPUT = 1,
+    WEIR_REGION_OUTPUT = 2,
+    WEIR_REGION_WEIGHT = 3,
+    WEIR_REGION_STATE = 4,
+} weir_region;
+
+typedef struct weir_placement {
+    weir_region region;
+    uint64_t byte_offset; // within the region: arena, inputs, outputs; 0 for weights and states
+    uint64_t byte_size;   // at the upper bounds
+} weir_placement;
+
+typedef struct weir_dispatch_info {
+    const char* name; // "matmul blk.0.attn_q.weight"; belongs to the schedule
+    weir_op_kind op;
+    const weir_kernel* kernel;
+    const uint32_t* predecessors; // numbers of earlier dispatches, reduced
+    uint32_t predecessor_count;
+    uint32_t level; // edges on the longest path that ends here
+} weir_dispatch_info;
+
+// Lowers a graph to a target, orders it and plans its memory.
+//
+// Ownership: the caller destroys it; graph and options are not kept, the target's kernels must
+//            hold.
+// Errors:    WEIR_UNSUPPORTED no kernel for an operation (named, with its types);
+//            WEIR_INVALID_ARGUMENT no operations; WEIR_OUT_OF_RANGE sizes; WEIR_OUT_OF_MEMORY;
+//            WEIR_INTERNAL the check failed.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_schedule_create(const weir_allocator* allocator,
+                                                        const weir_graph* graph,
+                                                        const weir_target* target,
+                                                        const weir_schedule_options* options,
+                                                        weir_schedule** schedule);
+
+// Destroys a schedule; NULL is a no-op. Programs made from it must be gone.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_schedule_destroy(weir_schedule* schedule);
+
+// Return facts of a schedule; pointers belong to it.
+//
+// Errors:  WEIR_NOT_FOUND no such dispatch or value.
+// Threads: thread-safe.
+WEIR_API const weir_schedule_report* weir_schedule_report_of(const weir_schedule* schedule);
+WEIR_API const weir_plan* weir_schedule_plan(const weir_schedule* schedule);
+WEIR_API WEIR_MUST_USE weir_status weir_schedule_dispatch(const weir_schedule* schedule,
+                                                          uint32_t dispatch,
+                                                          weir_dispatch_info* info);
+WEIR_API WEIR_MUST_USE weir_status weir_schedule_place(const weir_schedule* schedule,
+                                                       weir_value value, weir_placement* placement);
+WEIR_API const weir_value_info* weir_schedule_value(const weir_schedule* schedule,
+                                                    weir_value value);
+
+// Proves the schedule again: the plan by the verifier, and every pair of dispatches whose placed
+// ranges share a byte by the order of the edges.
+//
+// Errors:  WEIR_INTERNAL two dispatches are not ordered, both named with their ranges;
+//          WEIR_OUT_OF_MEMORY.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_schedule_check(const weir_schedule* schedule);
+
+WEIR_C_END
+
+#endif

@@ -1,0 +1,304 @@
+#include "schedule/schedule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define OPERANDS_MAX (GRAPH_OP_INPUTS + 2) // inputs, output, scratch
+
+static uint64_t min_u64(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+// Names are stored as offsets first: the pool moves while it grows.
+static weir_status add_name(weir_schedule* schedule, const char* name, size_t* offset) {
+    const size_t length = strlen(name) + 1;
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->names, schedule->names.count + length));
+    memcpy(schedule->names.items + schedule->names.count, name, length);
+    *offset = schedule->names.count;
+    schedule->names.count += length;
+    return WEIR_OK;
+}
+
+static weir_status copy_values(weir_schedule* schedule, const weir_graph* graph) {
+    const size_t count = graph->values.count;
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->values, count));
+    for (size_t i = 0; i < count; i++) {
+        size_t offset = 0;
+        WEIR_TRY(add_name(schedule, graph->values.items[i].info.name, &offset));
+        schedule->values.items[i] = graph->values.items[i].info;
+        schedule->values.items[i].name = (const char*)(uintptr_t)offset;
+        schedule->values.count++;
+    }
+    schedule->graph_value_count = (weir_value)count;
+    return WEIR_OK;
+}
+
+static weir_status copy_params(weir_schedule* schedule, const weir_graph* graph) {
+    const size_t count = graph->params.count;
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->params, count));
+    for (size_t i = 0; i < count; i++) {
+        size_t offset = 0;
+        WEIR_TRY(add_name(schedule, graph->params.items[i].info.name, &offset));
+        schedule->params.items[i] = graph->params.items[i].info;
+        schedule->params.items[i].name = (const char*)(uintptr_t)offset;
+        schedule->params.count++;
+    }
+    return WEIR_OK;
+}
+
+// Turns the offsets that names were stored as into addresses, once the pool is complete.
+static void resolve_names(weir_schedule* schedule) {
+    const char* pool = schedule->names.items;
+    for (size_t i = 0; i < schedule->values.count; i++) {
+        schedule->values.items[i].name = pool + (uintptr_t)schedule->values.items[i].name;
+    }
+    for (size_t i = 0; i < schedule->params.count; i++) {
+        schedule->params.items[i].name = pool + (uintptr_t)schedule->params.items[i].name;
+    }
+    for (size_t i = 0; i < schedule->dispatches.count; i++) {
+        schedule->dispatches.items[i].name = pool + (uintptr_t)schedule->dispatches.items[i].name;
+    }
+}
+
+// Rows of a cache that an operation can touch under any position within its bounds: all that it
+// writes (from the lowest position), or all that it sees (from 0).
+static void limit_rows(const weir_schedule* schedule, const graph_op* op, uint32_t index,
+                       schedule_operand* operands) {
+    schedule_operand* operand = &operands[index];
+    const bool writes = op->kind == WEIR_OP_SET_ROWS && operand->kind == WEIR_ACCESS_WRITE;
+    const bool sees = op->kind == WEIR_OP_ATTENTION && (index == 1 || index == 2);
+    if (!writes && !sees) {
+        return;
+    }
+    const weir_param position = writes ? op->constants.position : op->constants.attention.position;
+    const weir_param_info* bounds = &schedule->params.items[position];
+    const weir_view* rows = &schedule->values.items[op->inputs[0]].layout;
+    weir_view* layout = &operand->layout;
+    const uint64_t cache_rows = (uint64_t)layout->shape.dims[0];
+    const uint64_t begin = writes ? min_u64(bounds->lower, cache_rows) : 0;
+    const uint64_t wanted =
+        bounds->upper < cache_rows ? bounds->upper + (uint64_t)rows->shape.dims[0] : cache_rows;
+    weir_view touched = *layout;
+    touched.byte_offset += begin * (uint64_t)layout->strides[0];
+    touched.shape.dims[0] = (int64_t)(min_u64(wanted, cache_rows) - begin);
+    bool widened = false;
+    operand->extent = weir_range_from_view(&touched, operand->extent.memory_id, 0, &widened);
+    operand->touched.fixed = operands[0].touched.fixed;
+    operand->touched.params[0] = operands[0].touched.params[0];
+    operand->touched.params[1] = sees ? position : WEIR_PARAM_NONE;
+}
+
+static schedule_rows count_rows(const weir_value_info* info) {
+    const bool scalar = info->layout.shape.rank == 0;
+    const uint64_t rows = scalar ? 1 : (uint64_t)info->layout.shape.dims[0];
+    return (schedule_rows){
+        .row_bytes = rows > 0 ? weir_view_byte_length(&info->layout) / rows : 0,
+        .fixed = info->rows == WEIR_PARAM_NONE ? rows : 0,
+        .params = {info->rows, WEIR_PARAM_NONE},
+    };
+}
+
+static schedule_operand make_operand(weir_schedule* schedule, weir_value value,
+                                     weir_access_kind kind) {
+    const weir_value_info* info = &schedule->values.items[value];
+    bool widened = false;
+    const schedule_operand operand = {
+        .value = value,
+        .root = info->root,
+        .rows = info->rows,
+        .kind = kind,
+        .layout = info->layout,
+        .extent = weir_range_from_view(&info->layout, (uint64_t)info->root + 1, 0, &widened),
+        .touched = count_rows(info),
+    };
+    schedule->report.widened_ranges += widened ? 1 : 0;
+    return operand;
+}
+
+static const weir_kernel* find_kernel(const weir_target* target, weir_op_kind op,
+                                      const weir_kernel_use* use) {
+    for (uint32_t i = 0; i < target->kernel_count; i++) {
+        const weir_kernel* kernel = &target->kernels[i];
+        if (kernel->op == op && kernel->accepts(use)) {
+            return kernel;
+        }
+    }
+    return NULL;
+}
+
+static weir_status no_kernel(const weir_schedule* schedule, const graph_op* op,
+                             const weir_view* views, uint32_t count) {
+    char operands[512] = "";
+    for (uint32_t i = 0; i < count; i++) {
+        char shape[128];
+        const size_t used = strlen(operands);
+        snprintf(operands + used, sizeof operands - used, "%s%s %s", i == 0 ? "" : ", ",
+                 weir_dtype_describe(views[i].dtype)->name,
+                 weir_shape_format(&views[i].shape, shape, sizeof shape));
+    }
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "target %s has no kernel for %s of %s",
+                     schedule->target.name, weir_op_name(op->kind), operands);
+}
+
+// Scratch is a value of its own that lives for one dispatch: planning places it like any other.
+static weir_status add_scratch(weir_schedule* schedule, uint64_t byte_size, weir_value* scratch) {
+    size_t name = 0;
+    WEIR_TRY(add_name(schedule, "scratch", &name));
+    const weir_shape shape = weir_shape_make(1, (int64_t[]){(int64_t)byte_size});
+    weir_value_info info = {.name = (const char*)(uintptr_t)name,
+                            .kind = WEIR_VALUE_RESULT,
+                            .root = (weir_value)schedule->values.count,
+                            .rows = WEIR_PARAM_NONE};
+    WEIR_TRY(weir_view_layout(WEIR_DTYPE_U8, &shape, &info.layout));
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->values, schedule->values.count + 1));
+    *scratch = info.root;
+    schedule->values.items[schedule->values.count++] = info;
+    schedule->report.scratch_bytes += byte_size;
+    return WEIR_OK;
+}
+
+// "matmul blk.0.attn_q.weight": the operation and the first name among its output and weights.
+static weir_status name_dispatch(weir_schedule* schedule, const graph_op* op, size_t* name) {
+    const char* pool = schedule->names.items;
+    const char* subject = pool + (uintptr_t)schedule->values.items[op->output].name;
+    for (uint32_t i = op->input_count; i > 0 && subject[0] == '\0'; i--) {
+        subject = pool + (uintptr_t)schedule->values.items[op->inputs[i - 1]].name;
+    }
+    char text[256];
+    snprintf(text, sizeof text, "%s%s%s", weir_op_name(op->kind), subject[0] ? " " : "", subject);
+    return add_name(schedule, text, name);
+}
+
+static weir_status check_bindings(const weir_schedule* schedule, const graph_op* op,
+                                  const schedule_operand* operands, uint32_t count) {
+    const uint64_t limit = schedule->target.binding_bytes_max;
+    for (uint32_t i = 0; limit > 0 && i < count; i++) {
+        const uint64_t byte_span = weir_view_byte_span(&operands[i].layout);
+        if (byte_span > limit) {
+            return WEIR_FAIL(WEIR_UNSUPPORTED,
+                             "%s: operand %u spans %llu bytes, target %s binds at most %llu",
+                             weir_op_name(op->kind), i, (unsigned long long)byte_span,
+                             schedule->target.name, (unsigned long long)limit);
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
+    schedule_operand operands[OPERANDS_MAX];
+    weir_view views[OPERANDS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < op->input_count; i++) {
+        operands[count++] = make_operand(schedule, op->inputs[i], WEIR_ACCESS_READ);
+    }
+    operands[count++] = make_operand(schedule, op->output, WEIR_ACCESS_WRITE);
+    for (uint32_t i = 0; i < count; i++) {
+        views[i] = operands[i].layout;
+        limit_rows(schedule, op, i, operands);
+    }
+    WEIR_TRY(check_bindings(schedule, op, operands, count));
+    const weir_kernel_use use = {
+        .operands = views, .operand_count = count, .constants = &op->constants};
+    const weir_kernel* kernel = find_kernel(&schedule->target, op->kind, &use);
+    if (!kernel) {
+        return no_kernel(schedule, op, views, count);
+    }
+    const uint64_t scratch_bytes = kernel->scratch_bytes(&use);
+    if (scratch_bytes > 0) {
+        weir_value scratch = WEIR_VALUE_NONE;
+        WEIR_TRY(add_scratch(schedule, scratch_bytes, &scratch));
+        operands[count++] = make_operand(schedule, scratch, WEIR_ACCESS_READ_WRITE);
+    }
+    size_t name = 0;
+    WEIR_TRY(name_dispatch(schedule, op, &name));
+    WEIR_TRY(
+        array_reserve(&schedule->allocator, &schedule->operands, schedule->operands.count + count));
+    WEIR_TRY(
+        array_reserve(&schedule->allocator, &schedule->dispatches, schedule->dispatches.count + 1));
+    memcpy(schedule->operands.items + schedule->operands.count, operands,
+           count * sizeof operands[0]);
+    schedule->dispatches.items[schedule->dispatches.count++] = (schedule_dispatch){
+        .name = (const char*)(uintptr_t)name,
+        .op = op->kind,
+        .kernel = kernel,
+        .constants = op->constants,
+        .operand_begin = (uint32_t)schedule->operands.count,
+        .operand_count = count,
+    };
+    schedule->operands.count += count;
+    return WEIR_OK;
+}
+
+static bool is_first_mention(const weir_schedule* schedule, const schedule_dispatch* dispatch,
+                             uint32_t operand) {
+    const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
+    for (uint32_t i = 0; i < operand; i++) {
+        if (operands[i].root == operands[operand].root) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Calls for each (root value, dispatch) once: first to count into begins[root + 1], then to fill.
+static void visit_uses(weir_schedule* schedule, bool fill) {
+    schedule_uses* uses = &schedule->uses;
+    for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
+        const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
+        for (uint32_t i = 0; i < dispatch->operand_count; i++) {
+            if (!is_first_mention(schedule, dispatch, i)) {
+                continue;
+            }
+            const weir_value root = schedule->operands.items[dispatch->operand_begin + i].root;
+            if (fill) {
+                uses->items[uses->begins[root]++] = d;
+            } else {
+                uses->begins[root + 1]++;
+            }
+        }
+    }
+}
+
+weir_status weir_schedule_find_uses(weir_schedule* schedule) {
+    const size_t values = schedule->values.count;
+    schedule_uses* uses = &schedule->uses;
+    if (!uses->begins) {
+        WEIR_TRY(weir_alloc(&schedule->allocator, (values + 1) * sizeof(uint32_t),
+                            _Alignof(max_align_t), (void**)&uses->begins));
+    }
+    memset(uses->begins, 0, (values + 1) * sizeof(uint32_t));
+    WEIR_TRY(array_reserve(&schedule->allocator, uses, schedule->operands.count));
+    visit_uses(schedule, false);
+    for (size_t v = 0; v < values; v++) {
+        uses->begins[v + 1] += uses->begins[v];
+    }
+    uses->count = uses->begins[values];
+    visit_uses(schedule, true);
+    memmove(uses->begins + 1, uses->begins, values * sizeof(uint32_t)); // filling moved them on
+    uses->begins[0] = 0;
+    return WEIR_OK;
+}
+
+// What lowering appends to is large: it is taken at once rather than grown.
+static weir_status reserve_dispatches(weir_schedule* schedule, const weir_graph* graph) {
+    size_t operands = 0;
+    for (size_t i = 0; i < graph->ops.count; i++) {
+        operands += graph->ops.items[i].input_count + 2;
+    }
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->dispatches, graph->ops.count));
+    return array_reserve(&schedule->allocator, &schedule->operands, operands);
+}
+
+weir_status weir_schedule_lower(weir_schedule* schedule, const weir_graph* graph) {
+    if (graph->ops.count == 0) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the graph has no operations");
+    }
+    WEIR_TRY(copy_values(schedule, graph));
+    WEIR_TRY(copy_params(schedule, graph));
+    WEIR_TRY(reserve_dispatches(schedule, graph));
+    for (size_t i = 0; i < graph->ops.count; i++) {
+        WEIR_TRY(lower_op(schedule, &graph->ops.items[i]));
+    }
+    resolve_names(schedule);
+    return weir_schedule_find_uses(schedule);
+}

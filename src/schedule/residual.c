@@ -1,0 +1,150 @@
+#include "schedule/schedule.h"
+
+typedef struct edge {
+    uint32_t from, to;
+} edge;
+
+typedef struct edge_list {
+    edge* items;
+    size_t count, capacity;
+} edge_list;
+
+// What the walk over the pairs that share bytes needs.
+typedef struct residual_walk {
+    weir_schedule* schedule;
+    weir_value* values; // of each buffer of the plan
+    uint32_t* first_uses;
+    edge_list added;
+} residual_walk;
+
+// Orders every access of `earlier` before every access of `later` that is not ordered yet. The
+// dispatch that puts `later` on the bytes of `earlier` in place touches both.
+static weir_status order_values(weir_schedule* schedule, weir_value earlier, weir_value later,
+                                edge_list* added) {
+    uint32_t from_count = 0;
+    uint32_t to_count = 0;
+    const uint32_t* from = schedule_uses_of(schedule, earlier, &from_count);
+    const uint32_t* to = schedule_uses_of(schedule, later, &to_count);
+    for (uint32_t t = 0; t < to_count; t++) {
+        for (uint32_t f = 0; f < from_count && from[f] < to[t]; f++) {
+            if (!schedule_bit(&schedule->ancestors, to[t], from[f])) {
+                WEIR_TRY(array_reserve(&schedule->allocator, added, added->count + 1));
+                added->items[added->count++] = (edge){.from = from[f], .to = to[t]};
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status order_pair(void* context, uint32_t earlier, uint32_t later) {
+    residual_walk* walk = context;
+    const schedule_bits* precedes = &walk->schedule->precedes;
+    if (precedes->words && schedule_bit(precedes, earlier, later)) {
+        return WEIR_OK;
+    }
+    return order_values(walk->schedule, walk->values[earlier], walk->values[later], &walk->added);
+}
+
+static weir_status find_residual(residual_walk* walk) {
+    uint32_t count = 0;
+    const weir_plan_entry* entries = weir_plan_entries(walk->schedule->plan, &count);
+    return weir_plan_sharing(&walk->schedule->allocator, entries, count, walk->first_uses,
+                             order_pair, walk);
+}
+
+static weir_status start_walk(weir_schedule* schedule, residual_walk* walk) {
+    const size_t byte_size = schedule->plan_buffers.count * sizeof(uint32_t);
+    WEIR_TRY(
+        weir_alloc(&schedule->allocator, byte_size, _Alignof(uint32_t), (void**)&walk->values));
+    WEIR_TRY(
+        weir_alloc(&schedule->allocator, byte_size, _Alignof(uint32_t), (void**)&walk->first_uses));
+    for (weir_value value = 0; value < schedule->values.count; value++) {
+        const uint32_t buffer = schedule->buffers[value];
+        if (buffer != WEIR_PLAN_NONE) {
+            uint32_t uses = 0;
+            walk->values[buffer] = value;
+            walk->first_uses[buffer] = schedule_uses_of(schedule, value, &uses)[0];
+        }
+    }
+    return WEIR_OK;
+}
+
+static void end_walk(weir_schedule* schedule, residual_walk* walk) {
+    const size_t byte_size = schedule->plan_buffers.count * sizeof(uint32_t);
+    weir_free(&schedule->allocator, walk->values, byte_size, _Alignof(uint32_t));
+    weir_free(&schedule->allocator, walk->first_uses, byte_size, _Alignof(uint32_t));
+    array_free(&schedule->allocator, &walk->added);
+}
+
+// Merges the added edges into the edge lists; they are reduced afterwards.
+static weir_status merge_edges(weir_schedule* schedule, const edge_list* added) {
+    const uint32_t count = (uint32_t)schedule->dispatches.count;
+    schedule_edges merged = {0};
+    void* begins = NULL;
+    WEIR_TRY(weir_alloc_zeroed(&schedule->allocator, (count + 1) * sizeof(uint32_t), &begins));
+    merged.begins = begins;
+    weir_status status =
+        array_reserve(&schedule->allocator, &merged, schedule->edges.count + added->count);
+    for (uint32_t i = 0; status == WEIR_OK && i < count; i++) {
+        merged.begins[i] = (uint32_t)merged.count;
+        for (uint32_t e = schedule->edges.begins[i]; e < schedule->edges.begins[i + 1]; e++) {
+            merged.items[merged.count++] = schedule->edges.items[e];
+        }
+        for (size_t e = 0; e < added->count; e++) {
+            if (added->items[e].to == i) {
+                merged.items[merged.count++] = added->items[e].from;
+            }
+        }
+    }
+    merged.begins[count] = (uint32_t)merged.count;
+    schedule_edges* stale = status == WEIR_OK ? &schedule->edges : &merged;
+    array_free(&schedule->allocator, stale);
+    weir_free(&schedule->allocator, stale->begins, (count + 1) * sizeof(uint32_t),
+              _Alignof(max_align_t));
+    if (status == WEIR_OK) {
+        schedule->edges = merged;
+    }
+    return status;
+}
+
+// Counts the edges of the reduced DAG that the data flow alone does not imply.
+static void count_residual(weir_schedule* schedule, const schedule_bits* data_flow) {
+    for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
+        for (uint32_t e = schedule->edges.begins[i]; e < schedule->edges.begins[i + 1]; e++) {
+            if (!schedule_bit(data_flow, i, schedule->edges.items[e])) {
+                schedule->report.residual_edges++;
+            }
+        }
+    }
+}
+
+// Until nothing is left to order: where boundaries wait, an added edge moves dispatches to later
+// groups, and what their old groups ordered needs an edge of its own.
+weir_status weir_schedule_add_residual(weir_schedule* schedule) {
+    residual_walk walk = {.schedule = schedule};
+    schedule_bits data_flow = {0};
+    weir_status status = start_walk(schedule, &walk);
+    if (status == WEIR_OK) {
+        status = find_residual(&walk);
+    }
+    while (status == WEIR_OK && walk.added.count > 0) {
+        if (!data_flow.words) {
+            data_flow = schedule->ancestors;
+            schedule->ancestors = (schedule_bits){0};
+        }
+        status = merge_edges(schedule, &walk.added);
+        if (status == WEIR_OK) {
+            status = weir_schedule_close(schedule);
+        }
+        walk.added.count = 0;
+        if (status == WEIR_OK) {
+            status = find_residual(&walk);
+        }
+    }
+    if (status == WEIR_OK && data_flow.words) {
+        count_residual(schedule, &data_flow);
+    }
+    weir_schedule_bits_free(&schedule->allocator, &data_flow);
+    end_walk(schedule, &walk);
+    return status;
+}

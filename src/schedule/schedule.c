@@ -1,0 +1,102 @@
+#include "schedule/schedule.h"
+
+static weir_status build(weir_schedule* schedule, const weir_graph* graph) {
+    WEIR_TRY(weir_schedule_lower(schedule, graph));
+    WEIR_TRY(weir_schedule_order(schedule));
+    WEIR_TRY(weir_schedule_place_values(schedule));
+    WEIR_TRY(weir_schedule_add_residual(schedule));
+    schedule->report.dispatches = (uint32_t)schedule->dispatches.count;
+    schedule->report.waits_naive = schedule->report.dispatches - 1;
+    schedule->report.waits_elided = schedule->report.waits_naive - schedule->report.waits;
+    return weir_schedule_check_tracked(schedule);
+}
+
+weir_status weir_schedule_create(const weir_allocator* allocator, const weir_graph* graph,
+                                 const weir_target* target, const weir_schedule_options* options,
+                                 weir_schedule** schedule) {
+    weir_schedule* made = NULL;
+    WEIR_TRY(object_new(allocator, &made));
+    made->allocator = allocator ? *allocator : (weir_allocator){0};
+    made->target = *target;
+    made->target.alignment = target->alignment > 0 ? target->alignment : 1;
+    made->options = options ? *options : (weir_schedule_options){0};
+    const weir_status status = build(made, graph);
+    if (status != WEIR_OK) {
+        weir_schedule_destroy(made);
+        return status;
+    }
+    *schedule = made;
+    return WEIR_OK;
+}
+
+static void free_words(weir_schedule* schedule, void* words, size_t byte_size) {
+    weir_free(&schedule->allocator, words, byte_size, _Alignof(max_align_t));
+}
+
+void weir_schedule_destroy(weir_schedule* schedule) {
+    if (!schedule) {
+        return;
+    }
+    const weir_allocator allocator = schedule->allocator;
+    const size_t values = schedule->values.count;
+    weir_plan_destroy(schedule->plan);
+    weir_schedule_bits_free(&allocator, &schedule->precedes);
+    weir_schedule_bits_free(&allocator, &schedule->ancestors);
+    free_words(schedule, schedule->placements, values * sizeof(weir_placement));
+    free_words(schedule, schedule->buffers, values * sizeof(uint32_t));
+    free_words(schedule, schedule->uses.begins, (values + 1) * sizeof(uint32_t));
+    free_words(schedule, schedule->edges.begins,
+               (schedule->dispatches.count + 1) * sizeof(uint32_t));
+    array_free(&allocator, &schedule->uses);
+    array_free(&allocator, &schedule->edges);
+    array_free(&allocator, &schedule->plan_buffers);
+    array_free(&allocator, &schedule->plan_intervals);
+    array_free(&allocator, &schedule->plan_pairs);
+    array_free(&allocator, &schedule->names);
+    array_free(&allocator, &schedule->operands);
+    array_free(&allocator, &schedule->dispatches);
+    array_free(&allocator, &schedule->params);
+    array_free(&allocator, &schedule->values);
+    object_free(&allocator, schedule);
+}
+
+const weir_schedule_report* weir_schedule_report_of(const weir_schedule* schedule) {
+    return &schedule->report;
+}
+
+const weir_plan* weir_schedule_plan(const weir_schedule* schedule) {
+    return schedule->plan;
+}
+
+weir_status weir_schedule_dispatch(const weir_schedule* schedule, uint32_t dispatch,
+                                   weir_dispatch_info* info) {
+    if (dispatch >= schedule->dispatches.count) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "no dispatch %u, the schedule has %zu", dispatch,
+                         schedule->dispatches.count);
+    }
+    const schedule_dispatch* item = &schedule->dispatches.items[dispatch];
+    const uint32_t begin = schedule->edges.begins[dispatch];
+    *info = (weir_dispatch_info){
+        .name = item->name,
+        .op = item->op,
+        .kernel = item->kernel,
+        .predecessors = schedule->edges.items + begin,
+        .predecessor_count = schedule->edges.begins[dispatch + 1] - begin,
+        .level = item->level,
+    };
+    return WEIR_OK;
+}
+
+weir_status weir_schedule_place(const weir_schedule* schedule, weir_value value,
+                                weir_placement* placement) {
+    if (value >= schedule->values.count) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "no value %u, the schedule has %zu", value,
+                         schedule->values.count);
+    }
+    *placement = schedule->placements[value];
+    return WEIR_OK;
+}
+
+const weir_value_info* weir_schedule_value(const weir_schedule* schedule, weir_value value) {
+    return value < schedule->values.count ? &schedule->values.items[value] : NULL;
+}
