@@ -1,0 +1,110 @@
+// Devices: something that executes.
+//
+// "cpu" runs kernels on worker threads of its own. "null" executes nothing and completes at once,
+// or when a test says so. A device is shared by threads; storages, arenas, sessions and programs
+// made from it must be gone before it is destroyed.
+//
+//     weir_device* device;
+//     weir_device_create(&(weir_device_desc){.name = "cpu"}, &device);
+#ifndef WEIR_DEVICE_H
+#define WEIR_DEVICE_H
+
+#include <weir/allocator.h>
+#include <weir/kernel.h>
+#include <weir/log.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_device weir_device;
+typedef struct weir_target weir_target;
+
+#define WEIR_THREADS_MAX 1024
+
+typedef struct weir_device_desc {
+    const char* name;         // NULL: "cpu"
+    uint32_t thread_count;    // cpu: workers, at most WEIR_THREADS_MAX; 0 = the cores that this
+                              // process may use
+    bool manual_completion;   // null: work completes by weir_null_complete only
+    weir_allocator allocator; // for everything that belongs to the device
+    weir_log log;
+} weir_device_desc;
+
+// Counted since creation; also kept per session and per program.
+typedef struct weir_counters {
+    uint64_t dispatches;   // recorded or replayed
+    uint64_t waits;        // kept: edges on the longest path of each pass
+    uint64_t waits_elided; // what a wait between any two dispatches would have added
+    uint64_t submits;      // commits handed to the device
+    uint64_t host_waits;   // times that a host thread waited for a ticket
+    uint64_t bytes_read;   // declared by the accesses, at the sizes of each pass
+    uint64_t bytes_written;
+} weir_counters;
+
+// Opens a device.
+//
+// Ownership: the caller destroys it.
+// Errors:    WEIR_NOT_FOUND unknown name (the message lists the names); WEIR_INVALID_ARGUMENT too
+//            many threads; WEIR_OUT_OF_MEMORY; WEIR_IO a worker thread could not be started.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_device_create(const weir_device_desc* desc,
+                                                      weir_device** device);
+
+// Waits for work in flight and closes the device; NULL is a no-op.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_device_destroy(weir_device* device);
+
+// Return facts of a device.
+//
+// Threads: thread-safe.
+WEIR_API const weir_target* weir_device_target(const weir_device* device);
+WEIR_API uint32_t weir_device_thread_count(const weir_device* device);
+
+// Called by a worker before (`begin` true) and after every tile: the one place where tracing,
+// delays and assertions attach. `name` is that of the dispatch.
+typedef void (*weir_tile_hook_fn)(void* context, uint32_t worker, const char* name,
+                                  uint32_t dispatch, uint32_t tile, bool begin);
+
+// Sets the hook (NULL: none).
+//
+// Errors:  WEIR_BUSY work is in flight.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_device_set_tile_hook(weir_device* device,
+                                                             weir_tile_hook_fn hook, void* context);
+
+// The completion of one commit. A plain value; it may outlive its session, not its device.
+typedef struct weir_ticket {
+    weir_device* device;
+    uint64_t sequence; // counted from 1; 0 = nothing to wait for
+} weir_ticket;
+
+#define WEIR_WAIT_FOREVER UINT64_MAX
+
+// Waits until the work of a ticket is complete and returns its status: that of the first kernel
+// that failed, with its message and the name of the dispatch. Of failures the last 64 of a device
+// are kept.
+//
+// Errors:  WEIR_TIMEOUT not complete after `timeout_ns` nanoseconds; the status of the work.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_ticket_wait(weir_ticket ticket, uint64_t timeout_ns);
+
+// Tells whether the work of a ticket is complete, without waiting.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_ticket_is_complete(weir_ticket ticket);
+
+// Completes the oldest `count` commits of a null device with manual completion, with `status` as
+// their outcome; returns how many there were.
+//
+// Threads: thread-safe.
+WEIR_API uint32_t weir_null_complete(weir_device* device, uint32_t count, weir_status status);
+
+// Lets call number `call` from now (0: the next) of a null device to allocate, map, wrap or submit
+// fail with `status`; WEIR_OK cancels.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_null_fail(weir_device* device, uint32_t call, weir_status status);
+
+WEIR_C_END
+
+#endif

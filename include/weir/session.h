@@ -1,0 +1,86 @@
+// Sessions: dispatches recorded with their accesses, executed by one submit and one wait.
+//
+// Recording executes nothing. Each dispatch is checked against those before it: it will wait for
+// those it conflicts with and for nothing else. A session that is destroyed before its commit has
+// executed nothing. After a commit it is empty and records the next pass.
+//
+//     weir_session_create(device, &session);
+//     weir_session_dispatch(session, &produce, NULL);
+//     weir_session_dispatch(session, &consume, &verdict);   // verdict.hazards[0]: RAW
+//     weir_session_finish(session);                         // commit + wait
+//     weir_session_destroy(session);
+#ifndef WEIR_SESSION_H
+#define WEIR_SESSION_H
+
+#include <weir/device.h>
+#include <weir/storage.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_session weir_session;
+
+typedef struct weir_operand {
+    weir_view view;
+    weir_access_kind kind;
+} weir_operand;
+
+typedef struct weir_dispatch_desc {
+    const char* name;      // for messages; must hold until the work is complete; NULL = "kernel"
+    weir_kernel_fn kernel; // the caller's code
+    const weir_operand* operands; // every byte the kernel touches, and how
+    uint32_t operand_count;
+    const void* constants; // copied; handed to every tile
+    size_t constants_size;
+    uint32_t tile_count; // 0 = 1
+    bool undeclared;     // the kernel touches more than its operands: a full fence
+} weir_dispatch_desc;
+
+// Creates an empty session.
+//
+// Ownership: the caller destroys it.
+// Errors:    WEIR_OUT_OF_MEMORY.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_session_create(weir_device* device, weir_session** session);
+
+// Drops what is recorded and not committed, which executes nothing; NULL is a no-op. Work already
+// committed runs on and keeps what it needs.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_session_destroy(weir_session* session);
+
+// Records one dispatch. `verdict` (may be NULL) receives what it must wait for, and why. On failure
+// nothing is recorded.
+//
+// Ownership: the session retains the storages until completion or drop; `verdict->hazards` hold
+//            until the next call.
+// Errors:    WEIR_INVALID_ARGUMENT no kernel, an operand without storage or of another device, a
+//            write to sealed storage; WEIR_OUT_OF_RANGE an operand passes the end of its storage;
+//            WEIR_OUT_OF_MEMORY.
+// Threads:   thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
+                                                         const weir_dispatch_desc* desc,
+                                                         weir_verdict* verdict);
+
+// Hands the recorded dispatches to the device and empties the session. An empty session gives a
+// ticket that is complete.
+//
+// Errors:  WEIR_OUT_OF_MEMORY, and what the device says; nothing has been executed then, and the
+//          dispatches are still recorded.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_session_commit(weir_session* session, weir_ticket* ticket);
+
+// Commits and waits: the only wait of a pass.
+//
+// Errors:  as weir_session_commit; the status of the work.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_session_finish(weir_session* session);
+
+// Returns what the session has done since its creation.
+//
+// Ownership: belongs to the session.
+// Threads:   thread-compatible.
+WEIR_API const weir_counters* weir_session_counters(const weir_session* session);
+
+WEIR_C_END
+
+#endif

@@ -1,0 +1,147 @@
+// Storage: one piece of memory with an identity, shared by reference count.
+//
+// A storage is owned (allocated by its device), mapped (a read-only range of a file) or wrapped
+// (memory of somebody else, given back through a callback). It has no lock: the schedule guarantees
+// exclusive access while kernels run. Mapped storages are sealed: recording a write access to
+// sealed memory is refused.
+//
+//     weir_storage* storage;
+//     weir_storage_allocate(device, &(weir_storage_desc){.byte_size = 4096}, &storage);
+//     weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &view);
+//     ...
+//     weir_storage_release(storage);
+#ifndef WEIR_STORAGE_H
+#define WEIR_STORAGE_H
+
+#include <weir/tracker.h>
+#include <weir/view.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_device weir_device;
+
+typedef enum weir_fill {
+    WEIR_FILL_NONE = 0,   // whatever the memory held
+    WEIR_FILL_ZERO = 1,   // zeros
+    WEIR_FILL_POISON = 2, // 0xFF bytes, NaN in every float type: shows reads before writes
+} weir_fill;
+
+typedef struct weir_storage_desc {
+    uint64_t byte_size;
+    weir_fill fill;
+    const char* name; // for messages; copied (31 bytes), may be NULL
+} weir_storage_desc;
+
+// Allocates memory of the device, aligned to at least 64 bytes.
+//
+// Ownership: the caller holds one reference.
+// Errors:    WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT unknown fill.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_allocate(weir_device* device,
+                                                         const weir_storage_desc* desc,
+                                                         weir_storage** storage);
+
+typedef struct weir_storage_map_desc {
+    const char* path;     // opened read-only
+    uint64_t byte_offset; // any; need not be a multiple of the page size
+    uint64_t byte_size;   // 0: to the end of the file
+} weir_storage_map_desc;
+
+// Maps a range of a file read-only; no byte is read until a kernel touches it. The storage is
+// sealed.
+//
+// Ownership: the caller holds one reference; the file may be closed or unlinked meanwhile.
+// Errors:    WEIR_IO cannot be opened or mapped; WEIR_OUT_OF_RANGE the range passes the end of the
+//            file; WEIR_INVALID_ARGUMENT empty file; WEIR_UNSUPPORTED device cannot read host
+//            memory.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_map(weir_device* device,
+                                                    const weir_storage_map_desc* desc,
+                                                    weir_storage** storage);
+
+// Called once, when the last reference is gone and no work in flight names the storage.
+typedef void (*weir_storage_release_fn)(void* context, void* pointer);
+
+typedef struct weir_storage_wrap_desc {
+    void* pointer; // first byte, aligned for the dtypes that views will use
+    uint64_t byte_size;
+    bool sealed;                     // refuse write accesses
+    weir_storage_release_fn release; // NULL: nothing to do
+    void* context;                   // handed to `release`
+    const char* name;                // for messages; copied (31 bytes), may be NULL
+} weir_storage_wrap_desc;
+
+// Wraps host memory that somebody else owns, without a copy. Wraps that overlap share their
+// identity, so accesses through either conflict where they share a byte.
+//
+// Ownership: the caller holds one reference; `pointer` must hold until `release` is called.
+// Errors:    WEIR_INVALID_ARGUMENT NULL pointer with bytes; WEIR_UNSUPPORTED on this device.
+// Threads:   thread-safe; `release` runs in the thread that drops the last reference.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_wrap(weir_device* device,
+                                                     const weir_storage_wrap_desc* desc,
+                                                     weir_storage** storage);
+
+// Adds or drops one reference; NULL is a no-op. Sessions and programs hold references of their own
+// to what they record, until completion.
+//
+// Threads: thread-safe.
+WEIR_API void weir_storage_retain(weir_storage* storage);
+WEIR_API void weir_storage_release(weir_storage* storage);
+
+// Returns the bytes of the storage.
+//
+// Threads: thread-safe.
+WEIR_API uint64_t weir_storage_byte_size(const weir_storage* storage);
+
+// Refuses write accesses from now on.
+//
+// Errors:  WEIR_BUSY work is in flight on the device.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_seal(weir_storage* storage);
+
+// Tells whether write accesses are refused.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_storage_is_sealed(const weir_storage* storage);
+
+// Returns the address of the first byte where the host can reach the memory, else NULL.
+//
+// Threads: thread-safe.
+WEIR_API void* weir_storage_host_pointer(const weir_storage* storage);
+
+// Makes a contiguous view of a whole shape at `byte_offset` of `storage`.
+//
+// Ownership: the view borrows the storage.
+// Errors:    WEIR_INVALID_ARGUMENT bad shape, rows of a block type that are not whole blocks,
+//            address not aligned to the dtype; WEIR_OUT_OF_RANGE the view passes the end of the
+//            storage.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_view_make(weir_storage* storage, uint64_t byte_offset,
+                                                  weir_dtype dtype, const weir_shape* shape,
+                                                  weir_view* view);
+
+// Retains or releases the storage of a view; a view without storage is left alone.
+//
+// Threads: thread-safe.
+WEIR_API void weir_view_retain(const weir_view* view);
+WEIR_API void weir_view_release(const weir_view* view);
+
+// Returns the exact bytes of the view in the memory of its storage; empty without a storage.
+//
+// Threads: thread-safe.
+WEIR_API weir_range weir_view_range(const weir_view* view);
+
+// Returns the access of a dispatch to a view.
+//
+// Threads: thread-safe.
+WEIR_API weir_access weir_access_from_view(const weir_view* view, weir_access_kind kind);
+
+// Returns the address of the first element where the host can reach the memory, else NULL: the
+// pointer includes the offset of the view. No check against work in flight is made.
+//
+// Threads: thread-safe.
+WEIR_API void* weir_view_contents(const weir_view* view);
+
+WEIR_C_END
+
+#endif

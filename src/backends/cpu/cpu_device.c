@@ -1,0 +1,67 @@
+#include "backends/cpu/cpu_device.h"
+
+#include <assert.h>
+#include <sched.h>
+
+#include "backends/host_storage.h"
+#include "base/log_line.h"
+
+static_assert(offsetof(cpu_device, base) == 0, "the base comes first");
+
+static void destroy(weir_device* base) {
+    cpu_device* device = (cpu_device*)base;
+    const weir_allocator allocator = base->allocator;
+    const weir_ticket last = {.device = base, .sequence = atomic_load(&base->submitted)};
+    const weir_status outcome = weir_ticket_wait(last, WEIR_WAIT_FOREVER);
+    (void)outcome; // it belongs to whoever holds the ticket
+    cpu_executor_stop(device);
+    weir_device_finish(base);
+    pthread_mutex_destroy(&device->queue_lock);
+    weir_free(&allocator, device, sizeof *device, CPU_LINE);
+}
+
+static const device_vtable cpu_device_vtable = {
+    .destroy = destroy,
+    .allocate = host_storage_allocate,
+    .map = host_storage_map,
+    .wrap = host_storage_wrap,
+    .prepare = cpu_work_create,
+};
+
+// The cores that this process may run on.
+static uint32_t available_cores(void) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count > 0 ? (uint32_t)count : 1;
+}
+
+weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_target* target,
+                                   weir_device** device) {
+    if (desc->thread_count > WEIR_THREADS_MAX) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%u worker threads, at most %d", desc->thread_count,
+                         WEIR_THREADS_MAX);
+    }
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc(&desc->allocator, sizeof(cpu_device), CPU_LINE, &memory));
+    cpu_device* made = memory;
+    *made = (cpu_device){0};
+    weir_status status = weir_device_init(&made->base, &cpu_device_vtable, desc, target);
+    if (status == WEIR_OK && pthread_mutex_init(&made->queue_lock, NULL) != 0) {
+        weir_device_finish(&made->base);
+        status = WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of a queue");
+    }
+    if (status != WEIR_OK) {
+        weir_free(&desc->allocator, made, sizeof *made, CPU_LINE);
+        return status;
+    }
+    status =
+        cpu_executor_start(made, desc->thread_count > 0 ? desc->thread_count : available_cores());
+    if (status != WEIR_OK) {
+        destroy(&made->base);
+        return status;
+    }
+    log_line(&made->base.log, WEIR_LOG_INFO, "cpu: %u workers", made->worker_count);
+    *device = &made->base;
+    return WEIR_OK;
+}

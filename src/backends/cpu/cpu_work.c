@@ -1,0 +1,137 @@
+#include <assert.h>
+#include <string.h>
+
+#include "backends/cpu/cpu_device.h"
+
+static_assert(offsetof(cpu_work, base) == 0, "the base comes first");
+
+static void destroy_work(device_work* base) {
+    cpu_work* work = (cpu_work*)base;
+    const weir_allocator* allocator = &work->device->base.allocator;
+    const size_t alignment = _Alignof(max_align_t);
+    cpu_executor_forget(work->device, work);
+    weir_free(allocator, work->slots, work->count * sizeof(cpu_slot), CPU_LINE);
+    weir_free(allocator, work->ready, work->count * sizeof work->ready[0], alignment);
+    weir_free(allocator, work->successors, work->edge_count * sizeof(uint32_t), alignment);
+    weir_free(allocator, work->successor_begins, (work->count + 1) * sizeof(uint32_t), alignment);
+    object_free(allocator, work);
+}
+
+static const work_vtable cpu_work_vtable = {
+    .submit = cpu_executor_submit,
+    .destroy = destroy_work,
+};
+
+static weir_status allocate_arrays(cpu_work* work) {
+    const weir_allocator* allocator = &work->device->base.allocator;
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc(allocator, work->count * sizeof(cpu_slot), CPU_LINE, &memory));
+    memset(memory, 0, work->count * sizeof(cpu_slot));
+    work->slots = memory;
+    WEIR_TRY(weir_alloc_zeroed(allocator, work->count * sizeof work->ready[0], &memory));
+    work->ready = memory;
+    WEIR_TRY(weir_alloc_zeroed(allocator, (work->count + 1) * sizeof(uint32_t), &memory));
+    work->successor_begins = memory;
+    for (uint32_t i = 0; i < work->count; i++) {
+        work->edge_count += work->dispatches[i].predecessor_count;
+        work->root_count += work->dispatches[i].predecessor_count == 0 ? 1 : 0;
+    }
+    WEIR_TRY(weir_alloc_zeroed(allocator, work->edge_count * sizeof(uint32_t), &memory));
+    work->successors = memory;
+    return WEIR_OK;
+}
+
+// Turns the lists of predecessors round.
+static void link_successors(cpu_work* work) {
+    uint32_t* begins = work->successor_begins;
+    for (uint32_t i = 0; i < work->count; i++) {
+        for (uint32_t k = 0; k < work->dispatches[i].predecessor_count; k++) {
+            begins[work->dispatches[i].predecessors[k] + 1]++;
+        }
+    }
+    for (uint32_t i = 0; i < work->count; i++) {
+        begins[i + 1] += begins[i];
+    }
+    for (uint32_t i = 0; i < work->count; i++) {
+        for (uint32_t k = 0; k < work->dispatches[i].predecessor_count; k++) {
+            work->successors[begins[work->dispatches[i].predecessors[k]]++] = i;
+        }
+    }
+    memmove(begins + 1, begins, work->count * sizeof begins[0]); // filling moved them on
+    begins[0] = 0;
+}
+
+static uint32_t count_tiles(const device_dispatch* dispatch) {
+    const weir_kernel_use use = {.operands = dispatch->views,
+                                 .operand_count = dispatch->operand_count,
+                                 .constants = dispatch->constants};
+    return dispatch->kernel ? dispatch->kernel->tile_count(&use) : dispatch->tile_count;
+}
+
+// Cursors and list entries count in CPU_INDEX_BITS. Kernels are asked at the upper bounds, where
+// they cut the most tiles.
+static weir_status check_counts(const device_dispatch* dispatches, uint32_t count) {
+    if (count > CPU_INDEX_MASK) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%u dispatches in one pass, at most %llu", count,
+                         (unsigned long long)CPU_INDEX_MASK);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const device_dispatch* dispatch = &dispatches[i];
+        const uint32_t tiles = count_tiles(dispatch);
+        if (tiles >= CPU_INDEX_MASK) {
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: %u tiles, at most %llu", dispatch->name, tiles,
+                             (unsigned long long)CPU_INDEX_MASK - 1);
+        }
+    }
+    return WEIR_OK;
+}
+
+weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatches, uint32_t count,
+                            device_work** work) {
+    WEIR_TRY(check_counts(dispatches, count));
+    cpu_work* made = NULL;
+    WEIR_TRY(object_new(&device->allocator, &made));
+    made->base.vtable = &cpu_work_vtable;
+    made->device = (cpu_device*)device;
+    made->dispatches = dispatches;
+    made->count = count;
+    const weir_status status = allocate_arrays(made);
+    if (status != WEIR_OK) {
+        destroy_work(&made->base);
+        return status;
+    }
+    link_successors(made);
+    *work = &made->base;
+    return WEIR_OK;
+}
+
+// Sets the dims of this pass and returns the tiles that they are cut into.
+static uint32_t size_dispatch(const device_dispatch* dispatch, const uint64_t* params) {
+    for (uint32_t i = 0; dispatch->rows && i < dispatch->operand_count; i++) {
+        if (dispatch->rows[i] != WEIR_PARAM_NONE) {
+            dispatch->views[i].shape.dims[0] = (int64_t)params[dispatch->rows[i]];
+        }
+    }
+    const uint32_t tiles = count_tiles(dispatch);
+    assert(tiles < CPU_INDEX_MASK);
+    return tiles > 0 ? tiles : 1;
+}
+
+void cpu_work_begin(cpu_work* work, const uint64_t* params, uint64_t sequence) {
+    work->params = params;
+    atomic_store_explicit(&work->status, WEIR_OK, memory_order_relaxed);
+    atomic_store_explicit(&work->remaining, work->count, memory_order_relaxed);
+    for (uint32_t i = 0; i < work->count; i++) {
+        const device_dispatch* dispatch = &work->dispatches[i];
+        cpu_slot* slot = &work->slots[i];
+        const uint32_t tiles = size_dispatch(dispatch, params);
+        // A late worker of the pass before must not claim a tile by the new count: whoever reads it
+        // finds the cursor already taken away.
+        atomic_store(&slot->cursor, sequence << CPU_INDEX_BITS | CPU_INDEX_MASK);
+        atomic_store_explicit(&slot->tile_count, tiles, memory_order_release);
+        atomic_store_explicit(&slot->tiles_done, 0, memory_order_relaxed);
+        atomic_store_explicit(&slot->pending, dispatch->predecessor_count, memory_order_relaxed);
+        atomic_store_explicit(&slot->cursor, sequence << CPU_INDEX_BITS, memory_order_release);
+    }
+    atomic_store(&work->sequence, sequence);
+}

@@ -1,0 +1,97 @@
+// Angles are computed in f64 and the same for all heads, so a unit is a whole row; a block of pairs
+// is rotated at a time, in all rows of the tile, before the next block is looked at.
+#include "backends/cpu/kernels/cpu_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PAIRS 64 // of one block
+
+bool weir_cpu_rope_accepts(const weir_kernel_use* use) {
+    const bool has_factors = use->operand_count == 3;
+    return (use->operand_count == 2 || has_factors) && cpu_is_matrix(&use->operands[0]) &&
+           (!has_factors || cpu_has_rows(&use->operands[1], WEIR_DTYPE_F32, 1)) &&
+           cpu_is_output(&use->operands[use->operand_count - 1], &use->operands[0]);
+}
+
+uint32_t weir_cpu_rope_tiles(const weir_kernel_use* use) {
+    const weir_shape* shape = &use->operands[0].shape;
+    return cpu_tiles(shape->dims[0], (double)shape->dims[1], 4096.0);
+}
+
+typedef struct rotation {
+    float cosine[PAIRS];
+    float sine[PAIRS];
+} rotation;
+
+// Angle per position of each pair in [pairs.begin, pairs.end).
+static void find_frequencies(const weir_rope_desc* rope, const float* factors, cpu_span pairs,
+                             double* frequencies) {
+    for (int64_t i = pairs.begin; i < pairs.end; i++) {
+        const double exponent = -2.0 * (double)i / (double)rope->rotated;
+        const double frequency = (double)rope->scale * pow((double)rope->base, exponent);
+        frequencies[i - pairs.begin] = factors ? frequency / (double)factors[i] : frequency;
+    }
+}
+
+// Both elements of a pair are read before either is written: y may be x.
+static void rotate_pairs(const weir_rope_desc* rope, const rotation* turn, cpu_span pairs,
+                         const float* x, float* y) {
+    const bool adjacent = rope->pairing == WEIR_ROPE_ADJACENT;
+    const int64_t step = adjacent ? 2 : 1;
+    const int64_t partner = adjacent ? 1 : rope->rotated / 2;
+    for (int64_t i = pairs.begin; i < pairs.end; i++) {
+        const float cosine = turn->cosine[i - pairs.begin];
+        const float sine = turn->sine[i - pairs.begin];
+        const float first = x[i * step];
+        const float second = x[i * step + partner];
+        y[i * step] = first * cosine - second * sine;
+        y[i * step + partner] = first * sine + second * cosine;
+    }
+}
+
+static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope, uint64_t position,
+                        cpu_span rows, cpu_span pairs) {
+    const float* factors = call->operand_count == 3 ? call->pointers[1] : NULL;
+    const int64_t width = call->views[0].shape.dims[1];
+    double frequencies[PAIRS];
+    find_frequencies(rope, factors, pairs, frequencies);
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        rotation turn;
+        for (int64_t i = 0; i < pairs.end - pairs.begin; i++) {
+            const double angle = ((double)position + (double)row) * frequencies[i];
+            turn.cosine[i] = (float)cos(angle);
+            turn.sine[i] = (float)sin(angle);
+        }
+        const float* x = cpu_row_f32(call, 0, row);
+        float* y = cpu_output_row(call, row);
+        for (int64_t head = 0; head < width; head += rope->head_dim) {
+            rotate_pairs(rope, &turn, pairs, x + head, y + head);
+        }
+    }
+}
+
+static void copy_the_rest(const weir_kernel_call* call, const weir_rope_desc* rope, cpu_span rows) {
+    const int64_t width = call->views[0].shape.dims[1];
+    const size_t rest = (size_t)(rope->head_dim - rope->rotated) * sizeof(float);
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        const float* x = cpu_row_f32(call, 0, row);
+        float* y = cpu_output_row(call, row);
+        for (int64_t head = rope->rotated; head < width && x != y; head += rope->head_dim) {
+            memcpy(y + head, x + head, rest);
+        }
+    }
+}
+
+weir_status weir_cpu_rope_run(const weir_kernel_call* call) {
+    const weir_rope_desc* rope = &((const weir_op_constants*)call->constants)->rope;
+    uint64_t position = 0;
+    WEIR_TRY(cpu_read_param(call, "rope", rope->position, &position));
+    const cpu_span rows = cpu_tile_units(call, call->views[0].shape.dims[0]);
+    const int64_t pair_count = rope->rotated / 2;
+    for (int64_t block = 0; block * PAIRS < pair_count && rows.begin < rows.end; block++) {
+        rotate_rows(call, rope, position, rows, cpu_unit_items(block, PAIRS, pair_count));
+    }
+    copy_the_rest(call, rope, rows);
+    return WEIR_OK;
+}

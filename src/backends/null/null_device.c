@@ -1,0 +1,145 @@
+// The device that executes nothing: it keeps every rule of the front end and lets a test decide
+// when work completes and which call fails. New back ends start from here.
+#include <assert.h>
+
+#include "backends/host_storage.h"
+
+typedef struct null_device {
+    weir_device base;
+    pthread_mutex_t completion_lock; // completions by several threads come one after another
+    bool manual_completion;
+    bool fail_armed;
+    uint32_t calls_until_failure;
+    weir_status failure;
+} null_device;
+
+typedef struct null_work {
+    device_work base;
+    weir_device* device;
+} null_work;
+
+static_assert(offsetof(null_device, base) == 0, "the base comes first");
+static_assert(offsetof(null_work, base) == 0, "the base comes first");
+
+static const device_vtable null_device_vtable;
+
+static null_device* cast(weir_device* device) {
+    return (null_device*)device;
+}
+
+// Counts one call towards the failure that a test asked for.
+static weir_status step(weir_device* device, const char* call) {
+    null_device* null = cast(device);
+    if (!null->fail_armed || null->calls_until_failure-- > 0) {
+        return WEIR_OK;
+    }
+    null->fail_armed = false;
+    return WEIR_FAIL(null->failure, "%s fails because a test asked for it", call);
+}
+
+static weir_status null_allocate(weir_device* device, const weir_storage_desc* desc,
+                                 weir_storage** storage) {
+    WEIR_TRY(step(device, "allocate"));
+    return host_storage_allocate(device, desc, storage);
+}
+
+static weir_status null_map(weir_device* device, const weir_storage_map_desc* desc,
+                            weir_storage** storage) {
+    WEIR_TRY(step(device, "map"));
+    return host_storage_map(device, desc, storage);
+}
+
+static weir_status null_wrap(weir_device* device, const weir_storage_wrap_desc* desc,
+                             weir_storage** storage) {
+    WEIR_TRY(step(device, "wrap"));
+    return host_storage_wrap(device, desc, storage);
+}
+
+static weir_status null_submit(device_work* work, const uint64_t* params, uint64_t sequence) {
+    (void)params;
+    weir_device* device = ((null_work*)work)->device;
+    WEIR_TRY(step(device, "submit"));
+    if (!cast(device)->manual_completion) {
+        weir_device_complete(device, sequence, WEIR_OK, NULL);
+    }
+    return WEIR_OK;
+}
+
+static void null_work_destroy(device_work* work) {
+    object_free(&((null_work*)work)->device->allocator, (null_work*)work);
+}
+
+static const work_vtable null_work_vtable = {
+    .submit = null_submit,
+    .destroy = null_work_destroy,
+};
+
+static weir_status null_prepare(weir_device* device, const device_dispatch* dispatches,
+                                uint32_t count, device_work** work) {
+    (void)dispatches;
+    (void)count;
+    null_work* made = NULL;
+    WEIR_TRY(object_new(&device->allocator, &made));
+    made->base.vtable = &null_work_vtable;
+    made->device = device;
+    *work = &made->base;
+    return WEIR_OK;
+}
+
+static void null_destroy(weir_device* device) {
+    const weir_allocator allocator = device->allocator;
+    weir_null_complete(device, UINT32_MAX, WEIR_OK);
+    weir_device_finish(device);
+    pthread_mutex_destroy(&cast(device)->completion_lock);
+    object_free(&allocator, cast(device));
+}
+
+uint32_t weir_null_complete(weir_device* device, uint32_t count, weir_status status) {
+    if (device->vtable != &null_device_vtable || !cast(device)->manual_completion) {
+        return 0;
+    }
+    uint32_t done = 0;
+    pthread_mutex_lock(&cast(device)->completion_lock);
+    uint64_t next = atomic_load(&device->completed) + 1;
+    while (done < count && next <= atomic_load(&device->submitted)) {
+        weir_device_complete(device, next++, status, "completed with this status by a test");
+        done++;
+    }
+    pthread_mutex_unlock(&cast(device)->completion_lock);
+    return done;
+}
+
+void weir_null_fail(weir_device* device, uint32_t call, weir_status status) {
+    if (device->vtable == &null_device_vtable) {
+        null_device* null = cast(device);
+        null->fail_armed = status != WEIR_OK;
+        null->calls_until_failure = call;
+        null->failure = status;
+    }
+}
+
+weir_status weir_null_device_create(const weir_device_desc* desc, const weir_target* target,
+                                    weir_device** device) {
+    null_device* made = NULL;
+    WEIR_TRY(object_new(&desc->allocator, &made));
+    weir_status status = weir_device_init(&made->base, &null_device_vtable, desc, target);
+    if (status == WEIR_OK && pthread_mutex_init(&made->completion_lock, NULL) != 0) {
+        weir_device_finish(&made->base);
+        status = WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of completions");
+    }
+    if (status != WEIR_OK) {
+        object_free(&desc->allocator, made);
+        return status;
+    }
+    made->manual_completion = desc->manual_completion;
+    *device = &made->base;
+    return WEIR_OK;
+}
+
+static const device_vtable null_device_vtable = {
+    .destroy = null_destroy,
+    .allocate = null_allocate,
+    .map = null_map,
+    .wrap = null_wrap,
+    .prepare = null_prepare,
+};

@@ -1,0 +1,48 @@
+// The only place that names the back ends.
+#include <string.h>
+
+#include "backends/cpu/cpu_target.h"
+#include "device/backend.h"
+
+typedef struct registry_entry {
+    const char* name;
+    const weir_target* target; // planned for as this one, under the name of the entry
+    weir_status (*create)(const weir_device_desc* desc, const weir_target* target,
+                          weir_device** device);
+} registry_entry;
+
+static const registry_entry entries[] = {
+    {.name = "cpu", .target = &weir_cpu_target, .create = weir_cpu_device_create},
+    {.name = "null", .target = &weir_cpu_target, .create = weir_null_device_create},
+};
+
+static weir_status find(const char* wanted, const registry_entry** found) {
+    const char* name = wanted ? wanted : "cpu";
+    for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
+        if (strcmp(entries[i].name, name) == 0) {
+            *found = &entries[i];
+            return WEIR_OK;
+        }
+    }
+    return WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: cpu, null", name);
+}
+
+static weir_target target_of(const registry_entry* entry) {
+    weir_target target = *entry->target;
+    target.name = entry->name;
+    return target;
+}
+
+weir_status weir_target_find(const char* name, weir_target* target) {
+    const registry_entry* entry = NULL;
+    WEIR_TRY(find(name, &entry));
+    *target = target_of(entry);
+    return WEIR_OK;
+}
+
+weir_status weir_device_create(const weir_device_desc* desc, weir_device** device) {
+    const registry_entry* entry = NULL;
+    WEIR_TRY(find(desc->name, &entry));
+    const weir_target target = target_of(entry);
+    return entry->create(desc, &target, device);
+}

@@ -1,0 +1,245 @@
+// Helpers of the kernel tests: tensors with guard bytes, and a run of all tiles of a kernel.
+//
+// Memory of a tensor:  | guard | row 0 | gap | row 1 | gap | ... | guard |
+// Guards and gaps hold 0xFF: read as f32 it is a NaN that shows in the result, and a write to it is
+// seen by tensor_is_intact.
+#ifndef WEIR_TESTS_KERNEL_TESTING_H
+#define WEIR_TESTS_KERNEL_TESTING_H
+
+#include "testing.h"
+
+#include <math.h>
+#include <weir/target.h>
+
+#define GUARD_BYTES 64
+#define GUARD 0xFF
+
+typedef struct tensor {
+    uint8_t* memory;
+    size_t byte_size; // of memory
+    weir_view view;   // [rows, columns], or [columns] when made by new_row
+    int64_t rows, columns;
+    size_t row_bytes;
+} tensor;
+
+static inline void* tensor_data(const tensor* t) {
+    return t->memory + GUARD_BYTES;
+}
+
+static inline uint8_t* tensor_row(const tensor* t, int64_t row) {
+    return t->memory + GUARD_BYTES + row * t->view.strides[0];
+}
+
+// A tensor full of guard bytes; `gap` blocks lie between rows.
+static inline tensor new_tensor(weir_dtype dtype, int64_t rows, int64_t columns, int64_t gap) {
+    const weir_dtype_info* info = weir_dtype_describe(dtype);
+    tensor t = {.rows = rows, .columns = columns};
+    assert_int_equal(columns % info->block_elements, 0);
+    t.row_bytes = (size_t)(columns / info->block_elements) * info->block_bytes;
+    t.view.dtype = dtype;
+    t.view.shape = weir_shape_make(2, (int64_t[]){rows, columns});
+    t.view.strides[0] = (int64_t)t.row_bytes + gap * (int64_t)info->block_bytes;
+    t.view.strides[1] = (int64_t)info->block_bytes;
+    t.byte_size = 2 * GUARD_BYTES + (size_t)(rows * t.view.strides[0]);
+    t.memory = malloc(t.byte_size);
+    assert_non_null(t.memory);
+    memset(t.memory, GUARD, t.byte_size);
+    return t;
+}
+
+static inline void free_tensor(tensor* t) {
+    free(t->memory);
+    t->memory = NULL;
+}
+
+static inline bool is_sane(const float* numbers, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (!isfinite(numbers[i]) || fabsf(numbers[i]) > 1e4f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Random bytes, drawn again until a block decodes to numbers of modest size.
+static inline void fill_block(test_random* random, weir_dtype dtype, uint8_t* block) {
+    const weir_dtype_info* info = weir_dtype_describe(dtype);
+    float decoded[256];
+    do {
+        for (uint32_t i = 0; i < info->block_bytes; i++) {
+            block[i] = (uint8_t)(random_u64(random) >> 32);
+        }
+        assert_ok(weir_dtype_to_f32(dtype, block, info->block_elements, decoded));
+    } while (!is_sane(decoded, info->block_elements));
+}
+
+static inline void fill_tensor(test_random* random, tensor* t) {
+    const weir_dtype_info* info = weir_dtype_describe(t->view.dtype);
+    for (int64_t row = 0; row < t->rows; row++) {
+        for (size_t i = 0; i < t->row_bytes; i += info->block_bytes) {
+            uint8_t* block = tensor_row(t, row) + i;
+            if (t->view.dtype == WEIR_DTYPE_F32) {
+                const float number = 2.0f * random_unit(random);
+                memcpy(block, &number, sizeof number);
+            } else {
+                fill_block(random, t->view.dtype, block);
+            }
+        }
+    }
+}
+
+static inline tensor new_random(test_random* random, weir_dtype dtype, int64_t rows,
+                                int64_t columns, int64_t gap) {
+    tensor t = new_tensor(dtype, rows, columns, gap);
+    fill_tensor(random, &t);
+    return t;
+}
+
+// One row, as a view of one dimension.
+static inline tensor new_row(test_random* random, weir_dtype dtype, int64_t columns) {
+    tensor t = new_random(random, dtype, 1, columns, 0);
+    t.view.shape = weir_shape_make(1, &columns);
+    t.view.strides[0] = t.view.strides[1];
+    t.view.strides[1] = 0;
+    return t;
+}
+
+static inline tensor copy_tensor(const tensor* t) {
+    tensor copy = *t;
+    copy.memory = malloc(t->byte_size);
+    assert_non_null(copy.memory);
+    memcpy(copy.memory, t->memory, t->byte_size);
+    return copy;
+}
+
+// Element [row, column] as f64, as the format defines it.
+static inline double tensor_at(const tensor* t, int64_t row, int64_t column) {
+    const weir_dtype_info* info = weir_dtype_describe(t->view.dtype);
+    float decoded[256];
+    assert_ok(weir_dtype_to_f32(
+        t->view.dtype, tensor_row(t, row) + column / info->block_elements * info->block_bytes,
+        info->block_elements, decoded));
+    return (double)decoded[column % info->block_elements];
+}
+
+static inline bool tensor_is_intact(const tensor* t) {
+    for (size_t i = 0; i < t->byte_size; i++) {
+        const int64_t offset = (int64_t)i - GUARD_BYTES;
+        const bool in_rows = offset >= 0 && offset < t->rows * t->view.strides[0] &&
+                             (size_t)(offset % t->view.strides[0]) < t->row_bytes;
+        if (!in_rows && t->memory[i] != GUARD) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A dispatch of one kernel: the operands in order, the output last.
+typedef struct kernel_run {
+    const weir_kernel* kernel;
+    const tensor* operands[4];
+    uint32_t operand_count;
+    weir_op_constants constants;
+    uint64_t params[2];
+} kernel_run;
+
+static inline void kernel_views(const kernel_run* run, weir_view views[4]) {
+    for (uint32_t i = 0; i < run->operand_count; i++) {
+        views[i] = run->operands[i]->view;
+    }
+}
+
+// Runs all tiles in random order; `tile_count` 0: as many as the kernel asks for. Stops at the
+// first failure.
+static inline weir_status run_tiles(const kernel_run* run, uint32_t tile_count,
+                                    test_random* random) {
+    weir_view views[4];
+    void* pointers[4];
+    kernel_views(run, views);
+    for (uint32_t i = 0; i < run->operand_count; i++) {
+        pointers[i] = tensor_data(run->operands[i]);
+    }
+    const weir_kernel_use use = {
+        .operands = views, .operand_count = run->operand_count, .constants = &run->constants};
+    assert_true(run->kernel->accepts(&use));
+    const uint32_t tiles = tile_count > 0 ? tile_count : run->kernel->tile_count(&use);
+    assert_true(tiles > 0);
+    uint32_t* order = malloc(tiles * sizeof *order);
+    assert_non_null(order);
+    weir_status status = WEIR_OK;
+    for (uint32_t i = 0; i < tiles; i++) {
+        const uint32_t j = (uint32_t)random_below(random, i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    for (uint32_t i = 0; i < tiles && status == WEIR_OK; i++) {
+        const weir_kernel_call call = {.views = views,
+                                       .pointers = pointers,
+                                       .operand_count = run->operand_count,
+                                       .tile = order[i],
+                                       .tile_count = tiles,
+                                       .constants = &run->constants,
+                                       .params = run->params};
+        status = run->kernel->run(&call);
+    }
+    free(order);
+    return status;
+}
+
+// Checks all elements of the output: at most `tolerance` times `scale` (of each element) away.
+static inline void assert_near(const tensor* y, const double* expected, const double* scale,
+                               double tolerance) {
+    for (int64_t row = 0; row < y->rows; row++) {
+        for (int64_t column = 0; column < y->columns; column++) {
+            const int64_t i = row * y->columns + column;
+            const double got = tensor_at(y, row, column);
+            if (!(fabs(got - expected[i]) <= tolerance * scale[i] + 1e-30)) {
+                fail_msg("[%lld, %lld] of [%lld, %lld] is %.9g, expected %.9g", (long long)row,
+                         (long long)column, (long long)y->rows, (long long)y->columns, got,
+                         expected[i]);
+            }
+        }
+    }
+    assert_true(tensor_is_intact(y));
+}
+
+static inline void assert_same_rows(const tensor* a, const tensor* b) {
+    assert_int_equal(a->row_bytes, b->row_bytes);
+    for (int64_t row = 0; row < a->rows; row++) {
+        assert_memory_equal(tensor_row(a, row), tensor_row(b, row), a->row_bytes);
+    }
+}
+
+// Runs the kernel into its output, checks it, and then again: cut into other numbers of tiles, and
+// in place on each operand whose bit is set in `in_place`. All must give the same bits.
+static inline void check_kernel(kernel_run* run, const double* expected, const double* scale,
+                                double tolerance, uint32_t in_place, test_random* random) {
+    static const uint32_t tile_counts[] = {1, 3, 64};
+    const uint32_t last = run->operand_count - 1;
+    const tensor* y = run->operands[last];
+    assert_ok(run_tiles(run, 0, random));
+    assert_near(y, expected, scale, tolerance);
+    for (size_t i = 0; i < sizeof tile_counts / sizeof tile_counts[0]; i++) {
+        tensor again = new_tensor(WEIR_DTYPE_F32, y->rows, y->columns, 1);
+        run->operands[last] = &again;
+        assert_ok(run_tiles(run, tile_counts[i], random));
+        assert_same_rows(y, &again);
+        assert_true(tensor_is_intact(&again));
+        free_tensor(&again);
+    }
+    for (uint32_t i = 0; i < last; i++) {
+        if ((in_place >> i & 1) != 0) {
+            const tensor* input = run->operands[i];
+            tensor both = copy_tensor(input);
+            run->operands[i] = run->operands[last] = &both;
+            assert_ok(run_tiles(run, 5, random));
+            assert_same_rows(y, &both);
+            assert_true(tensor_is_intact(&both));
+            run->operands[i] = input;
+            free_tensor(&both);
+        }
+    }
+    run->operands[last] = y;
+}
+
+#endif

@@ -1,0 +1,67 @@
+// The executor's own check: a schedule with a missing edge is noticed when it matters.
+#include "testing.h"
+
+#include <sched.h>
+
+#include "base/clock.h"
+#include "device/backend.h"
+
+static atomic_int started;
+
+// Waits until both tiles run, or half a second: the one that is stopped by the check never does.
+static weir_status meet(const weir_kernel_call* call) {
+    (void)call;
+    const uint64_t begin = clock_ns();
+    atomic_fetch_add(&started, 1);
+    while (atomic_load(&started) < 2 && clock_ns() - begin < 500000000) {
+        sched_yield();
+    }
+    return WEIR_OK;
+}
+
+static weir_status run_two(weir_device* device, const weir_access* first, const weir_access* second,
+                           bool ordered) {
+    const uint32_t edge = 0;
+    const device_dispatch dispatches[] = {
+        {.name = "writer", .run = meet, .tile_count = 1, .accesses = first, .operand_count = 1},
+        {.name = "reader",
+         .run = meet,
+         .tile_count = 1,
+         .accesses = second,
+         .operand_count = 1,
+         .predecessors = &edge,
+         .predecessor_count = ordered ? 1 : 0},
+    };
+    device_work* work = NULL;
+    weir_ticket ticket;
+    atomic_store(&started, ordered ? 2 : 0);
+    assert_ok(device->vtable->prepare(device, dispatches, 2, &work));
+    assert_ok(weir_device_submit(device, work, NULL, &ticket));
+    const weir_status status = weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
+    work->vtable->destroy(work);
+    return status;
+}
+
+static void a_missing_edge_is_reported_with_both_dispatches(void** state) {
+    (void)state;
+    const weir_access write = {weir_range_make(7, 0, 64), WEIR_ACCESS_WRITE};
+    const weir_access read = {weir_range_make(7, 60, 64), WEIR_ACCESS_READ};
+    const weir_access apart = {weir_range_make(7, 64, 64), WEIR_ACCESS_READ};
+    weir_device* device = NULL;
+    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = 2}, &device));
+    assert_ok(run_two(device, &write, &apart, false));
+    assert_ok(run_two(device, &write, &read, true));
+#ifdef WEIR_EXPENSIVE_CHECKS
+    assert_status(run_two(device, &write, &read, false), WEIR_INTERNAL);
+    assert_message_has("writer at m7 [0, 64)");
+    assert_message_has("reader at m7 [60, 124)");
+#endif
+    weir_device_destroy(device);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_missing_edge_is_reported_with_both_dispatches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

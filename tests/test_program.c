@@ -1,0 +1,841 @@
+// Programs: recorded once, replayed with other parameters, and right however they are scheduled.
+#include "testing.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <weir/weir.h>
+
+#include "random_graph.h"
+#include "session_testing.h"
+#include "testing_allocator.h"
+
+static weir_shape shape2(int64_t a, int64_t b) {
+    return weir_shape_make(2, (int64_t[]){a, b});
+}
+
+static weir_schedule* schedule_of(const weir_graph* graph, weir_schedule_options options) {
+    weir_target target;
+    weir_schedule* schedule = NULL;
+    assert_ok(weir_target_find("cpu", &target));
+    assert_ok(weir_schedule_create(NULL, graph, &target, &options, &schedule));
+    return schedule;
+}
+
+static weir_view view_of(weir_storage* storage, weir_dtype dtype, weir_shape shape) {
+    weir_view view;
+    assert_ok(weir_view_make(storage, 0, dtype, &shape, &view));
+    return view;
+}
+
+static weir_storage* random_floats(weir_device* device, test_random* random, int64_t count,
+                                   float scale) {
+    weir_storage* storage = allocate_zeros(device, (uint64_t)count * sizeof(float));
+    float* numbers = weir_storage_host_pointer(storage);
+    for (int64_t i = 0; i < count; i++) {
+        numbers[i] = random_unit(random) * scale;
+    }
+    return storage;
+}
+
+// The graph that most tests run: y = matmul(rms_norm(x) * gain, w) + x, then rows kept in a state.
+typedef struct small {
+    weir_device* device;
+    weir_graph* graph;
+    weir_schedule* schedule;
+    weir_param rows, position;
+    weir_value x, gain, w, kept, y;
+    weir_storage* gain_bytes;
+    weir_storage* w_bytes;
+    weir_storage* kept_bytes;
+    weir_binding bindings[3];
+    weir_program* program;
+} small;
+
+static void small_graph(small* s) {
+    weir_value normed = WEIR_VALUE_NONE;
+    weir_value scaled = WEIR_VALUE_NONE;
+    weir_value product = WEIR_VALUE_NONE;
+    const weir_shape x = shape2(8, 32);
+    const weir_shape square = shape2(32, 32);
+    const weir_shape row = weir_shape_make(1, (int64_t[]){32});
+    const weir_shape cache = shape2(24, 32);
+    assert_ok(weir_graph_create(NULL, &s->graph));
+    assert_ok(weir_graph_param(s->graph, "rows", 1, 8, &s->rows));
+    assert_ok(weir_graph_param(s->graph, "position", 0, 20, &s->position));
+    assert_ok(weir_graph_input(s->graph, "x", WEIR_DTYPE_F32, &x, s->rows, &s->x));
+    assert_ok(weir_graph_weight(s->graph, "gain", WEIR_DTYPE_F32, &row, &s->gain));
+    assert_ok(weir_graph_weight(s->graph, "w", WEIR_DTYPE_F32, &square, &s->w));
+    assert_ok(weir_graph_state(s->graph, "kept", WEIR_DTYPE_F32, &cache, &s->kept));
+    assert_ok(weir_graph_rms_norm(s->graph, s->x, 1e-5f, &normed));
+    assert_ok(weir_graph_mul(s->graph, normed, s->gain, &scaled));
+    assert_ok(weir_graph_matmul(s->graph, scaled, s->w, &product));
+    assert_ok(weir_graph_add(s->graph, product, s->x, &s->y));
+    assert_ok(weir_graph_set_rows(s->graph, s->y, s->kept, s->position));
+    assert_ok(weir_graph_output(s->graph, s->y));
+}
+
+static small open_small_on(weir_device* device) {
+    small s = {.device = device};
+    test_random random = {31};
+    small_graph(&s);
+    s.schedule = schedule_of(s.graph, (weir_schedule_options){0});
+    s.gain_bytes = random_floats(s.device, &random, 32, 1.0f);
+    s.w_bytes = random_floats(s.device, &random, 32 * 32, 0.3f);
+    s.kept_bytes = allocate_zeros(s.device, 24 * 32 * sizeof(float));
+    const weir_shape row = weir_shape_make(1, (int64_t[]){32});
+    s.bindings[0] = (weir_binding){s.gain, view_of(s.gain_bytes, WEIR_DTYPE_F32, row)};
+    s.bindings[1] = (weir_binding){s.w, view_of(s.w_bytes, WEIR_DTYPE_F32, shape2(32, 32))};
+    s.bindings[2] = (weir_binding){s.kept, view_of(s.kept_bytes, WEIR_DTYPE_F32, shape2(24, 32))};
+    return s;
+}
+
+static weir_program_desc desc_of(const small* s) {
+    return (weir_program_desc){
+        .schedule = s->schedule, .bindings = s->bindings, .binding_count = 3};
+}
+
+static small open_small(const char* name) {
+    const weir_device_desc desc = {
+        .name = name, .thread_count = 2, .manual_completion = strcmp(name, "null") == 0};
+    weir_device* device = NULL;
+    assert_ok(weir_device_create(&desc, &device));
+    small s = open_small_on(device);
+    const weir_program_desc program = desc_of(&s);
+    assert_ok(weir_program_create(s.device, &program, &s.program));
+    return s;
+}
+
+static void close_small(small* s) {
+    weir_program_destroy(s->program);
+    weir_schedule_destroy(s->schedule);
+    weir_graph_destroy(s->graph);
+    weir_storage_release(s->gain_bytes);
+    weir_storage_release(s->w_bytes);
+    weir_storage_release(s->kept_bytes);
+    weir_device_destroy(s->device);
+}
+
+static int open_cpu(void** state) {
+    static small s;
+    s = open_small("cpu");
+    *state = &s;
+    return 0;
+}
+
+static int open_null(void** state) {
+    static small s;
+    s = open_small("null");
+    *state = &s;
+    return 0;
+}
+
+static int close_state(void** state) {
+    close_small(*state);
+    return 0;
+}
+
+static void fill_floats(test_random* random, float* numbers, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        numbers[i] = random_unit(random);
+    }
+}
+
+static void expect_rows(const small* s, const float* x, uint64_t rows, double* y) {
+    const float* gain = weir_storage_host_pointer(s->gain_bytes);
+    const float* w = weir_storage_host_pointer(s->w_bytes);
+    for (uint64_t r = 0; r < rows; r++) {
+        double squares = 0.0;
+        for (size_t k = 0; k < 32; k++) {
+            squares += (double)x[r * 32 + k] * (double)x[r * 32 + k];
+        }
+        const double scale = 1.0 / sqrt(squares / 32.0 + 1e-5);
+        for (size_t n = 0; n < 32; n++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < 32; k++) {
+                sum += (double)x[r * 32 + k] * scale * (double)gain[k] * (double)w[n * 32 + k];
+            }
+            y[r * 32 + n] = sum + (double)x[r * 32 + n];
+        }
+    }
+}
+
+static void assert_close(const float* numbers, const double* expected, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        assert_true(fabs((double)numbers[i] - expected[i]) < 1e-4);
+    }
+}
+
+static void passes_compute_what_plain_c_does_and_states_stay(void** state) {
+    const small* s = *state;
+    test_random random = {37};
+    double kept[24 * 32] = {0.0};
+    const uint64_t passes[][2] = {{8, 0}, {1, 8}, {3, 9}, {1, 12}, {5, 0}, {4, 20}};
+    for (size_t pass = 0; pass < sizeof passes / sizeof passes[0]; pass++) {
+        const uint64_t rows = passes[pass][0];
+        float x[8 * 32];
+        double expected[8 * 32];
+        fill_floats(&random, x, rows * 32);
+        expect_rows(s, x, rows, expected);
+        memcpy(kept + passes[pass][1] * 32, expected, rows * 32 * sizeof(double));
+        assert_ok(weir_program_write(s->program, s->x, x, rows * 32 * sizeof(float)));
+        assert_ok(weir_program_run(s->program, passes[pass], 2));
+        assert_close(weir_program_contents(s->program, s->y), expected, rows * 32);
+        assert_close(weir_storage_host_pointer(s->kept_bytes), kept, 24 * 32);
+    }
+}
+
+static void rows_past_those_of_the_pass_are_left_alone(void** state) {
+    const small* s = *state;
+    test_random random = {41};
+    float x[8 * 32];
+    float before[8 * 32];
+    fill_floats(&random, x, 8 * 32);
+    assert_ok(weir_program_write(s->program, s->x, x, sizeof x));
+    assert_ok(weir_program_run(s->program, (uint64_t[]){8, 0}, 2));
+    memcpy(before, weir_program_contents(s->program, s->y), sizeof before);
+    fill_floats(&random, x, 3 * 32);
+    assert_ok(weir_program_write(s->program, s->x, x, 3 * 32 * sizeof(float)));
+    assert_ok(weir_program_run(s->program, (uint64_t[]){3, 0}, 2));
+    const float* after = weir_program_contents(s->program, s->y);
+    double expected[3 * 32];
+    expect_rows(s, x, 3, expected);
+    assert_close(after, expected, 3 * 32);
+    assert_memory_equal(after + 3 * 32, before + 3 * 32, 5 * 32 * sizeof(float));
+}
+
+static void parameters_outside_their_bounds_are_named(void** state) {
+    const small* s = *state;
+    const struct {
+        uint64_t params[2];
+        const char* name;
+    } cases[] = {
+        {{0, 0}, "rows"}, {{9, 0}, "rows"}, {{1, 21}, "position"}, {{1, UINT64_MAX}, "position"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_status(weir_program_run(s->program, cases[i].params, 2), WEIR_OUT_OF_RANGE);
+        assert_message_has(cases[i].name);
+    }
+    assert_status(weir_program_run(s->program, (uint64_t[]){1, 0}, 1), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_program_run(s->program, NULL, 0), WEIR_INVALID_ARGUMENT);
+    assert_int_equal(weir_program_counters(s->program)->submits, 0);
+}
+
+static void a_pass_over_the_end_of_the_cache_fails_and_the_next_one_works(void** state) {
+    const small* s = *state;
+    assert_status(weir_program_run(s->program, (uint64_t[]){5, 20}, 2), WEIR_OUT_OF_RANGE);
+    assert_message_has("set_rows");
+    assert_message_has("cache of 24 rows");
+    assert_ok(weir_program_run(s->program, (uint64_t[]){4, 20}, 2));
+}
+
+static void only_inputs_are_written_and_only_outputs_are_read(void** state) {
+    const small* s = *state;
+    float x[8 * 32 + 1] = {0};
+    assert_status(weir_program_write(s->program, s->x, x, sizeof x), WEIR_OUT_OF_RANGE);
+    assert_message_has("input x of 1024 bytes");
+    assert_status(weir_program_write(s->program, s->y, x, 4), WEIR_NOT_FOUND);
+    assert_status(weir_program_write(s->program, s->w, x, 4), WEIR_NOT_FOUND);
+    assert_status(weir_program_write(s->program, 99, x, 4), WEIR_NOT_FOUND);
+    assert_ok(weir_program_write(s->program, s->x, NULL, 0));
+    assert_non_null(weir_program_contents(s->program, s->y));
+    assert_null(weir_program_contents(s->program, s->x));
+    assert_null(weir_program_contents(s->program, s->y - 1)); // a result, but no output
+    assert_null(weir_program_contents(s->program, 99));
+}
+
+static void refuse_bindings(const small* s, const weir_binding* bindings, uint32_t count,
+                            weir_status expected, const char* part) {
+    const weir_program_desc desc = {
+        .schedule = s->schedule, .bindings = bindings, .binding_count = count};
+    weir_program* program = NULL;
+    assert_status(weir_program_create(s->device, &desc, &program), expected);
+    assert_null(program);
+    assert_message_has(part);
+}
+
+static void missing_bindings_are_named(void** state) {
+    const small* s = *state;
+    refuse_bindings(s, s->bindings, 2, WEIR_INVALID_ARGUMENT, "kept");
+    refuse_bindings(s, s->bindings + 1, 2, WEIR_INVALID_ARGUMENT, "gain");
+    refuse_bindings(s, NULL, 0, WEIR_INVALID_ARGUMENT, "gain");
+}
+
+static void bindings_that_do_not_fit_are_named(void** state) {
+    const small* s = *state;
+    weir_binding bad[3];
+    memcpy(bad, s->bindings, sizeof bad);
+    bad[1].view.dtype = WEIR_DTYPE_I32;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "w is F32 [32, 32]");
+    bad[1] = s->bindings[1];
+    bad[1].view.shape.dims[0] = 31;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "[31, 32]");
+    bad[1] = s->bindings[1];
+    bad[1].view.strides[0] = 4;
+    bad[1].view.strides[1] = 128;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "w is");
+    bad[1] = s->bindings[1];
+    bad[1].view.storage = NULL;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "w is bound to no memory");
+    bad[1] = s->bindings[1];
+    bad[1].view.byte_offset = 4;
+    refuse_bindings(s, bad, 3, WEIR_OUT_OF_RANGE, "w: ");
+    bad[1] = s->bindings[1];
+    bad[1].value = s->x;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "no weight and no state");
+    bad[1].value = 1000;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "value 1000");
+}
+
+static void memory_of_another_device_is_refused(void** state) {
+    const small* s = *state;
+    weir_device* other = open_device("cpu", 1, NULL);
+    weir_storage* foreign = allocate_zeros(other, 4096);
+    weir_arena* arena = NULL;
+    weir_program* program = NULL;
+    weir_binding bad[3];
+    memcpy(bad, s->bindings, sizeof bad);
+    bad[1].view.storage = foreign;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "w is bound to memory of another device");
+    assert_ok(weir_arena_create_sized(other, 1 << 16, &arena));
+    weir_program_desc desc = desc_of(s);
+    desc.arena = arena;
+    assert_status(weir_program_create(s->device, &desc, &program), WEIR_INVALID_ARGUMENT);
+    weir_arena_destroy(arena);
+    weir_storage_release(foreign);
+    weir_device_destroy(other);
+}
+
+static void states_need_memory_of_their_own(void** state) {
+    const small* s = *state;
+    weir_arena* arena = NULL;
+    weir_program* program = NULL;
+    weir_storage* joint = allocate_zeros(s->device, 8192);
+    weir_binding bad[3];
+    memcpy(bad, s->bindings, sizeof bad);
+    bad[1].view.storage = bad[2].view.storage = joint;
+    bad[2].view.byte_offset = 4096 - 4;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "state kept and w");
+    bad[2].view.byte_offset = 4096;
+    weir_program_desc desc = {.schedule = s->schedule, .bindings = bad, .binding_count = 3};
+    assert_ok(weir_program_create(s->device, &desc, &program));
+    weir_program_destroy(program);
+    assert_ok(weir_arena_create_sized(s->device, 1 << 16, &arena));
+    bad[2].view.storage = weir_arena_storage(arena);
+    desc.arena = arena;
+    assert_status(weir_program_create(s->device, &desc, &program), WEIR_INVALID_ARGUMENT);
+    assert_message_has("kept is bound to bytes of the arena");
+    weir_arena_destroy(arena);
+    assert_ok(weir_storage_seal(joint));
+    bad[2].view.storage = joint;
+    refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "state kept is bound to sealed memory");
+    weir_storage_release(joint);
+}
+
+static void the_last_binding_of_a_value_holds(void** state) {
+    const small* s = *state;
+    int released[2] = {0};
+    static float gains[2][32];
+    weir_storage* wraps[2];
+    weir_binding bindings[5];
+    weir_program* program = NULL;
+    memcpy(bindings, s->bindings, sizeof s->bindings);
+    for (size_t i = 0; i < 2; i++) {
+        wraps[i] = wrap_counted(s->device, gains[i], sizeof gains[i], &released[i]);
+        bindings[3 + i] = (weir_binding){s->gain, floats_of(wraps[i], 0, 32)};
+    }
+    const weir_program_desc desc = {
+        .schedule = s->schedule, .bindings = bindings, .binding_count = 5};
+    assert_ok(weir_program_create(s->device, &desc, &program));
+    weir_storage_release(wraps[0]);
+    weir_storage_release(wraps[1]);
+    assert_int_equal(released[0], 1);
+    assert_int_equal(released[1], 0);
+    float x[32];
+    test_random random = {43};
+    fill_floats(&random, x, 32);
+    assert_ok(weir_program_write(program, s->x, x, sizeof x));
+    assert_ok(weir_program_run(program, (uint64_t[]){1, 0}, 2));
+    assert_memory_equal(weir_program_contents(program, s->y), x, sizeof x); // the gain is 0
+    weir_program_destroy(program);
+    assert_int_equal(released[1], 1);
+}
+
+static void a_schedule_for_other_kernels_is_unsupported(void** state) {
+    const small* s = *state;
+    weir_kernel kernels[16];
+    weir_target target;
+    assert_ok(weir_target_find("cpu", &target));
+    memcpy(kernels, target.kernels, target.kernel_count * sizeof kernels[0]);
+    target.kernels = kernels;
+    target.name = "toy";
+    weir_schedule* schedule = NULL;
+    weir_program* program = NULL;
+    assert_ok(weir_schedule_create(NULL, s->graph, &target, NULL, &schedule));
+    weir_program_desc desc = desc_of(s);
+    desc.schedule = schedule;
+    assert_status(weir_program_create(s->device, &desc, &program), WEIR_UNSUPPORTED);
+    assert_message_has("toy");
+    assert_null(program);
+    weir_schedule_destroy(schedule);
+}
+
+static void programs_that_share_an_arena_do_not_disturb_each_other(void** state) {
+    const small* s = *state;
+    const uint64_t needed = weir_schedule_report_of(s->schedule)->arena_bytes;
+    weir_arena* arena = NULL;
+    weir_program* programs[2] = {NULL};
+    weir_program_desc desc = desc_of(s);
+    assert_ok(weir_arena_create_sized(s->device, needed - 1, &desc.arena));
+    assert_status(weir_program_create(s->device, &desc, &programs[0]), WEIR_OUT_OF_RANGE);
+    weir_arena_destroy(desc.arena);
+    assert_ok(weir_arena_create_sized(s->device, needed, &arena));
+    desc.arena = arena;
+    assert_ok(weir_program_create(s->device, &desc, &programs[0]));
+    assert_ok(weir_program_create(s->device, &desc, &programs[1]));
+    void* bytes = weir_storage_host_pointer(weir_arena_storage(arena));
+    weir_arena_destroy(arena); // the programs hold its storage
+    test_random random = {47};
+    for (uint64_t pass = 0; pass < 20; pass++) {
+        weir_ticket tickets[2];
+        float x[2][8 * 32];
+        double expected[8 * 32];
+        memset(bytes, 0xFF, needed);
+        for (size_t i = 0; i < 2; i++) {
+            fill_floats(&random, x[i], 8 * 32);
+            assert_ok(weir_program_write(programs[i], s->x, x[i], sizeof x[i]));
+            assert_ok(
+                weir_program_commit(programs[i], (uint64_t[]){8 - pass % 8, pass}, 2, &tickets[i]));
+        }
+        for (size_t i = 0; i < 2; i++) {
+            assert_ok(weir_ticket_wait(tickets[i], WEIR_WAIT_FOREVER));
+            expect_rows(s, x[i], 8 - pass % 8, expected);
+            assert_close(weir_program_contents(programs[i], s->y), expected, (8 - pass % 8) * 32);
+        }
+        // Both wrote the same rows of the state: the later commit is what stays.
+        const float* kept = weir_storage_host_pointer(s->kept_bytes);
+        assert_close(kept + pass * 32, expected, (8 - pass % 8) * 32);
+    }
+    weir_program_destroy(programs[0]);
+    weir_program_destroy(programs[1]);
+}
+
+static void a_replay_is_one_submit_one_wait_and_no_allocation(void** state) {
+    (void)state;
+    test_allocator counter = {.fail_at = SIZE_MAX};
+    small s = open_small_on(open_device("cpu", 2, &counter));
+    const weir_program_desc desc = desc_of(&s);
+    assert_ok(weir_program_create(s.device, &desc, &s.program));
+    const weir_schedule_report* report = weir_schedule_report_of(s.schedule);
+    const size_t calls = atomic_load(&counter.calls);
+    float x[8 * 32] = {1.0f};
+    for (uint64_t pass = 0; pass < 10; pass++) {
+        assert_ok(weir_program_write(s.program, s.x, x, sizeof x));
+        assert_ok(weir_program_run(s.program, (uint64_t[]){1 + pass % 8, pass}, 2));
+    }
+    assert_int_equal(atomic_load(&counter.calls), calls);
+    const weir_counters* counters = weir_program_counters(s.program);
+    assert_int_equal(counters->submits, 10);
+    assert_int_equal(counters->host_waits, 10);
+    assert_int_equal(counters->dispatches, 10 * report->dispatches);
+    assert_int_equal(counters->waits, 10 * report->waits);
+    assert_int_equal(counters->waits_elided, 10 * report->waits_elided);
+    close_small(&s);
+    assert_int_equal(atomic_load(&counter.live_blocks), 0);
+}
+
+static void traffic_is_counted_at_the_sizes_of_each_pass(void** state) {
+    const small* s = *state;
+    const uint64_t row = 32 * sizeof(float);
+    const uint64_t weights = row + 32 * row; // one gain, one matrix
+    uint64_t reads = 0;
+    uint64_t writes = 0;
+    for (uint64_t rows = 1; rows <= 8; rows++) {
+        assert_ok(weir_program_run(s->program, (uint64_t[]){rows, 2 * rows}, 2));
+        reads += weights + (1 + 1 + 1 + 2 + 1) * rows * row; // norm, mul, matmul, add, set_rows
+        writes += 5 * rows * row;
+        assert_int_equal(weir_program_counters(s->program)->bytes_read, reads);
+        assert_int_equal(weir_program_counters(s->program)->bytes_written, writes);
+    }
+}
+
+static void attention_counts_the_rows_that_it_sees(void** state) {
+    (void)state;
+    weir_graph* graph = NULL;
+    weir_program* program = NULL;
+    weir_value q = WEIR_VALUE_NONE;
+    weir_value y = WEIR_VALUE_NONE;
+    weir_value cache[2];
+    weir_binding bindings[2];
+    weir_storage* storages[2];
+    weir_attention_desc desc = {.heads = 2, .kv_heads = 2, .head_dim = 16};
+    weir_device* device = open_device("cpu", 1, NULL);
+    const weir_shape x = shape2(4, 32);
+    const weir_shape rows = shape2(100, 32);
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_param(graph, "position", 0, 90, &desc.position));
+    assert_ok(weir_graph_input(graph, "q", WEIR_DTYPE_F32, &x, WEIR_PARAM_NONE, &q));
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(weir_graph_state(graph, i ? "v" : "k", WEIR_DTYPE_F32, &rows, &cache[i]));
+        storages[i] = allocate_zeros(device, 100 * 128);
+        bindings[i] = (weir_binding){cache[i], view_of(storages[i], WEIR_DTYPE_F32, rows)};
+    }
+    assert_ok(weir_graph_attention(graph, q, cache[0], cache[1], &desc, &y));
+    assert_ok(weir_graph_output(graph, y));
+    weir_schedule* schedule = schedule_of(graph, (weir_schedule_options){0});
+    const weir_program_desc made = {.schedule = schedule, .bindings = bindings, .binding_count = 2};
+    assert_ok(weir_program_create(device, &made, &program));
+    assert_ok(weir_program_run(program, (uint64_t[]){10}, 1));
+    assert_int_equal(weir_program_counters(program)->bytes_read, (4 + 2 * 14) * 128);
+    assert_int_equal(weir_program_counters(program)->bytes_written, 4 * 128);
+    weir_program_destroy(program);
+    weir_schedule_destroy(schedule);
+    weir_graph_destroy(graph);
+    weir_storage_release(storages[0]);
+    weir_storage_release(storages[1]);
+    weir_device_destroy(device);
+}
+
+static void a_program_in_flight_is_busy(void** state) {
+    const small* s = *state;
+    weir_ticket first = {0};
+    weir_ticket second = {0};
+    const uint64_t params[] = {1, 0};
+    float x[32] = {0};
+    assert_ok(weir_program_commit(s->program, params, 2, &first));
+    assert_status(weir_program_commit(s->program, params, 2, &second), WEIR_BUSY);
+    assert_int_equal(second.sequence, 0);
+    assert_status(weir_program_write(s->program, s->x, x, sizeof x), WEIR_BUSY);
+    assert_null(weir_program_contents(s->program, s->y));
+    assert_int_equal(weir_null_complete(s->device, 1, WEIR_OK), 1);
+    assert_ok(weir_ticket_wait(first, 0));
+    assert_non_null(weir_program_contents(s->program, s->y));
+    assert_ok(weir_program_write(s->program, s->x, x, sizeof x));
+    weir_null_fail(s->device, 0, WEIR_DEVICE_LOST);
+    assert_status(weir_program_commit(s->program, params, 2, &second), WEIR_DEVICE_LOST);
+    assert_int_equal(weir_program_counters(s->program)->submits, 1);
+    assert_ok(weir_program_commit(s->program, params, 2, &second));
+    assert_int_equal(weir_null_complete(s->device, 1, WEIR_OK), 1);
+}
+
+static void each_failing_allocation_of_a_program_is_reported_and_leaks_nothing(void** state) {
+    (void)state;
+    test_allocator counter = {.fail_at = SIZE_MAX};
+    small s = open_small_on(open_device("cpu", 1, &counter));
+    const weir_program_desc desc = desc_of(&s);
+    const size_t live = atomic_load(&counter.live_blocks);
+    weir_status status = WEIR_OUT_OF_MEMORY;
+    size_t step = 0;
+    for (; status != WEIR_OK; step++) {
+        counter.fail_at = atomic_load(&counter.calls) + step;
+        status = weir_program_create(s.device, &desc, &s.program);
+        counter.fail_at = SIZE_MAX;
+        if (status != WEIR_OK) {
+            assert_status(status, WEIR_OUT_OF_MEMORY);
+            assert_null(s.program);
+            assert_int_equal(atomic_load(&counter.live_blocks), live);
+        }
+    }
+    assert_true(step > 10);
+    assert_ok(weir_program_run(s.program, (uint64_t[]){1, 0}, 2));
+    close_small(&s);
+    assert_int_equal(atomic_load(&counter.live_blocks), 0);
+}
+
+static void programs_come_and_go_while_workers_linger(void** state) {
+    (void)state;
+    small s = open_small_on(open_device("cpu", 4, NULL));
+    const weir_program_desc desc = desc_of(&s);
+    weir_program* previous = NULL;
+    for (uint32_t i = 0; i < 500; i++) {
+        weir_program* program = NULL;
+        assert_ok(weir_program_create(s.device, &desc, &program));
+        assert_ok(weir_program_run(program, (uint64_t[]){1 + i % 8, 0}, 2));
+        if (previous && i % 2) { // the pass before was of the other one
+            assert_ok(weir_program_run(previous, (uint64_t[]){1, 0}, 2));
+        }
+        weir_program_destroy(previous);
+        previous = program;
+        if (i % 5 == 0) { // destroyed with a pass in flight
+            weir_ticket ticket;
+            assert_ok(weir_program_commit(program, (uint64_t[]){8, 0}, 2, &ticket));
+        }
+    }
+    weir_program_destroy(previous);
+    weir_program_destroy(NULL);
+    close_small(&s);
+}
+
+// A random graph on a device: memory for its weights and states, and a program.
+typedef struct instance {
+    weir_device* device;
+    weir_schedule* schedule;
+    weir_program* program;
+    weir_storage* storages[10]; // weights, then states
+    weir_arena* arena;
+    const random_graph* made;
+} instance;
+
+static const float weight_scale = 0.3f;
+
+static weir_storage* random_weight(weir_device* device, const weir_value_info* info,
+                                   test_random* random) {
+    weir_storage* storage = allocate_zeros(device, weir_view_byte_span(&info->layout));
+    uint8_t* bytes = weir_storage_host_pointer(storage);
+    const uint64_t size = weir_storage_byte_size(storage);
+    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_F32 && i < size; i += 4) {
+        const float number = random_unit(random) * weight_scale;
+        memcpy(bytes + i, &number, sizeof number);
+    }
+    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_F16 && i < size; i += 2) {
+        const uint16_t number = weir_f32_to_f16(random_unit(random));
+        memcpy(bytes + i, &number, sizeof number);
+    }
+    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_Q8_0 && i < size; i++) {
+        const uint64_t scale = weir_f32_to_f16(weight_scale / 128.0f);
+        bytes[i] = (uint8_t)(i % 34 < 2 ? scale >> (8 * (i % 34)) : random_u64(random));
+    }
+    return storage;
+}
+
+static instance open_instance(const random_graph* made, uint32_t threads,
+                              weir_schedule_options options) {
+    instance it = {.device = open_device("cpu", threads, NULL), .made = made};
+    test_random random = {53};
+    const weir_value values[10] = {
+        made->square,   made->packed,    made->widen,     made->shrink,    made->row,
+        made->half_row, made->states[0], made->states[1], made->states[2], made->states[3]};
+    weir_binding bindings[10];
+    it.schedule = schedule_of(made->graph, options);
+    for (size_t i = 0; i < 10; i++) {
+        const weir_value_info* info = weir_graph_value_info(made->graph, values[i]);
+        it.storages[i] = random_weight(it.device, info, &random);
+        bindings[i] = (weir_binding){
+            values[i], view_of(it.storages[i], info->layout.dtype, info->layout.shape)};
+    }
+    assert_ok(weir_arena_create(it.device, weir_schedule_plan(it.schedule), &it.arena));
+    const weir_program_desc desc = {
+        .schedule = it.schedule, .bindings = bindings, .binding_count = 10, .arena = it.arena};
+    assert_ok(weir_program_create(it.device, &desc, &it.program));
+    return it;
+}
+
+static void close_instance(instance* it) {
+    weir_program_destroy(it->program);
+    weir_schedule_destroy(it->schedule);
+    weir_arena_destroy(it->arena);
+    for (size_t i = 0; i < 10; i++) {
+        weir_storage_release(it->storages[i]);
+    }
+    weir_device_destroy(it->device);
+}
+
+// One pass with inputs drawn from `seed`. What the arena holds before must not matter.
+static void run_instance(const instance* it, uint64_t seed, const uint64_t params[2], int filler) {
+    test_random random = {seed};
+    float x[RANDOM_ROWS * RANDOM_WIDTH];
+    memset(weir_storage_host_pointer(weir_arena_storage(it->arena)), filler,
+           weir_arena_byte_size(it->arena));
+    for (size_t i = 0; i < 3; i++) {
+        const uint64_t rows = i < 2 ? params[0] : RANDOM_ROWS;
+        fill_floats(&random, x, rows * RANDOM_WIDTH);
+        assert_ok(weir_program_write(it->program, it->made->inputs[i], x,
+                                     rows * RANDOM_WIDTH * sizeof(float)));
+    }
+    assert_ok(weir_program_run(it->program, params, 2));
+}
+
+static void assert_same_bytes(const instance* a, const instance* b, const uint64_t params[2]) {
+    for (uint32_t i = 0; i < a->made->output_count; i++) {
+        const weir_value value = a->made->outputs[i];
+        const weir_value_info* info = weir_schedule_value(a->schedule, value);
+        const uint64_t row_bytes = (uint64_t)info->layout.strides[0];
+        const uint64_t rows =
+            info->rows == WEIR_PARAM_NONE ? (uint64_t)info->layout.shape.dims[0] : params[0];
+        assert_memory_equal(weir_program_contents(a->program, value),
+                            weir_program_contents(b->program, value), rows * row_bytes);
+    }
+    for (size_t i = 6; i < 10; i++) {
+        assert_memory_equal(weir_storage_host_pointer(a->storages[i]),
+                            weir_storage_host_pointer(b->storages[i]),
+                            weir_storage_byte_size(a->storages[i]));
+    }
+}
+
+static void delay_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
+                       uint32_t tile, bool begin) {
+    const uint64_t* seed = context;
+    uint64_t choice = (*seed + dispatch * 64 + tile * 2 + begin) * 0x9E3779B97F4A7C15u;
+    (void)name;
+    (void)worker;
+    choice >>= 48;
+    if (choice % 16 == 0) {
+        sleep_us(choice % 50);
+    }
+}
+
+static void results_depend_neither_on_threads_nor_on_the_schedule(void** state) {
+    (void)state;
+    test_random random = {59};
+    static const weir_schedule_options modes[] = {
+        {0}, {.reuse = WEIR_REUSE_SERIAL}, {.fence_all = true}, {.never_in_place = true}};
+    for (uint32_t round = 0; round < 24; round++) {
+        random_graph made = random_graph_make(&random, 10 + (uint32_t)random_below(&random, 30));
+        instance reference = open_instance(
+            &made, 1, (weir_schedule_options){.reuse = WEIR_REUSE_NONE, .fence_all = true});
+        instance others[4];
+        uint64_t seed = round;
+        for (uint32_t i = 0; i < 4; i++) {
+            others[i] = open_instance(&made, 1 + (round + i) % 4, modes[i]);
+            assert_ok(
+                weir_device_set_tile_hook(others[i].device, round % 2 ? delay_tile : NULL, &seed));
+        }
+        for (uint64_t pass = 0; pass < 3; pass++) {
+            const uint64_t params[2] = {1 + random_below(&random, RANDOM_ROWS),
+                                        random_below(&random, RANDOM_POSITION + 1)};
+            run_instance(&reference, round * 8 + pass + 1, params, 0);
+            for (uint32_t i = 0; i < 4; i++) {
+                run_instance(&others[i], round * 8 + pass + 1, params, 0xFF);
+                assert_same_bytes(&reference, &others[i], params);
+            }
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            close_instance(&others[i]);
+        }
+        close_instance(&reference);
+        weir_graph_destroy(made.graph);
+    }
+}
+
+typedef struct tile_count {
+    atomic_uint tiles;
+} tile_count;
+
+static void count_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
+                       uint32_t tile, bool begin) {
+    (void)worker;
+    (void)name;
+    (void)dispatch;
+    (void)tile;
+    atomic_fetch_add(&((tile_count*)context)->tiles, begin ? 1 : 0);
+}
+
+// Large enough that the kernels cut several tiles, and more of them for more rows: workers that are
+// late from one pass meet the next one with other counts.
+static void passes_of_other_sizes_are_cut_into_other_tiles(void** state) {
+    (void)state;
+    enum { ROWS = 64, WIDTH = 1024 };
+    static float x[ROWS * WIDTH];
+    weir_graph* graph = NULL;
+    weir_param rows = WEIR_PARAM_NONE;
+    weir_value values[5];
+    test_random random = {67};
+    const weir_shape shape = shape2(ROWS, WIDTH);
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_param(graph, "rows", 1, ROWS, &rows));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &shape, rows, &values[0]));
+    assert_ok(weir_graph_rms_norm(graph, values[0], 1e-5f, &values[1]));
+    assert_ok(weir_graph_silu_gate(graph, values[1], values[0], &values[2]));
+    assert_ok(weir_graph_mul(graph, values[0], values[1], &values[3]));
+    assert_ok(weir_graph_add(graph, values[2], values[3], &values[4]));
+    assert_ok(weir_graph_output(graph, values[4]));
+    weir_schedule* schedule = schedule_of(graph, (weir_schedule_options){0});
+    const weir_program_desc desc = {.schedule = schedule};
+    weir_device* devices[2] = {open_device("cpu", 1, NULL), open_device("cpu", 4, NULL)};
+    weir_program* programs[2] = {NULL};
+    tile_count counts[2] = {{0}, {0}};
+    fill_floats(&random, x, ROWS * WIDTH);
+    for (size_t i = 0; i < 2; i++) {
+        assert_ok(weir_program_create(devices[i], &desc, &programs[i]));
+        assert_ok(weir_program_write(programs[i], values[0], x, sizeof x));
+        assert_ok(weir_device_set_tile_hook(devices[i], count_tile, &counts[i]));
+        assert_ok(weir_program_run(programs[i], (uint64_t[]){ROWS}, 1));
+        assert_ok(weir_device_set_tile_hook(devices[i], NULL, NULL));
+    }
+    assert_true(atomic_load(&counts[0].tiles) > 16);
+    assert_int_equal(atomic_load(&counts[0].tiles), atomic_load(&counts[1].tiles));
+    for (uint32_t pass = 0; pass < 120; pass++) {
+        const uint64_t params[] = {pass % 3 == 0 ? ROWS : 1 + random_below(&random, ROWS)};
+        assert_ok(weir_program_run(programs[1], params, 1));
+        if (pass % 10 == 0) {
+            assert_ok(weir_program_run(programs[0], params, 1));
+            assert_memory_equal(weir_program_contents(programs[0], values[4]),
+                                weir_program_contents(programs[1], values[4]),
+                                params[0] * WIDTH * sizeof(float));
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        weir_program_destroy(programs[i]);
+        weir_device_destroy(devices[i]);
+    }
+    weir_schedule_destroy(schedule);
+    weir_graph_destroy(graph);
+}
+
+static void rows_looked_up_come_from_the_table_and_bad_indices_fail(void** state) {
+    (void)state;
+    weir_device* device = open_device("cpu", 2, NULL);
+    weir_graph* graph = NULL;
+    weir_program* program = NULL;
+    weir_value table = WEIR_VALUE_NONE;
+    weir_value ids = WEIR_VALUE_NONE;
+    weir_value y = WEIR_VALUE_NONE;
+    test_random random = {61};
+    const weir_shape table_shape = shape2(10, 8);
+    const weir_shape ids_shape = weir_shape_make(1, (int64_t[]){3});
+    weir_storage* storage = random_floats(device, &random, 80, 1.0f);
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_weight(graph, "table", WEIR_DTYPE_F32, &table_shape, &table));
+    assert_ok(weir_graph_input(graph, "ids", WEIR_DTYPE_I32, &ids_shape, WEIR_PARAM_NONE, &ids));
+    assert_ok(weir_graph_get_rows(graph, table, ids, &y));
+    assert_ok(weir_graph_output(graph, y));
+    weir_schedule* schedule = schedule_of(graph, (weir_schedule_options){0});
+    const weir_binding binding = {table, view_of(storage, WEIR_DTYPE_F32, table_shape)};
+    const weir_program_desc desc = {.schedule = schedule, .bindings = &binding, .binding_count = 1};
+    assert_ok(weir_program_create(device, &desc, &program));
+    weir_graph_destroy(graph); // not needed any more
+    const int32_t bad[] = {0, 10, 1};
+    assert_ok(weir_program_write(program, ids, bad, sizeof bad));
+    assert_status(weir_program_run(program, NULL, 0), WEIR_OUT_OF_RANGE);
+    assert_message_has("get_rows");
+    const int32_t good[] = {9, 0, 4};
+    assert_ok(weir_program_write(program, ids, good, sizeof good));
+    assert_ok(weir_program_run(program, NULL, 0));
+    const float* numbers = weir_program_contents(program, y);
+    const float* rows = weir_storage_host_pointer(storage);
+    for (size_t i = 0; i < 3; i++) {
+        assert_memory_equal(numbers + 8 * i, rows + 8 * good[i], 8 * sizeof(float));
+    }
+    weir_program_destroy(program);
+    weir_schedule_destroy(schedule);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+#define on_cpu(test) cmocka_unit_test_setup_teardown(test, open_cpu, close_state)
+#define on_null(test) cmocka_unit_test_setup_teardown(test, open_null, close_state)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        on_cpu(passes_compute_what_plain_c_does_and_states_stay),
+        on_cpu(rows_past_those_of_the_pass_are_left_alone),
+        on_cpu(parameters_outside_their_bounds_are_named),
+        on_cpu(a_pass_over_the_end_of_the_cache_fails_and_the_next_one_works),
+        on_cpu(only_inputs_are_written_and_only_outputs_are_read),
+        on_cpu(missing_bindings_are_named),
+        on_cpu(bindings_that_do_not_fit_are_named),
+        on_cpu(memory_of_another_device_is_refused),
+        on_cpu(states_need_memory_of_their_own),
+        on_cpu(the_last_binding_of_a_value_holds),
+        on_cpu(a_schedule_for_other_kernels_is_unsupported),
+        on_cpu(programs_that_share_an_arena_do_not_disturb_each_other),
+        cmocka_unit_test(a_replay_is_one_submit_one_wait_and_no_allocation),
+        on_cpu(traffic_is_counted_at_the_sizes_of_each_pass),
+        cmocka_unit_test(attention_counts_the_rows_that_it_sees),
+        on_null(a_program_in_flight_is_busy),
+        cmocka_unit_test(each_failing_allocation_of_a_program_is_reported_and_leaks_nothing),
+        cmocka_unit_test(programs_come_and_go_while_workers_linger),
+        cmocka_unit_test(results_depend_neither_on_threads_nor_on_the_schedule),
+        cmocka_unit_test(passes_of_other_sizes_are_cut_into_other_tiles),
+        cmocka_unit_test(rows_looked_up_come_from_the_table_and_bad_indices_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
