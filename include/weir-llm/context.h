@@ -1,0 +1,98 @@
+// A context: one text in the making. It owns the key and value caches of a model and two programs
+// that write to them: one for many rows (prefill), one for a single row (decode).
+//
+// The two never run together, so they share one arena, as large as the larger of their plans. Each
+// pass is one submit and one wait; feeding allocates nothing.
+//
+//     weir_context_create(NULL, model, NULL, &context);
+//     weir_context_feed(context, ids, count, WEIR_OUTPUT_LAST);
+//     const float* logits = weir_context_logits(context, 0);
+#ifndef WEIR_LLM_CONTEXT_H
+#define WEIR_LLM_CONTEXT_H
+
+#include <weir-llm/model.h>
+#include <weir/program.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_context weir_context;
+
+#define WEIR_CONTEXT_ROWS_DEFAULT 128    // prefill_rows
+#define WEIR_CONTEXT_LENGTH_DEFAULT 4096 // context_length
+
+typedef struct weir_context_options {
+    uint32_t context_length; // positions, at most those of the model; 0: the default, or fewer
+    uint32_t prefill_rows;   // most tokens of one pass; 0: the default
+    bool output_all;         // WEIR_OUTPUT_ALL is allowed; costs prefill_rows rows of logits
+    weir_schedule_options schedule;
+} weir_context_options;
+
+typedef enum weir_output {
+    WEIR_OUTPUT_NONE = 0, // no logits
+    WEIR_OUTPUT_LAST = 1, // the logits that follow the last token
+    WEIR_OUTPUT_ALL = 2,  // the logits that follow each token
+} weir_output;
+
+typedef enum weir_phase {
+    WEIR_PHASE_PREFILL = 0,
+    WEIR_PHASE_DECODE = 1,
+    WEIR_PHASE_COUNT
+} weir_phase;
+
+// Creates an empty context; options may be NULL.
+//
+// Ownership: the caller destroys it; the model must outlive it.
+// Errors:    WEIR_OUT_OF_RANGE more positions than the model has; WEIR_OUT_OF_MEMORY,
+//            WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_context_create(const weir_allocator* allocator,
+                                                       weir_model* model,
+                                                       const weir_context_options* options,
+                                                       weir_context** context);
+
+// Destroys a context; NULL is a no-op.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_context_destroy(weir_context* context);
+
+// Return facts of a context.
+//
+// Threads: thread-compatible.
+WEIR_API uint32_t weir_context_position(const weir_context* context); // tokens fed
+WEIR_API uint32_t weir_context_length(const weir_context* context);   // tokens that fit
+WEIR_API uint32_t weir_context_rows(const weir_context* context);     // tokens of one pass
+WEIR_API weir_model* weir_context_model(const weir_context* context);
+
+// Return the schedule of a phase and what its program has done; NULL for an unknown phase.
+//
+// Ownership: belongs to the context.
+// Threads:   thread-compatible.
+WEIR_API const weir_schedule* weir_context_schedule(const weir_context* context, weir_phase phase);
+WEIR_API const weir_counters* weir_context_counters(const weir_context* context, weir_phase phase);
+
+// Returns row `row` of the logits [vocabulary] that the last feed asked for (LAST: row 0), NULL
+// where there is none.
+//
+// Ownership: belongs to the context; holds until the next feed.
+// Threads:   thread-compatible.
+WEIR_API const float* weir_context_logits(const weir_context* context, size_t row);
+
+// Appends tokens to the text, in passes of at most weir_context_rows tokens. On failure the
+// position is as before and there are no logits.
+//
+// Errors:  WEIR_OUT_OF_RANGE an id outside the vocabulary, more tokens than the context has room
+//          for, or more than one pass takes with WEIR_OUTPUT_ALL; WEIR_INVALID_ARGUMENT no tokens,
+//          or WEIR_OUTPUT_ALL for several without the option; the status of the work.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_context_feed(weir_context* context, const uint32_t* ids,
+                                                     size_t count, weir_output output);
+
+// Forgets all tokens from `position` on; 0 begins a new text.
+//
+// Errors:  WEIR_OUT_OF_RANGE past the current position.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_context_rewind(weir_context* context, uint32_t position);
+
+WEIR_C_END
+
+#endif

@@ -1,0 +1,55 @@
+// A model: a GGUF file mapped into memory, with every number and every tensor checked.
+//
+// Weights are views of the mapping: when a model is opened no weight is copied or read. The file
+// must not shrink while the model is open.
+//
+//     weir_model_open(NULL, device, "stories.gguf", &model);
+//     weir_model_weight(model, "output_norm.weight", &view);
+//     weir_model_destroy(model);
+#ifndef WEIR_LLM_MODEL_H
+#define WEIR_LLM_MODEL_H
+
+#include <weir-llm/llama.h>
+#include <weir/device.h>
+#include <weir/storage.h>
+
+WEIR_C_BEGIN
+
+typedef struct weir_model weir_model;
+
+// Maps a file on a device and checks that it is a complete model.
+//
+// Ownership: the caller destroys it; the device must outlive it.
+// Errors:    as weir_storage_map, weir_gguf_parse and weir_llama_params_read; WEIR_NOT_FOUND a
+//            tensor is missing; WEIR_BAD_FORMAT a tensor has another shape; WEIR_UNSUPPORTED a
+//            tensor has a type that weir cannot read. The message names file and tensor.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_model_open(const weir_allocator* allocator,
+                                                   weir_device* device, const char* path,
+                                                   weir_model** model);
+
+// Closes the model; NULL is a no-op. Programs that use its weights keep the mapping.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_model_destroy(weir_model* model);
+
+// Return facts of a model; pointers belong to it.
+//
+// Threads: thread-safe.
+WEIR_API weir_device* weir_model_device(const weir_model* model);
+WEIR_API const weir_gguf* weir_model_gguf(const weir_model* model);
+WEIR_API const weir_llama_params* weir_model_params(const weir_model* model);
+WEIR_API uint64_t weir_model_mapped_bytes(const weir_model* model); // of the whole file
+WEIR_API uint64_t weir_model_copied_bytes(const weir_model* model); // of weights
+
+// Finds a weight by the name of its tensor.
+//
+// Ownership: the view borrows the model's storage.
+// Errors:    WEIR_NOT_FOUND the model uses no such tensor.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_model_weight(const weir_model* model, const char* name,
+                                                     weir_view* view);
+
+WEIR_C_END
+
+#endif

@@ -1,0 +1,304 @@
+// Two programs of one model over one cache. What differs between them is the bounds of their
+// parameters: the plan of a single row is smaller by as much as a prefill pass has rows.
+#include <weir-llm/context.h>
+
+#include <string.h>
+
+#include "memory.h"
+
+// One compiled pass. The schedule must outlive the program.
+typedef struct context_phase {
+    weir_llama_graph pass; // its graph is gone once the program is made; the numbers stay
+    weir_schedule* schedule;
+    weir_program* program;
+} context_phase;
+
+// Invariants: position <= length, rows <= length, and outputs is rows or 1.
+// Rows of the cache from `position` on hold nothing of value: a pass writes them before it reads
+// them, so rewinding and failed passes need no clean-up.
+struct weir_context {
+    weir_allocator allocator;
+    weir_model* model;
+    uint32_t length;   // positions that fit
+    uint32_t rows;     // tokens of one prefill pass
+    uint32_t outputs;  // rows of logits of one prefill pass
+    uint32_t position; // tokens fed
+    context_phase phases[WEIR_PHASE_COUNT];
+    weir_storage* cache; // keys and values of all blocks
+    weir_arena* arena;   // of both programs: they never run together
+    int32_t* wanted;     // [outputs] rows whose logits are asked for
+    const float* logits; // of the last feed
+    size_t logit_rows;
+};
+
+// Plans one phase. No tensor memory is taken, so the larger of both plans can be known first.
+static weir_status make_schedule(weir_context* context, weir_phase kind,
+                                 const weir_schedule_options* options) {
+    context_phase* phase = &context->phases[kind];
+    const bool prefill = kind == WEIR_PHASE_PREFILL;
+    const weir_llama_graph_desc desc = {.params = weir_model_params(context->model),
+                                        .context = context->length,
+                                        .rows = prefill ? context->rows : 1,
+                                        .outputs = prefill ? context->outputs : 1,
+                                        .gguf = weir_model_gguf(context->model)};
+    const weir_target* target = weir_device_target(weir_model_device(context->model));
+    WEIR_TRY(weir_llama_graph_build(&context->allocator, &desc, &phase->pass));
+    return weir_schedule_create(&context->allocator, phase->pass.graph, target, options,
+                                &phase->schedule);
+}
+
+// All caches have one shape: this is the distance from one to the next.
+static weir_status cache_stride(const weir_context* context, uint64_t* stride) {
+    const uint64_t alignment = weir_device_target(weir_model_device(context->model))->alignment;
+    const weir_llama_params* params = weir_model_params(context->model);
+    const int64_t width = (int64_t)params->kv_heads * params->head_dim;
+    WEIR_TRY(weir_dtype_byte_size(WEIR_DTYPE_F32, context->length * width, stride));
+    const uint64_t step = alignment > 0 ? alignment : 1;
+    *stride += (step - *stride % step) % step;
+    return WEIR_OK;
+}
+
+// The memory is not touched: it is committed row by row, as the text grows.
+static weir_status make_cache(weir_context* context) {
+    uint64_t stride = 0;
+    WEIR_TRY(cache_stride(context, &stride));
+    const uint64_t blocks = weir_model_params(context->model)->blocks;
+    const weir_storage_desc desc = {.byte_size = 2 * blocks * stride, .name = "keys and values"};
+    return weir_storage_allocate(weir_model_device(context->model), &desc, &context->cache);
+}
+
+// Binds weights by name and the states in their order, which is that of the blocks.
+static weir_status bind(const weir_context* context, const weir_llama_graph* pass,
+                        weir_binding* bindings, uint32_t* binding_count) {
+    uint64_t stride = 0;
+    WEIR_TRY(cache_stride(context, &stride));
+    uint32_t count = 0;
+    uint64_t states = 0;
+    for (weir_value value = 0; value < weir_graph_value_count(pass->graph); value++) {
+        const weir_value_info* info = weir_graph_value_info(pass->graph, value);
+        weir_binding* binding = &bindings[count];
+        if (info->kind == WEIR_VALUE_WEIGHT) {
+            WEIR_TRY(weir_model_weight(context->model, info->name, &binding->view));
+        } else if (info->kind == WEIR_VALUE_STATE) {
+            WEIR_TRY(weir_view_make(context->cache, states++ * stride, info->layout.dtype,
+                                    &info->layout.shape, &binding->view));
+        } else {
+            continue;
+        }
+        binding->value = value;
+        count++;
+    }
+    *binding_count = count;
+    return WEIR_OK;
+}
+
+// The program keeps what it needs of the bindings: the list lives for this call only.
+static weir_status make_program(weir_context* context, context_phase* phase) {
+    const uint32_t capacity = weir_graph_value_count(phase->pass.graph);
+    weir_binding* bindings = NULL;
+    WEIR_TRY(llm_array_new(&context->allocator, capacity, &bindings));
+    weir_program_desc desc = {
+        .schedule = phase->schedule, .bindings = bindings, .arena = context->arena};
+    weir_status status = bind(context, &phase->pass, bindings, &desc.binding_count);
+    if (status == WEIR_OK) {
+        status = weir_program_create(weir_model_device(context->model), &desc, &phase->program);
+    }
+    llm_array_free(&context->allocator, bindings, capacity);
+    return status;
+}
+
+static uint64_t arena_bytes(const context_phase* phase) {
+    return weir_schedule_report_of(phase->schedule)->arena_bytes;
+}
+
+// Both plans come before any memory: the arena is as large as the larger of them, and a shape that
+// cannot be scheduled costs nothing.
+static weir_status build(weir_context* context, const weir_context_options* options) {
+    context_phase* prefill = &context->phases[WEIR_PHASE_PREFILL];
+    context_phase* decode = &context->phases[WEIR_PHASE_DECODE];
+    WEIR_TRY(llm_array_new(&context->allocator, context->outputs, &context->wanted));
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, &options->schedule));
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, &options->schedule));
+    WEIR_TRY(make_cache(context));
+    const uint64_t larger =
+        arena_bytes(prefill) > arena_bytes(decode) ? arena_bytes(prefill) : arena_bytes(decode);
+    WEIR_TRY(weir_arena_create_sized(weir_model_device(context->model), larger, &context->arena));
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        WEIR_TRY(make_program(context, &context->phases[i]));
+        // Schedule and program hold copies of what they need.
+        weir_graph_destroy(context->phases[i].pass.graph);
+        context->phases[i].pass.graph = NULL;
+    }
+    return WEIR_OK;
+}
+
+// The wish or, without one, the default; cut to the limit.
+static uint32_t at_most(uint32_t wanted, uint32_t fallback, uint32_t limit) {
+    const uint32_t number = wanted > 0 ? wanted : fallback;
+    return number < limit ? number : limit;
+}
+
+weir_status weir_context_create(const weir_allocator* allocator, weir_model* model,
+                                const weir_context_options* options, weir_context** context) {
+    static const weir_context_options defaults = {0};
+    options = options ? options : &defaults;
+    const uint32_t model_length = weir_model_params(model)->context;
+    if (options->context_length > model_length) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: a context of %u positions; the model has %u",
+                         weir_gguf_file_name(weir_model_gguf(model)), options->context_length,
+                         model_length);
+    }
+    weir_context* created = NULL;
+    WEIR_TRY(llm_array_new(allocator, 1, &created));
+    *created = (weir_context){.model = model};
+    if (allocator) {
+        created->allocator = *allocator;
+    }
+    created->length = at_most(options->context_length, WEIR_CONTEXT_LENGTH_DEFAULT, model_length);
+    created->rows = at_most(options->prefill_rows, WEIR_CONTEXT_ROWS_DEFAULT, created->length);
+    created->outputs = options->output_all ? created->rows : 1;
+    const weir_status status = build(created, options);
+    if (status != WEIR_OK) {
+        weir_context_destroy(created);
+        return status;
+    }
+    *context = created;
+    return WEIR_OK;
+}
+
+void weir_context_destroy(weir_context* context) {
+    if (!context) {
+        return;
+    }
+    // Programs first: they point into their schedules.
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        weir_program_destroy(context->phases[i].program);
+        weir_schedule_destroy(context->phases[i].schedule);
+        weir_graph_destroy(context->phases[i].pass.graph);
+    }
+    weir_arena_destroy(context->arena);
+    weir_storage_release(context->cache);
+    const weir_allocator allocator = context->allocator;
+    llm_array_free(&allocator, context->wanted, context->outputs);
+    llm_array_free(&allocator, context, 1);
+}
+
+uint32_t weir_context_position(const weir_context* context) {
+    return context->position;
+}
+
+uint32_t weir_context_length(const weir_context* context) {
+    return context->length;
+}
+
+uint32_t weir_context_rows(const weir_context* context) {
+    return context->rows;
+}
+
+weir_model* weir_context_model(const weir_context* context) {
+    return context->model;
+}
+
+const weir_schedule* weir_context_schedule(const weir_context* context, weir_phase phase) {
+    return (unsigned)phase < WEIR_PHASE_COUNT ? context->phases[phase].schedule : NULL;
+}
+
+const weir_counters* weir_context_counters(const weir_context* context, weir_phase phase) {
+    return (unsigned)phase < WEIR_PHASE_COUNT
+               ? weir_program_counters(context->phases[phase].program)
+               : NULL;
+}
+
+// Everything that can be wrong with a feed is found before its first pass: a feed of several passes
+// does not stop half way for a bad id.
+static weir_status check_feed(const weir_context* context, const uint32_t* ids, size_t count,
+                              weir_output output) {
+    const uint32_t vocabulary = weir_model_params(context->model)->vocabulary;
+    const uint32_t room = context->length - context->position;
+    if (count == 0) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "no tokens to feed");
+    }
+    if (count > room) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "%zu more tokens do not fit: the context holds %u and has %u", count,
+                         context->length, context->position);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= vocabulary) {
+            return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                             "token %zu is %u; expected less than %u, the size of the vocabulary",
+                             i, ids[i], vocabulary);
+        }
+    }
+    if (output == WEIR_OUTPUT_ALL && count > 1 && context->outputs < context->rows) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "logits of all tokens need a context made with output_all");
+    }
+    if (output == WEIR_OUTPUT_ALL && count > context->rows) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "logits of all of %zu tokens; one pass has those of at most %u", count,
+                         context->rows);
+    }
+    return WEIR_OK;
+}
+
+// Feeds the tokens of one pass and advances.
+static weir_status run_pass(weir_context* context, const uint32_t* ids, uint32_t rows,
+                            bool all_outputs) {
+    context_phase* phase = &context->phases[rows == 1 ? WEIR_PHASE_DECODE : WEIR_PHASE_PREFILL];
+    const uint32_t outputs = all_outputs ? rows : 1;
+    for (uint32_t i = 0; i < outputs; i++) {
+        // Numbers of rows within this pass, not positions.
+        context->wanted[i] = (int32_t)(rows - outputs + i);
+    }
+    WEIR_TRY(
+        weir_program_write(phase->program, phase->pass.tokens, ids, (uint64_t)rows * sizeof *ids));
+    WEIR_TRY(weir_program_write(phase->program, phase->pass.output_rows, context->wanted,
+                                (uint64_t)outputs * sizeof *context->wanted));
+    uint64_t params[3];
+    params[phase->pass.position] = context->position;
+    params[phase->pass.rows] = rows;
+    params[phase->pass.outputs] = outputs;
+    WEIR_TRY(weir_program_run(phase->program, params, 3));
+    context->logits = weir_program_contents(phase->program, phase->pass.logits);
+    context->logit_rows = outputs;
+    // Only now: after a failure the rows do not count.
+    context->position += rows;
+    return WEIR_OK;
+}
+
+// Every pass computes at least one row of logits; those that nobody asked for are not handed out.
+weir_status weir_context_feed(weir_context* context, const uint32_t* ids, size_t count,
+                              weir_output output) {
+    const uint32_t begin = context->position;
+    context->logit_rows = 0;
+    WEIR_TRY(check_feed(context, ids, count, output));
+    while (count > 0) {
+        const uint32_t rows = count < context->rows ? (uint32_t)count : context->rows;
+        const weir_status status = run_pass(context, ids, rows, output == WEIR_OUTPUT_ALL);
+        if (status != WEIR_OK) {
+            context->position = begin;
+            context->logit_rows = 0;
+            return status;
+        }
+        ids += rows;
+        count -= rows;
+    }
+    context->logit_rows = output == WEIR_OUTPUT_NONE ? 0 : context->logit_rows;
+    return WEIR_OK;
+}
+
+const float* weir_context_logits(const weir_context* context, size_t row) {
+    const size_t vocabulary = weir_model_params(context->model)->vocabulary;
+    return row < context->logit_rows ? context->logits + row * vocabulary : NULL;
+}
+
+weir_status weir_context_rewind(weir_context* context, uint32_t position) {
+    if (position > context->position) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "cannot rewind to position %u: the text has %u tokens",
+                         position, context->position);
+    }
+    context->position = position;
+    context->logit_rows = 0;
+    return WEIR_OK;
+}

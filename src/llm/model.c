@@ -1,0 +1,160 @@
+// Opening maps the file, parses its metadata and compares each tensor with what the hyperparameters
+// ask for. After that a weight is one lookup and one view: nothing is kept per tensor.
+#include <weir-llm/model.h>
+
+#include <string.h>
+
+#include "llama.h"
+#include "memory.h"
+
+struct weir_model {
+    weir_allocator allocator;
+    weir_device* device;
+    weir_storage* mapping; // of the whole file
+    weir_gguf* gguf;       // points into the mapping
+    weir_llama_params params;
+};
+
+// Vectors scale rows, which the kernels take as f32, f16 or bf16; the frequencies of RoPE only as
+// f32.
+static bool takes_dtype(llama_tensor tensor, const weir_shape* shape, weir_dtype dtype) {
+    if (tensor == LLAMA_ROPE_FREQS) {
+        return dtype == WEIR_DTYPE_F32;
+    }
+    if (shape->rank == 1) {
+        return dtype == WEIR_DTYPE_F32 || dtype == WEIR_DTYPE_F16 || dtype == WEIR_DTYPE_BF16;
+    }
+    return weir_dtype_is_decodable(dtype);
+}
+
+// A tensor is there, has the shape, has a type that its kernels take, and lies inside the file.
+static weir_status check_tensor(const weir_model* model, llama_tensor kind, uint32_t block) {
+    const char* file = weir_gguf_file_name(model->gguf);
+    const llama_weight weight = weir_llama_weight(&model->params, kind, block);
+    const weir_gguf_tensor* tensor = weir_gguf_find_tensor(model->gguf, weight.name);
+    if (!tensor) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing", file, weight.name);
+    }
+    if (!weir_shape_equal(&tensor->shape, &weight.shape)) {
+        char found[128];
+        char expected[128];
+        return WEIR_FAIL(WEIR_BAD_FORMAT,
+                         "%s: tensor %s has shape %s; the hyperparameters ask for %s", file,
+                         weight.name, weir_shape_format(&tensor->shape, found, sizeof found),
+                         weir_shape_format(&weight.shape, expected, sizeof expected));
+    }
+    if (!takes_dtype(kind, &weight.shape, tensor->dtype)) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s has type %s, which cannot be used there",
+                         file, weight.name, weir_dtype_describe(tensor->dtype)->name);
+    }
+    weir_view view; // alignment and bounds
+    return weir_model_weight(model, weight.name, &view);
+}
+
+static bool ends_with(weir_gguf_string string, const char* end) {
+    const size_t length = strlen(end);
+    return string.length >= length &&
+           memcmp(string.bytes + (string.length - length), end, length) == 0;
+}
+
+// Tensors that the pass does not use are ignored, except those without which the results would
+// silently be wrong.
+static weir_status check_extras(const weir_gguf* gguf) {
+    uint64_t count = 0;
+    const weir_gguf_tensor* tensors = weir_gguf_tensors(gguf, &count);
+    for (uint64_t i = 0; i < count; i++) {
+        if (ends_with(tensors[i].name, ".bias")) {
+            char name[128];
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s: biases cannot be used",
+                             weir_gguf_file_name(gguf),
+                             weir_gguf_escape(tensors[i].name, name, sizeof name));
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status check_tensors(const weir_model* model) {
+    for (llama_tensor tensor = 0; tensor < LLAMA_TENSOR_COUNT; tensor++) {
+        const uint32_t blocks = tensor < LLAMA_ATTN_NORM ? 1 : model->params.blocks;
+        for (uint32_t block = 0; block < blocks && weir_llama_uses(&model->params, tensor);
+             block++) {
+            WEIR_TRY(check_tensor(model, tensor, block));
+        }
+    }
+    return check_extras(model->gguf);
+}
+
+// On failure the caller destroys the half-open model.
+static weir_status open_model(weir_model* model, const char* path) {
+    WEIR_TRY(
+        weir_storage_map(model->device, &(weir_storage_map_desc){.path = path}, &model->mapping));
+    const void* bytes = weir_storage_host_pointer(model->mapping);
+    if (!bytes) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: the host cannot reach memory mapped on this device",
+                         path);
+    }
+    WEIR_TRY(weir_gguf_parse(&model->allocator, bytes, weir_storage_byte_size(model->mapping), path,
+                             &model->gguf));
+    WEIR_TRY(weir_llama_params_read(model->gguf, &model->params));
+    return check_tensors(model);
+}
+
+weir_status weir_model_open(const weir_allocator* allocator, weir_device* device, const char* path,
+                            weir_model** model) {
+    weir_model* opened = NULL;
+    WEIR_TRY(llm_array_new(allocator, 1, &opened));
+    *opened = (weir_model){.device = device};
+    if (allocator) {
+        opened->allocator = *allocator;
+    }
+    const weir_status status = open_model(opened, path);
+    if (status != WEIR_OK) {
+        weir_model_destroy(opened);
+        return status;
+    }
+    *model = opened;
+    return WEIR_OK;
+}
+
+void weir_model_destroy(weir_model* model) {
+    if (!model) {
+        return;
+    }
+    const weir_allocator allocator = model->allocator;
+    // The parse points into the mapping and goes first.
+    weir_gguf_destroy(model->gguf);
+    weir_storage_release(model->mapping);
+    llm_array_free(&allocator, model, 1);
+}
+
+weir_device* weir_model_device(const weir_model* model) {
+    return model->device;
+}
+
+const weir_gguf* weir_model_gguf(const weir_model* model) {
+    return model->gguf;
+}
+
+const weir_llama_params* weir_model_params(const weir_model* model) {
+    return &model->params;
+}
+
+uint64_t weir_model_mapped_bytes(const weir_model* model) {
+    return weir_storage_byte_size(model->mapping);
+}
+
+// The parser refuses files aligned to less than 8 bytes and a mapping begins at a page, so every
+// type that can be used is read where it lies.
+uint64_t weir_model_copied_bytes(const weir_model* model) {
+    (void)model;
+    return 0;
+}
+
+weir_status weir_model_weight(const weir_model* model, const char* name, weir_view* view) {
+    const weir_gguf_tensor* tensor = weir_gguf_find_tensor(model->gguf, name);
+    if (!tensor) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing",
+                         weir_gguf_file_name(model->gguf), name);
+    }
+    return weir_view_make(model->mapping, tensor->byte_offset, tensor->dtype, &tensor->shape, view);
+}

@@ -1,0 +1,70 @@
+#include "tokenizer_impl.h"
+
+#include "memory.h"
+
+weir_status weir_tokenizer_create(const weir_allocator* allocator, const weir_gguf* gguf,
+                                  weir_tokenizer** tokenizer) {
+    weir_tokenizer* created = NULL;
+    WEIR_TRY(llm_array_new(allocator, 1, &created));
+    *created = (weir_tokenizer){0};
+    if (allocator) {
+        created->allocator = *allocator;
+    }
+    weir_status status = weir_tokenizer_read(created, gguf);
+    if (status == WEIR_OK) {
+        status = weir_tokenizer_index(created);
+    }
+    if (status != WEIR_OK) {
+        weir_tokenizer_destroy(created);
+        return status;
+    }
+    *tokenizer = created;
+    return WEIR_OK;
+}
+
+void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
+    if (!tokenizer) {
+        return;
+    }
+    const weir_allocator allocator = tokenizer->allocator;
+    llm_array_free(&allocator, tokenizer->text, tokenizer->text_capacity);
+    llm_array_free(&allocator, tokenizer->offsets, (size_t)tokenizer->size + 1);
+    llm_array_free(&allocator, tokenizer->scores, tokenizer->size);
+    llm_array_free(&allocator, tokenizer->types, tokenizer->size);
+    llm_array_free(&allocator, tokenizer->slots, tokenizer->slot_count);
+    llm_array_free(&allocator, tokenizer->user_defined.ids, tokenizer->user_defined.capacity);
+    llm_array_free(&allocator, tokenizer->control.ids, tokenizer->control.capacity);
+    llm_array_free(&allocator, tokenizer, 1);
+}
+
+weir_gguf_string weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id) {
+    if (id >= tokenizer->size || tokenizer->types[id] == TOKEN_CONTROL) {
+        return (weir_gguf_string){.bytes = "", .length = 0};
+    }
+    return token_text(tokenizer, id);
+}
+
+bool weir_tokenizer_strips_space(const weir_tokenizer* tokenizer) {
+    return tokenizer->adds_space;
+}
+
+uint32_t weir_tokenizer_size(const weir_tokenizer* tokenizer) {
+    return tokenizer->size;
+}
+
+uint32_t weir_tokenizer_bos(const weir_tokenizer* tokenizer) {
+    return tokenizer->bos;
+}
+
+uint32_t weir_tokenizer_eos(const weir_tokenizer* tokenizer) {
+    return tokenizer->eos;
+}
+
+bool weir_tokenizer_adds_bos(const weir_tokenizer* tokenizer) {
+    return tokenizer->adds_bos;
+}
+
+bool weir_tokenizer_is_end(const weir_tokenizer* tokenizer, uint32_t id) {
+    return id < tokenizer->size &&
+           (id == tokenizer->eos || id == tokenizer->eot || id == tokenizer->eom);
+}

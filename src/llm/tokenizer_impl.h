@@ -1,0 +1,90 @@
+// The tables of a tokenizer, shared by the files that read them from a GGUF file
+// (tokenizer_vocabulary.c), index and search them (tokenizer_index.c), and encode with them
+// (tokenizer_encode.c).
+//
+// Pieces are kept as text: U+2581, by which the vocabulary writes a space, becomes a space when
+// they are read, and encoding turns U+2581 in its input into a space likewise. So one table serves
+// both directions. Control tokens alone keep their spelling, because they are sought in the text
+// as it was given.
+//
+//     text     <s>, h, e, l, l, o, ...         one after the other
+//     offsets  0    3  4  ...          [size + 1], never decreasing
+#ifndef WEIR_LLM_TOKENIZER_IMPL_H
+#define WEIR_LLM_TOKENIZER_IMPL_H
+
+#include <weir-llm/tokenizer.h>
+
+// The numbers of tokenizer.ggml.token_type.
+typedef enum token_type {
+    TOKEN_NORMAL = 1,
+    TOKEN_UNKNOWN = 2,
+    TOKEN_CONTROL = 3,
+    TOKEN_USER_DEFINED = 4, // always one token where its text occurs
+    TOKEN_UNUSED = 5,       // never made from text
+    TOKEN_BYTE = 6,
+} token_type;
+
+// Tokens of one type that are sought as a whole, each text once, ordered by their bytes.
+typedef struct token_set {
+    uint32_t* ids; // [capacity]
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t first[257]; // texts beginning with byte b: [first[b], first[b + 1])
+} token_set;
+
+struct weir_tokenizer {
+    weir_allocator allocator;
+    uint32_t size;
+    char* text; // [text_capacity]
+    size_t text_capacity;
+    size_t* offsets; // [size + 1] into text
+    float* scores;   // [size], never NaN
+    uint8_t* types;  // [size] token_type
+
+    uint32_t* slots;   // [slot_count] ids of the pieces that merging may make, or WEIR_TOKEN_NONE
+    size_t slot_count; // a power of two, at least twice the pieces
+    size_t longest;    // bytes of the longest piece in slots
+    uint32_t joins[256][8]; // bit b of row a: a piece in slots has byte b right behind byte a
+    token_set user_defined;
+    token_set control;
+    uint32_t byte_ids[256];
+
+    uint32_t bos;
+    uint32_t eos;
+    uint32_t eot;
+    uint32_t eom;
+    uint32_t unknown;
+    bool adds_bos;
+    bool adds_space;
+};
+
+// Returns the text of a token as the tables hold it.
+static inline weir_gguf_string token_text(const weir_tokenizer* tokenizer, uint32_t id) {
+    return (weir_gguf_string){.bytes = tokenizer->text + tokenizer->offsets[id],
+                              .length = tokenizer->offsets[id + 1] - tokenizer->offsets[id]};
+}
+
+// Tells whether any piece that merging may make spans these two adjoining bytes.
+static inline bool weir_tokenizer_joins(const weir_tokenizer* tokenizer, char first, char second) {
+    const uint8_t bit = (uint8_t)second;
+    return (tokenizer->joins[(uint8_t)first][bit / 32] >> (bit % 32)) & 1u;
+}
+
+// Copies `length` bytes to `text` with U+2581 turned into a space; returns the bytes written.
+size_t weir_tokenizer_unescape(const char* bytes, size_t length, char* text);
+
+// Reads the keys of the vocabulary into a zeroed tokenizer. On failure weir_tokenizer_destroy
+// releases what was read.
+WEIR_MUST_USE weir_status weir_tokenizer_read(weir_tokenizer* tokenizer, const weir_gguf* gguf);
+
+// Builds slots and sets from what was read.
+WEIR_MUST_USE weir_status weir_tokenizer_index(weir_tokenizer* tokenizer);
+
+// Finds the token that merging may make out of these bytes, else WEIR_TOKEN_NONE.
+uint32_t weir_tokenizer_find(const weir_tokenizer* tokenizer, const char* bytes, size_t length);
+
+// Finds the longest token of a set at the beginning of `length` bytes (>= 1), else WEIR_TOKEN_NONE.
+uint32_t weir_tokenizer_match(const weir_tokenizer* tokenizer, const token_set* set,
+                              const char* bytes, size_t length);
+
+#endif

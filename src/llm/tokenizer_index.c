@@ -1,0 +1,213 @@
+// Finding tokens by their bytes: a hash table for merging, where whole pieces are asked for, and
+// ordered lists for tokens that are sought at a place of unknown length.
+#include "tokenizer_impl.h"
+
+#include <string.h>
+
+#include "memory.h"
+
+// FNV-1a (Fowler, Noll, Vo), with a last step because the table uses the low bits alone.
+static uint64_t hash_bytes(const char* bytes, size_t length) {
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < length; i++) {
+        hash = (hash ^ (uint8_t)bytes[i]) * 0x100000001B3u;
+    }
+    return hash ^ (hash >> 32);
+}
+
+// Returns the slot that holds these bytes, or the free one where they belong. There always is a
+// free one: at most half of the slots are taken.
+static size_t find_slot(const weir_tokenizer* tokenizer, const char* bytes, size_t length) {
+    const size_t mask = tokenizer->slot_count - 1;
+    size_t slot = (size_t)hash_bytes(bytes, length) & mask;
+    while (tokenizer->slots[slot] != WEIR_TOKEN_NONE) {
+        const weir_gguf_string piece = token_text(tokenizer, tokenizer->slots[slot]);
+        if (piece.length == length && memcmp(piece.bytes, bytes, length) == 0) {
+            break;
+        }
+        slot = (slot + 1) & mask;
+    }
+    return slot;
+}
+
+uint32_t weir_tokenizer_find(const weir_tokenizer* tokenizer, const char* bytes, size_t length) {
+    if (length > tokenizer->longest) {
+        return WEIR_TOKEN_NONE;
+    }
+    return tokenizer->slots[find_slot(tokenizer, bytes, length)];
+}
+
+// Text never becomes a control, unknown or byte token by merging: "</s>" written by a user stays
+// text. Unused tokens are left out as their name says.
+static bool is_mergeable(const weir_tokenizer* tokenizer, uint32_t id) {
+    const uint8_t type = tokenizer->types[id];
+    return (type == TOKEN_NORMAL || type == TOKEN_USER_DEFINED) &&
+           token_text(tokenizer, id).length > 0;
+}
+
+// A pair of bytes that no piece has side by side is a place where text can be cut before encoding.
+static void note_joins(weir_tokenizer* tokenizer, weir_gguf_string piece) {
+    for (uint64_t i = 1; i < piece.length; i++) {
+        const uint8_t bit = (uint8_t)piece.bytes[i];
+        tokenizer->joins[(uint8_t)piece.bytes[i - 1]][bit / 32] |= 1u << (bit % 32);
+    }
+}
+
+// Of pieces spelled alike the first one is found, whatever their scores.
+static weir_status build_slots(weir_tokenizer* tokenizer) {
+    size_t count = 0;
+    for (uint32_t id = 0; id < tokenizer->size; id++) {
+        count += is_mergeable(tokenizer, id);
+    }
+    size_t slot_count = 2;
+    while (slot_count / 2 < count) {
+        slot_count *= 2;
+    }
+    WEIR_TRY(llm_array_new(&tokenizer->allocator, slot_count, &tokenizer->slots));
+    tokenizer->slot_count = slot_count;
+    memset(tokenizer->slots, 0xFF, slot_count * sizeof *tokenizer->slots);
+    for (uint32_t id = 0; id < tokenizer->size; id++) {
+        if (!is_mergeable(tokenizer, id)) {
+            continue;
+        }
+        const weir_gguf_string piece = token_text(tokenizer, id);
+        const size_t slot = find_slot(tokenizer, piece.bytes, (size_t)piece.length);
+        if (tokenizer->slots[slot] == WEIR_TOKEN_NONE) {
+            tokenizer->slots[slot] = id;
+            note_joins(tokenizer, piece);
+        }
+        if (piece.length > tokenizer->longest) {
+            tokenizer->longest = (size_t)piece.length;
+        }
+    }
+    return WEIR_OK;
+}
+
+// Orders texts by their bytes, a prefix before what it begins, equal texts by id.
+static bool text_before(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b) {
+    const weir_gguf_string left = token_text(tokenizer, a);
+    const weir_gguf_string right = token_text(tokenizer, b);
+    const uint64_t common = left.length < right.length ? left.length : right.length;
+    const int order = memcmp(left.bytes, right.bytes, (size_t)common);
+    if (order != 0) {
+        return order < 0;
+    }
+    return left.length != right.length ? left.length < right.length : a < b;
+}
+
+static void sift_down(const weir_tokenizer* tokenizer, uint32_t* ids, size_t count, size_t at) {
+    const uint32_t id = ids[at];
+    while (at < count / 2) {
+        size_t child = 2 * at + 1;
+        if (child + 1 < count && text_before(tokenizer, ids[child], ids[child + 1])) {
+            child++;
+        }
+        if (!text_before(tokenizer, id, ids[child])) {
+            break;
+        }
+        ids[at] = ids[child];
+        at = child;
+    }
+    ids[at] = id;
+}
+
+// Heapsort: the order of a file cannot make it slow, and it needs no memory.
+static void sort_by_text(const weir_tokenizer* tokenizer, uint32_t* ids, size_t count) {
+    for (size_t at = count / 2; at > 0; at--) {
+        sift_down(tokenizer, ids, count, at - 1);
+    }
+    for (size_t left = count; left > 1; left--) {
+        const uint32_t last = ids[0];
+        ids[0] = ids[left - 1];
+        ids[left - 1] = last;
+        sift_down(tokenizer, ids, left - 1, 0);
+    }
+}
+
+static bool is_same_text(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b) {
+    const weir_gguf_string left = token_text(tokenizer, a);
+    const weir_gguf_string right = token_text(tokenizer, b);
+    return left.length == right.length && memcmp(left.bytes, right.bytes, (size_t)left.length) == 0;
+}
+
+// Most places of a text begin no token of a set: one look at `first` tells.
+static void index_first_bytes(const weir_tokenizer* tokenizer, token_set* set) {
+    uint32_t at = 0;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        set->first[byte] = at;
+        while (at < set->count && (uint8_t)token_text(tokenizer, set->ids[at]).bytes[0] == byte) {
+            at++;
+        }
+    }
+    set->first[256] = at;
+}
+
+static bool is_member(const weir_tokenizer* tokenizer, uint32_t id, token_type type) {
+    return tokenizer->types[id] == type && token_text(tokenizer, id).length > 0;
+}
+
+// Fills one set; of tokens spelled alike the first one stays, and weir_tokenizer_match relies on
+// there being no other.
+static weir_status build_set(const weir_tokenizer* tokenizer, token_type type, token_set* set) {
+    uint32_t count = 0;
+    for (uint32_t id = 0; id < tokenizer->size; id++) {
+        count += is_member(tokenizer, id, type);
+    }
+    WEIR_TRY(llm_array_new(&tokenizer->allocator, count, &set->ids));
+    set->capacity = count;
+    count = 0;
+    for (uint32_t id = 0; id < tokenizer->size; id++) {
+        if (is_member(tokenizer, id, type)) {
+            set->ids[count++] = id;
+        }
+    }
+    sort_by_text(tokenizer, set->ids, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t id = set->ids[i];
+        if (set->count == 0 || !is_same_text(tokenizer, set->ids[set->count - 1], id)) {
+            set->ids[set->count++] = id;
+        }
+    }
+    index_first_bytes(tokenizer, set);
+    return WEIR_OK;
+}
+
+weir_status weir_tokenizer_index(weir_tokenizer* tokenizer) {
+    WEIR_TRY(build_slots(tokenizer));
+    WEIR_TRY(build_set(tokenizer, TOKEN_USER_DEFINED, &tokenizer->user_defined));
+    return build_set(tokenizer, TOKEN_CONTROL, &tokenizer->control);
+}
+
+// Returns the first position in [low, high) whose text has at least `byte` at `depth`.
+static uint32_t lower_bound(const weir_tokenizer* tokenizer, const uint32_t* ids, uint32_t low,
+                            uint32_t high, size_t depth, unsigned byte) {
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if ((uint8_t)token_text(tokenizer, ids[middle]).bytes[depth] < byte) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+uint32_t weir_tokenizer_match(const weir_tokenizer* tokenizer, const token_set* set,
+                              const char* bytes, size_t length) {
+    uint32_t best = WEIR_TOKEN_NONE;
+    uint32_t low = set->first[(uint8_t)bytes[0]];
+    uint32_t high = set->first[(uint8_t)bytes[0] + 1];
+    // All texts in [low, high) share their first `depth` bytes with `bytes`.
+    for (size_t depth = 1; low < high; depth++) {
+        if (token_text(tokenizer, set->ids[low]).length == depth) {
+            best = set->ids[low++];
+        }
+        if (depth == length) {
+            break;
+        }
+        const unsigned byte = (uint8_t)bytes[depth];
+        low = lower_bound(tokenizer, set->ids, low, high, depth, byte);
+        high = lower_bound(tokenizer, set->ids, low, high, depth, byte + 1);
+    }
+    return best;
+}

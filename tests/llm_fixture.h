@@ -1,0 +1,64 @@
+// A model with everything that generation needs, and a listener to what it says.
+#ifndef WEIR_TESTS_LLM_FIXTURE_H
+#define WEIR_TESTS_LLM_FIXTURE_H
+
+#include "testing.h"
+
+#include <weir-llm/generate.h>
+
+#define LISTENER_TOKENS 256
+
+typedef struct fixture {
+    weir_device* device;
+    weir_model* model;
+    weir_tokenizer* tokenizer;
+    weir_sampler* sampler;
+    weir_context* context;
+} fixture;
+
+static inline fixture open_fixture(const char* path, uint32_t threads,
+                                   const weir_context_options* options) {
+    fixture f = {0};
+    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = threads}, &f.device));
+    assert_ok(weir_model_open(NULL, f.device, path, &f.model));
+    assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
+    assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0},
+                                  weir_tokenizer_size(f.tokenizer), &f.sampler));
+    assert_ok(weir_context_create(NULL, f.model, options, &f.context));
+    return f;
+}
+
+static inline void teardown(fixture* f) {
+    weir_context_destroy(f->context);
+    weir_sampler_destroy(f->sampler);
+    weir_tokenizer_destroy(f->tokenizer);
+    weir_model_destroy(f->model);
+    weir_device_destroy(f->device);
+}
+
+// The ids and bytes that generation emits.
+typedef struct listener {
+    uint32_t ids[LISTENER_TOKENS];
+    size_t count;
+    char text[4096];
+    size_t length;
+} listener;
+
+static inline bool listen_to(void* context, uint32_t id, const char* bytes, size_t length) {
+    listener* heard = context;
+    assert_true(heard->count < LISTENER_TOKENS && heard->length + length < sizeof heard->text);
+    heard->ids[heard->count++] = id;
+    memcpy(heard->text + heard->length, bytes, length);
+    heard->length += length;
+    heard->text[heard->length] = '\0';
+    return true;
+}
+
+static inline void generate(fixture* f, const uint32_t* prompt, size_t count, uint32_t tokens,
+                            listener* heard) {
+    const weir_generate_options options = {
+        .max_tokens = tokens, .ignore_end = true, .emit = listen_to, .context = heard};
+    assert_ok(weir_generate(f->context, f->tokenizer, f->sampler, prompt, count, &options, NULL));
+}
+
+#endif

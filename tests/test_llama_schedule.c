@@ -1,0 +1,130 @@
+// Schedules of real shapes: the waits are those of the data flow, and each one is needed.
+#include "testing.h"
+
+#include <weir-llm/llama.h>
+
+#include "schedule/schedule.h"
+
+typedef struct model_shape {
+    const char* name;
+    uint32_t embedding, blocks, heads, kv_heads, feed_forward, vocabulary;
+    uint32_t waits; // the depth of the data flow: 14 per block and 4
+} model_shape;
+
+static const model_shape shapes[] = {
+    {"demo", 256, 7, 8, 4, 704, 4000, 102},
+    {"110M", 768, 12, 12, 12, 2048, 32000, 172},
+    {"1.1B", 2048, 22, 32, 4, 5632, 32000, 312},
+};
+
+#define SHAPES (sizeof shapes / sizeof *shapes)
+
+// Plans a pass without any weights.
+static weir_schedule* plan(const model_shape* shape, uint32_t rows) {
+    const weir_llama_params params = {.blocks = shape->blocks,
+                                      .embedding = shape->embedding,
+                                      .feed_forward = shape->feed_forward,
+                                      .heads = shape->heads,
+                                      .kv_heads = shape->kv_heads,
+                                      .head_dim = shape->embedding / shape->heads,
+                                      .rotated = shape->embedding / shape->heads,
+                                      .vocabulary = shape->vocabulary,
+                                      .context = 2048,
+                                      .epsilon = 1e-5f,
+                                      .rope_base = 10000.0f,
+                                      .rope_scale = 1.0f};
+    const weir_llama_graph_desc desc = {
+        .params = &params, .context = 512, .rows = rows, .outputs = 1};
+    weir_llama_graph pass;
+    weir_target target;
+    weir_schedule* schedule = NULL;
+    assert_ok(weir_target_find("cpu", &target));
+    assert_ok(weir_llama_graph_build(NULL, &desc, &pass));
+    assert_ok(weir_schedule_create(NULL, pass.graph, &target, NULL, &schedule));
+    weir_graph_destroy(pass.graph);
+    return schedule;
+}
+
+static void waits_are_those_of_the_data_flow(void** state) {
+    (void)state;
+    for (size_t i = 0; i < SHAPES; i++) {
+        for (uint32_t rows = 1; rows <= 512; rows += 511) {
+            weir_schedule* schedule = plan(&shapes[i], rows);
+            const weir_schedule_report* report = &schedule->report;
+            assert_int_equal(report->waits, shapes[i].waits);
+            assert_int_equal(report->waits, 14 * shapes[i].blocks + 4);
+            assert_int_equal(report->residual_edges, 0);
+            assert_true(report->arena_bytes >= report->bound_bytes);
+            assert_true(20 * report->arena_bytes <= 21 * report->bound_bytes);
+            assert_ok(weir_schedule_check(schedule));
+            weir_schedule_destroy(schedule);
+        }
+    }
+}
+
+// Takes edge `edge` out of a schedule and returns the dispatch that waited by it.
+static uint32_t remove_edge(weir_schedule* schedule, uint32_t edge) {
+    schedule_edges* edges = &schedule->edges;
+    uint32_t later = 0;
+    while (edges->begins[later + 1] <= edge) {
+        later++;
+    }
+    memmove(edges->items + edge, edges->items + edge + 1,
+            (edges->count - edge - 1) * sizeof edges->items[0]);
+    edges->count--;
+    for (uint32_t i = later + 1; i <= schedule->dispatches.count; i++) {
+        edges->begins[i]--;
+    }
+    return later;
+}
+
+static void restore_edge(weir_schedule* schedule, uint32_t edge, uint32_t earlier, uint32_t later) {
+    schedule_edges* edges = &schedule->edges;
+    memmove(edges->items + edge + 1, edges->items + edge,
+            (edges->count - edge) * sizeof edges->items[0]);
+    edges->items[edge] = earlier;
+    edges->count++;
+    for (uint32_t i = later + 1; i <= schedule->dispatches.count; i++) {
+        edges->begins[i]++;
+    }
+}
+
+static void assert_names(const weir_schedule* schedule, uint32_t dispatch) {
+    char text[300];
+    snprintf(text, sizeof text, "%u (%s)", dispatch, schedule->dispatches.items[dispatch].name);
+    assert_message_has(text);
+}
+
+// The quadratic check reports the dispatch that has lost the edge beside the first, by number, that
+// it is no longer ordered with; the tracked one, which is told of the order without that one pair,
+// reports exactly that.
+static void any_edge_taken_out_is_reported(void** state) {
+    (void)state;
+    for (size_t i = 0; i < SHAPES; i++) {
+        weir_schedule* schedule = plan(&shapes[i], 1);
+        for (uint32_t edge = 0; edge < schedule->report.edges; edge++) {
+            const uint32_t earlier = schedule->edges.items[edge];
+            const uint32_t later = remove_edge(schedule, edge);
+            assert_status(weir_schedule_check_pairs(schedule), WEIR_INTERNAL);
+            assert_names(schedule, later);
+            restore_edge(schedule, edge, earlier, later);
+            uint64_t* word =
+                &schedule->ancestors.words[later * schedule->ancestors.row_words + earlier / 64];
+            *word ^= UINT64_C(1) << (earlier % 64);
+            assert_status(weir_schedule_check_tracked(schedule), WEIR_INTERNAL);
+            assert_names(schedule, earlier);
+            assert_names(schedule, later);
+            *word ^= UINT64_C(1) << (earlier % 64);
+        }
+        assert_ok(weir_schedule_check(schedule));
+        weir_schedule_destroy(schedule);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(waits_are_those_of_the_data_flow),
+        cmocka_unit_test(any_edge_taken_out_is_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

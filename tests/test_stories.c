@@ -1,0 +1,225 @@
+// A real model, trained on children's stories: its text, its logits and its cost against published
+// values. Reads the shared test data.
+#include "testing.h"
+
+#include <math.h>
+
+#include "json_reader.h"
+#include "llm_fixture.h"
+
+#define VOCABULARY 512
+#define STORY 256  // tokens of the reference story
+#define PROMPTS 11 // prompts of the reference
+#define CONTINUATION 48
+
+// Skips the test where the file is absent.
+static void need_data(const char* name, char* path, size_t capacity) {
+    if (!shared_data_path(name, path, capacity)) {
+        print_message("skipped: shared data %s is not here\n", name);
+        skip();
+    }
+}
+
+static fixture setup(const char* name, uint32_t threads, const weir_context_options* options) {
+    char path[512];
+    char file[128];
+    snprintf(file, sizeof file, "stories260K/%s.gguf", name);
+    need_data(file, path, sizeof path);
+    return open_fixture(path, threads, options);
+}
+
+static char* read_data(const char* name, size_t* byte_size) {
+    char path[512];
+    need_data(name, path, sizeof path);
+    return read_whole_file(path, true, byte_size);
+}
+
+static char* read_reference(void) {
+    size_t byte_size = 0;
+    return read_data("stories260K/ref/reference.json", &byte_size);
+}
+
+static void empty_prompt_gives_the_reference_story(void** state) {
+    (void)state;
+    char* json = read_reference();
+    static listener heard;
+    uint32_t ids[STORY];
+    char text[4096];
+    assert_int_equal(read_ids(json, "ids", ids, STORY), STORY);
+    read_string(json, "text", text, sizeof text);
+    free(json);
+    fixture f = setup("stories260K-f32", 0, NULL);
+    heard = (listener){0};
+    weir_ids prompt = {0};
+    assert_ok(weir_tokenizer_encode(f.tokenizer, "", 0, WEIR_TOKENIZE_BOS, &prompt));
+    generate(&f, prompt.items, prompt.count, STORY, &heard);
+    assert_int_equal(heard.count, STORY);
+    for (size_t i = 0; i < STORY; i++) {
+        if (heard.ids[i] != ids[i]) {
+            fail_msg("token %zu is %u, expected %u", i, heard.ids[i], ids[i]);
+        }
+    }
+    assert_string_equal(heard.text, text);
+    weir_ids_free(&prompt);
+    teardown(&f);
+}
+
+static void every_prompt_gives_its_reference_text(void** state) {
+    (void)state;
+    char* json = read_reference();
+    fixture f = setup("stories260K-f32", 0, NULL);
+    const char* at = find_key(json, "prompts");
+    for (int i = 0; i < PROMPTS; i++) {
+        char prompt[256];
+        char text[1024];
+        uint32_t prompt_ids[64];
+        uint32_t greedy[CONTINUATION];
+        static listener heard;
+        weir_ids ids = {0};
+        heard = (listener){0};
+        at = strstr(at, "\"prompt\":");
+        assert_non_null(at);
+        read_string(at, "prompt", prompt, sizeof prompt);
+        read_string(at, "text", text, sizeof text);
+        const size_t prompt_count = read_ids(at, "prompt_ids", prompt_ids, 64);
+        assert_int_equal(read_ids(at, "greedy_ids", greedy, CONTINUATION), CONTINUATION);
+
+        assert_ok(
+            weir_tokenizer_encode(f.tokenizer, prompt, strlen(prompt), WEIR_TOKENIZE_BOS, &ids));
+        assert_int_equal(ids.count, prompt_count);
+        assert_memory_equal(ids.items, prompt_ids, prompt_count * sizeof *prompt_ids);
+        assert_ok(weir_context_rewind(f.context, 0));
+        generate(&f, ids.items, ids.count, CONTINUATION, &heard);
+        assert_memory_equal(heard.ids, greedy, sizeof greedy);
+        strncat(prompt, heard.text, sizeof prompt - strlen(prompt) - 1);
+        assert_string_equal(prompt, text);
+        weir_ids_free(&ids);
+        at++;
+    }
+    free(json);
+    teardown(&f);
+}
+
+// The tokens whose logits are published: BOS and the reference story.
+static void story_input(uint32_t ids[STORY]) {
+    char* json = read_reference();
+    uint32_t story[STORY];
+    assert_int_equal(read_ids(json, "ids", story, STORY), STORY);
+    ids[0] = 1;
+    memcpy(ids + 1, story, (STORY - 1) * sizeof *ids);
+    free(json);
+}
+
+// Fills rows of logits: in prefill passes of `pass_rows`, or row by row when that is 1.
+static void compute_logits(fixture* f, const uint32_t* ids, uint32_t count, uint32_t pass_rows,
+                           float* logits) {
+    assert_ok(weir_context_rewind(f->context, 0));
+    for (uint32_t fed = 0; fed < count; fed += pass_rows) {
+        assert_ok(weir_context_feed(f->context, ids + fed, pass_rows, WEIR_OUTPUT_ALL));
+        for (uint32_t row = 0; row < pass_rows; row++) {
+            memcpy(logits + (size_t)(fed + row) * VOCABULARY, weir_context_logits(f->context, row),
+                   VOCABULARY * sizeof(float));
+        }
+    }
+}
+
+static double max_difference(const float* a, const float* b, size_t count) {
+    double largest = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        const double difference = fabs((double)a[i] - (double)b[i]);
+        largest = difference > largest || isnan(difference) ? difference : largest;
+    }
+    return largest;
+}
+
+static void logits_are_those_of_double_precision(void** state) {
+    (void)state;
+    static const struct {
+        const char* name;
+        uint32_t positions;
+        double tolerance;
+    } files[] = {
+        {"stories260K-f32", 256, 1e-4},          {"stories260K-f16", 64, 1e-4},
+        {"stories260K-bf16", 64, 1e-4},          {"stories260K-q8_0", 64, 1e-3},
+        {"stories260K-ff192-q8_0", 64, 1e-3},    {"stories260K-ff192-q4_0", 64, 1e-3},
+        {"stories260K-ff192-q5_0", 64, 1e-3},    {"stories260K-pad256-q4_k_m", 64, 1e-3},
+        {"stories260K-pad256-q5_k_m", 64, 1e-3}, {"stories260K-pad256-q6_k", 64, 1e-3},
+    };
+    static float logits[STORY * VOCABULARY];
+    uint32_t ids[STORY];
+    story_input(ids);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const uint32_t positions = files[i].positions;
+        char name[128];
+        size_t byte_size = 0;
+        snprintf(name, sizeof name, "stories260K/ref/f64_%ux512.%s.f32", positions, files[i].name);
+        char* bytes = read_data(name, &byte_size);
+        assert_int_equal(byte_size, (size_t)positions * VOCABULARY * sizeof(float));
+        float* expected = (float*)(void*)bytes; // malloc aligns it
+        fixture f = setup(files[i].name, 0, &(weir_context_options){.output_all = true});
+        // All positions in long passes, those of F32 and the first of the others row by row too.
+        const uint32_t pass_rows[] = {64, 1};
+        const uint32_t counts[] = {positions, positions == STORY ? STORY : 16};
+        for (int mode = 0; mode < 2; mode++) {
+            compute_logits(&f, ids, counts[mode], pass_rows[mode], logits);
+            const double difference =
+                max_difference(logits, expected, (size_t)counts[mode] * VOCABULARY);
+            if (!(difference <= files[i].tolerance)) {
+                fail_msg("%s in passes of %u: the logits differ by %g, allowed is %g",
+                         files[i].name, pass_rows[mode], difference, files[i].tolerance);
+            }
+        }
+        teardown(&f);
+        free(bytes);
+    }
+}
+
+static void threads_and_fences_do_not_change_a_bit(void** state) {
+    (void)state;
+    static float expected[32 * VOCABULARY];
+    static float logits[32 * VOCABULARY];
+    const char* files[] = {"stories260K-f32", "stories260K-pad256-q4_k_m"};
+    uint32_t ids[STORY];
+    story_input(ids);
+    for (size_t file = 0; file < 2; file++) {
+        const uint32_t pass_rows[] = {1, 16};
+        for (int mode = 0; mode < 2; mode++) {
+            for (uint32_t threads = 1; threads <= 5; threads++) {
+                // The fifth run is that of 3 threads with a wait between any two dispatches.
+                const weir_context_options options = {.output_all = true,
+                                                      .schedule.fence_all = threads == 5};
+                fixture f = setup(files[file], threads == 5 ? 3 : threads, &options);
+                compute_logits(&f, ids, 32, pass_rows[mode], threads == 1 ? expected : logits);
+                if (threads > 1) {
+                    assert_memory_equal(logits, expected, sizeof expected);
+                }
+                teardown(&f);
+            }
+        }
+    }
+}
+
+static void elision_keeps_few_waits(void** state) {
+    (void)state;
+    fixture f = setup("stories260K-f32", 1, NULL);
+    for (weir_phase phase = 0; phase < WEIR_PHASE_COUNT; phase++) {
+        const weir_schedule_report* report =
+            weir_schedule_report_of(weir_context_schedule(f.context, phase));
+        assert_int_equal(report->residual_edges, 0);
+        assert_true(report->waits < report->waits_naive);
+        assert_int_equal(report->waits + report->waits_elided, report->waits_naive);
+        assert_ok(weir_schedule_check(weir_context_schedule(f.context, phase)));
+    }
+    teardown(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(empty_prompt_gives_the_reference_story),
+        cmocka_unit_test(every_prompt_gives_its_reference_text),
+        cmocka_unit_test(logits_are_those_of_double_precision),
+        cmocka_unit_test(threads_and_fences_do_not_change_a_bit),
+        cmocka_unit_test(elision_keeps_few_waits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
