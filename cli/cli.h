@@ -1,0 +1,87 @@
+// What the commands of the program share: options, files, errors. Only public headers of weir.
+#ifndef WEIR_CLI_H
+#define WEIR_CLI_H
+
+#include <stdio.h>
+#include <weir-llm/model.h>
+#include <weir-llm/tokenizer.h>
+
+typedef enum cli_exit {
+    CLI_OK = 0,
+    CLI_ERROR = 1,
+    CLI_INFEASIBLE = 2,
+    CLI_GAVE_UP = 3,
+    CLI_USAGE = 64,
+    CLI_INTERRUPTED = 130,
+    CLI_GO_ON = -1, // of cli_parse: the command runs
+} cli_exit;
+
+// The commands; each gets its own name in argv[0] and returns an exit code.
+int run_main(int argc, char** argv);
+int eval_main(int argc, char** argv);
+int tokenize_main(int argc, char** argv);
+int info_main(int argc, char** argv);
+int plan_main(int argc, char** argv);
+int check_main(int argc, char** argv);
+
+typedef enum cli_option_kind {
+    CLI_FLAG = 0,  // bool: set to true
+    CLI_UNSET = 1, // bool: set to false
+    CLI_TEXT = 2,  // const char*
+    CLI_U32 = 3,   // uint32_t
+    CLI_U64 = 4,   // uint64_t
+    CLI_FLOAT = 5, // float, finite
+    CLI_PAIR = 6,  // const char*[2]: the value and the argument after it
+} cli_option_kind;
+
+typedef struct cli_option {
+    const char* name; // without "--"
+    char letter;      // short form, or 0
+    cli_option_kind kind;
+    void* target; // left alone when the option is not given
+} cli_option;
+
+// Reads the command line of a command that takes one model file. `--help` prints `usage`.
+cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* options,
+                   size_t option_count, const char** model_path);
+
+// Print one line to stderr and return the exit code: for the last error of weir, for an error of
+// the program itself, for a wrong command line.
+cli_exit cli_fail(weir_status status);
+cli_exit cli_error(const char* format, ...) WEIR_PRINTF(1, 2);
+cli_exit cli_usage(const char* command, const char* format, ...) WEIR_PRINTF(2, 3);
+
+// Flushes stdout and turns a failed write into an error, where `code` is none yet.
+cli_exit cli_finish(cli_exit code);
+
+// A growing list of bytes. Zero-initialised = empty.
+typedef struct cli_bytes {
+    char* items;
+    size_t count;
+    size_t capacity;
+} cli_bytes;
+
+WEIR_MUST_USE weir_status cli_bytes_append(cli_bytes* bytes, const void* source, size_t length);
+void cli_bytes_free(cli_bytes* bytes);
+
+// Reads a whole file; "-" is standard input.
+WEIR_MUST_USE weir_status cli_read_file(const char* path, cli_bytes* bytes);
+
+// Reads token ids, decimal and separated by white space; each must be less than `limit`.
+WEIR_MUST_USE weir_status cli_read_ids(const char* path, uint32_t limit, weir_ids* ids);
+
+// A model with what it takes to use it. Zero-initialised = nothing open.
+typedef struct cli_model {
+    weir_device* device;
+    weir_model* model;
+    weir_tokenizer* tokenizer;
+} cli_model;
+
+WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, uint32_t threads,
+                                         cli_model* opened);
+void cli_model_close(cli_model* opened);
+
+// Returns a duration per item as items per second, 0 where nothing took time.
+double cli_rate(uint64_t items, uint64_t duration_ns);
+
+#endif

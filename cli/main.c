@@ -1,0 +1,50 @@
+// The program `weir`: one file per command.
+#include <string.h>
+
+#include "cli.h"
+
+static const struct {
+    const char* name;
+    int (*run)(int argc, char** argv);
+    const char* summary;
+} commands[] = {
+    {"run", run_main, "continue a text"},
+    {"eval", eval_main, "score given tokens, write their logits"},
+    {"tokenize", tokenize_main, "turn text into token ids"},
+    {"info", info_main, "describe a model file"},
+    {"plan", plan_main, "show what memory a model needs, or place the buffers of a CSV file"},
+    {"check", check_main, "prove the programs of a model and compare their runs"},
+};
+
+static void print_help(FILE* file) {
+    fprintf(file, "usage: weir COMMAND FILE [OPTION...]\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(file, "\nFILE is a model in GGUF, for plan also a problem in CSV. weir COMMAND --help "
+                  "lists the options of a command,\n"
+                  "weir --version prints the version.\n"
+                  "Exit codes: 0 ok, 1 error, 2 infeasible, 3 gave up, 64 wrong usage, 130 "
+                  "interrupted.\n");
+}
+
+int main(int argc, char** argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return cli_finish(CLI_OK);
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("weir %s\n", weir_version());
+        return cli_finish(CLI_OK);
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    return cli_usage(NULL, "unknown command '%s'", argv[1]);
+}

@@ -1,0 +1,134 @@
+// weir plan: tells models from CSV by their first bytes, and reads the options of both.
+#include <string.h>
+#include <sys/stat.h>
+
+#include "plan.h"
+
+static const char usage[] =
+    "usage: weir plan MODEL [OPTION...]\n"
+    "       weir plan FILE.csv [OPTION...]\n\n"
+    "MODEL: shows what memory a pass needs and what waits for what. Nothing is run and no tensor\n"
+    "memory is taken.\n\n"
+    "      --rows N       tokens of a prefill pass (default: 128)\n"
+    "      --context N    rows of the caches (default: that of the model, at most 4096)\n"
+    "      --device NAME  device to plan for (default: cpu)\n"
+    "      --why A B      explain why dispatch B waits for A (numbers or names), or what two "
+    "named\n"
+    "                     values share\n"
+    "      --schedule-json FILE  write the whole schedule; - for standard output\n"
+    "      --pass NAME    of which pass: prefill or decode (default)\n"
+    "      --json         print one object, with every value\n\n"
+    "FILE.csv: places buffers with columns id, lower, upper, size in as few bytes as possible; "
+    "also\n"
+    "alignment, gaps and offset (fixed where given). - is standard input. Ctrl-C ends the search\n"
+    "with the best plan so far.\n\n"
+    "      --capacity N   any plan of at most N bytes will do\n"
+    "      --minimize     as few bytes as possible under the capacity too\n"
+    "      --budget N     iterations of the search (default: by the number of buffers)\n"
+    "      --time S       seconds after which the search ends\n"
+    "      --align N      alignment of offsets where the file has none, in bytes\n"
+    "      --block N      split into blocks of at most N bytes\n"
+    "      --proof        search until the peak is proven the smallest\n"
+    "      --free         plan anew what has an offset\n"
+    "      --verify       check the offsets of the file: exit code 0 valid, 1 not\n"
+    "  -o, --output FILE  write the CSV with a column offset\n"
+    "      --map          print which buffer lies where at which time\n"
+    "      --svg FILE     draw it\n"
+    "      --json         print one object {peak, lower_bound, optimal, seconds, ...}\n"
+    "      --entries      with --json: every buffer too\n\n"
+    "Exit codes: 0 solved, 1 error, 2 proven infeasible, 3 gave up.\n";
+
+// A file that cannot be read is left to the command that it is for.
+static bool is_model(const char* path) {
+    char magic[4] = {0};
+    struct stat info;
+    // What is no file can be read only once, and is no model: those are mapped.
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
+        return false;
+    }
+    FILE* file = fopen(path, "rb");
+    if (!file) {
+        return false;
+    }
+    const size_t length = fread(magic, 1, sizeof magic, file);
+    fclose(file);
+    return length == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+}
+
+// The first option that is given but not for this kind of file, or NULL.
+static const char* find_foreign(const plan_options* plan, bool model) {
+    const struct {
+        const char* name;
+        bool for_model;
+        bool given;
+    } options[] = {
+        {"rows", true, plan->rows > 0},
+        {"context", true, plan->context > 0},
+        {"device", true, plan->device != NULL},
+        {"why", true, plan->why[0] != NULL},
+        {"schedule-json", true, plan->schedule_json != NULL},
+        {"pass", true, plan->pass != NULL},
+        {"capacity", false, plan->capacity > 0},
+        {"minimize", false, plan->minimize},
+        {"budget", false, plan->budget > 0},
+        {"time", false, plan->seconds > 0},
+        {"align", false, plan->alignment > 0},
+        {"block", false, plan->block_bytes > 0},
+        {"proof", false, plan->proof},
+        {"free", false, plan->free},
+        {"verify", false, plan->verify},
+        {"output", false, plan->output != NULL},
+        {"map", false, plan->map},
+        {"svg", false, plan->svg != NULL},
+        {"entries", false, plan->entries},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        if (options[i].given && options[i].for_model != model) {
+            return options[i].name;
+        }
+    }
+    return NULL;
+}
+
+int plan_main(int argc, char** argv) {
+    plan_options plan = {0};
+    const cli_option options[] = {
+        {"rows", 0, CLI_U32, &plan.rows},
+        {"context", 0, CLI_U32, &plan.context},
+        {"device", 0, CLI_TEXT, &plan.device},
+        {"why", 0, CLI_PAIR, plan.why},
+        {"pass", 0, CLI_TEXT, &plan.pass},
+        {"schedule-json", 0, CLI_TEXT, &plan.schedule_json},
+        {"json", 0, CLI_FLAG, &plan.json},
+        {"capacity", 0, CLI_U64, &plan.capacity},
+        {"minimize", 0, CLI_FLAG, &plan.minimize},
+        {"budget", 0, CLI_U64, &plan.budget},
+        {"time", 0, CLI_FLOAT, &plan.seconds},
+        {"align", 0, CLI_U64, &plan.alignment},
+        {"block", 0, CLI_U64, &plan.block_bytes},
+        {"proof", 0, CLI_FLAG, &plan.proof},
+        {"free", 0, CLI_FLAG, &plan.free},
+        {"verify", 0, CLI_FLAG, &plan.verify},
+        {"output", 'o', CLI_TEXT, &plan.output},
+        {"map", 0, CLI_FLAG, &plan.map},
+        {"svg", 0, CLI_TEXT, &plan.svg},
+        {"entries", 0, CLI_FLAG, &plan.entries},
+    };
+    const cli_exit parsed =
+        cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &plan.path);
+    if (parsed != CLI_GO_ON) {
+        return parsed;
+    }
+    if (plan.seconds < 0 || plan.seconds > 1e9f) {
+        return cli_usage(argv[0], "--time: expected seconds from 0 to 10^9");
+    }
+    if (plan.pass && strcmp(plan.pass, "prefill") != 0 && strcmp(plan.pass, "decode") != 0) {
+        return cli_usage(argv[0], "--pass: expected prefill or decode");
+    }
+    const bool model = is_model(plan.path);
+    const char* foreign = find_foreign(&plan, model);
+    if (foreign) {
+        return cli_usage(argv[0], "--%s is not for %s", foreign, model ? "models" : "CSV");
+    }
+    return model ? plan_model_command(&plan) : plan_csv_command(&plan);
+}

@@ -1,0 +1,267 @@
+// weir plan FILE.csv: places the buffers of a file, or checks where it places them.
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <weir/plan_csv.h>
+
+#include "json.h"
+#include "plan.h"
+
+#define REDRAW_NS 100000000u // between two lines of progress
+
+// One file, and what is made of it.
+typedef struct csv_job {
+    const plan_options* options;
+    cli_bytes text;
+    weir_plan_csv* csv;
+    weir_plan_problem problem;
+    weir_plan* plan;
+    weir_plan_report report;
+    uint64_t begin_ns;
+    uint64_t drawn_ns; // when progress was last shown
+    bool draw;
+} csv_job;
+
+static volatile sig_atomic_t interrupted = 0;
+
+// A second signal ends the program at once: the handler is there only for the first.
+static void interrupt(int signal_number) {
+    (void)signal_number;
+    interrupted = 1;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool show_progress(void* context, uint64_t peak, uint64_t lower_bound) {
+    csv_job* job = context;
+    const uint64_t now = job->draw ? now_ns() : 0;
+    if (job->draw && now - job->drawn_ns >= REDRAW_NS) {
+        job->drawn_ns = now;
+        fprintf(stderr, "\rpeak %" PRIu64 ", lower bound %" PRIu64 ", %.1f s\033[K", peak,
+                lower_bound, (double)(now - job->begin_ns) / 1e9);
+    }
+    return !interrupted;
+}
+
+static weir_status read_csv(csv_job* job) {
+    const plan_options* options = job->options;
+    WEIR_TRY(cli_read_file(options->path, &job->text));
+    const bool is_stdin = strcmp(options->path, "-") == 0;
+    const weir_plan_csv_desc desc = {.name = is_stdin ? "standard input" : options->path,
+                                     .bytes = job->text.items,
+                                     .byte_size = job->text.count,
+                                     .ignore_offsets = options->free};
+    WEIR_TRY(weir_plan_csv_create(NULL, &desc, &job->csv));
+    job->problem = *weir_plan_csv_problem(job->csv);
+    job->problem.alignment = options->alignment;
+    job->problem.capacity = options->capacity;
+    job->problem.block_bytes_max = options->block_bytes;
+    job->problem.effort = options->proof ? WEIR_PLAN_PROVE : WEIR_PLAN_SEARCH;
+    job->problem.iterations = options->budget;
+    job->problem.time_limit_ns = (uint64_t)((double)options->seconds * 1e9);
+    job->problem.progress = show_progress;
+    job->problem.progress_context = job;
+    job->report = (weir_plan_report){.problem = &job->problem,
+                                     .id = weir_plan_csv_id,
+                                     .id_context = job->csv,
+                                     .figures_only = !options->entries};
+    return WEIR_OK;
+}
+
+// A plan that is over the capacity is a proof where nothing smaller exists.
+static weir_status check_capacity(const csv_job* job) {
+    const weir_plan_result* result = &job->report.result;
+    const uint64_t capacity = job->options->capacity;
+    if (capacity == 0 || result->peak <= capacity) {
+        return WEIR_OK;
+    }
+    const bool proven = result->optimal || result->lower_bound > capacity;
+    return WEIR_FAIL(proven ? WEIR_INFEASIBLE : WEIR_TIMEOUT,
+                     "%s: the best plan found needs %" PRIu64 " bytes, expected at most %" PRIu64
+                     "; no plan needs less than %" PRIu64,
+                     job->options->path, result->peak, capacity,
+                     proven && result->optimal ? result->peak : result->lower_bound);
+}
+
+// Plans, and has the verifier look at what came out.
+static weir_status make_plan(csv_job* job) {
+    if (job->options->minimize) {
+        job->problem.capacity = 0;
+    }
+    struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    job->draw = isatty(STDERR_FILENO);
+    job->begin_ns = job->drawn_ns = now_ns();
+    const weir_status status = weir_plan_create(NULL, &job->problem, &job->plan);
+    job->report.duration_ns = now_ns() - job->begin_ns;
+    if (job->draw && job->drawn_ns > job->begin_ns) {
+        fputs("\r\033[K", stderr);
+    }
+    if (status != WEIR_OK) {
+        return status;
+    }
+    job->report.entries = weir_plan_entries(job->plan, NULL);
+    job->report.result = *weir_plan_result_of(job->plan);
+    WEIR_TRY(check_capacity(job));
+    return weir_plan_verify(NULL, &job->problem, job->report.entries);
+}
+
+static bool write_file(void* file, const char* bytes, size_t length) {
+    return fwrite(bytes, 1, length, file) == length;
+}
+
+static weir_status write_csv(const csv_job* job, FILE* file) {
+    return weir_plan_csv_write(job->csv, job->report.entries, write_file, file);
+}
+
+static weir_status write_svg(const csv_job* job, FILE* file) {
+    return weir_plan_report_svg(NULL, &job->report, write_file, file);
+}
+
+// A full disk may show only when the file is closed.
+static weir_status write_named(const csv_job* job, const char* path,
+                               weir_status (*write)(const csv_job* job, FILE* file)) {
+    FILE* file = path ? fopen(path, "wb") : NULL;
+    if (!file) {
+        return path ? WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", path, strerror(errno)) : WEIR_OK;
+    }
+    weir_status status = write(job, file);
+    if (fclose(file) != 0 || status == WEIR_IO) {
+        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
+    }
+    return status;
+}
+
+static weir_status print_map(const csv_job* job) {
+    const weir_status status =
+        job->options->map ? weir_plan_report_map(NULL, &job->report, write_file, stdout) : WEIR_OK;
+    return status == WEIR_IO ? WEIR_OK : status; // cli_finish tells of standard output
+}
+
+static void print_figures(const csv_job* job) {
+    const weir_plan_result* result = &job->report.result;
+    if (job->options->json) {
+        const weir_status status = weir_plan_report_json(&job->report, write_file, stdout);
+        (void)status; // cli_finish tells of standard output
+        return;
+    }
+    printf("%" PRIu32 " buffers, %" PRIu64 " bytes without reuse\n", job->problem.buffer_count,
+           result->total);
+    printf("  peak         %14" PRIu64 " bytes\n", result->peak);
+    printf("  lower bound  %14" PRIu64 " bytes%s\n", result->lower_bound,
+           result->optimal ? ", and the peak is proven the smallest" : "");
+    if (result->blocks > 1) {
+        printf("  blocks       %14" PRIu32 "\n", result->blocks);
+    }
+    printf("  time         %14.6f s\n", (double)job->report.duration_ns / 1e9);
+}
+
+static weir_status plan_csv(csv_job* job) {
+    WEIR_TRY(make_plan(job));
+    WEIR_TRY(write_named(job, job->options->output, write_csv));
+    WEIR_TRY(write_named(job, job->options->svg, write_svg));
+    print_figures(job);
+    WEIR_TRY(print_map(job));
+    // What can be had without a proof was the request; only a proof can be missing now.
+    const bool wanted = job->options->capacity == 0 || job->options->minimize;
+    if (job->options->proof && wanted && !job->report.result.optimal && !interrupted) {
+        return WEIR_FAIL(WEIR_TIMEOUT, "%s: the budget is spent, and nothing is proven",
+                         job->options->path);
+    }
+    return WEIR_OK;
+}
+
+typedef struct block_end {
+    uint32_t block;
+    uint64_t end;
+} block_end;
+
+static int compare_ends(const void* a, const void* b) {
+    const block_end* x = a;
+    const block_end* y = b;
+    if (x->block != y->block) {
+        return x->block < y->block ? -1 : 1;
+    }
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+// The sum of the highest ends of all blocks. Where the plan is wrong it may wrap round.
+static weir_status sum_peak(const csv_job* job, uint64_t* peak) {
+    const uint32_t count = job->problem.buffer_count;
+    block_end* ends = NULL;
+    WEIR_TRY(weir_alloc(NULL, count * sizeof *ends, _Alignof(block_end), (void**)&ends));
+    for (uint32_t i = 0; i < count; i++) {
+        const weir_plan_entry* entry = &job->report.entries[i];
+        ends[i] = (block_end){entry->block,
+                              entry->byte_size > 0 ? entry->byte_offset + entry->byte_size : 0};
+    }
+    qsort(ends, count, sizeof *ends, compare_ends);
+    *peak = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const bool last = i + 1 == count || ends[i + 1].block != ends[i].block;
+        *peak += last ? ends[i].end : 0;
+    }
+    weir_free(NULL, ends, count * sizeof *ends, _Alignof(block_end));
+    return WEIR_OK;
+}
+
+// The drawings come first: they show best what is wrong with a plan.
+static cli_exit verify_csv(csv_job* job) {
+    uint64_t* peak = &job->report.result.peak;
+    weir_status status = weir_plan_csv_entries(job->csv, &job->report.entries);
+    if (status == WEIR_OK) {
+        status = sum_peak(job, peak);
+    }
+    if (status == WEIR_OK) {
+        status = write_named(job, job->options->svg, write_svg);
+    }
+    if (status == WEIR_OK) {
+        status = print_map(job);
+    }
+    if (status != WEIR_OK) {
+        return cli_fail(status);
+    }
+    status = weir_plan_verify(NULL, &job->problem, job->report.entries);
+    if (status == WEIR_OK && job->options->json) {
+        json writer = {.file = stdout};
+        json_begin(&writer, NULL, '{');
+        json_bool(&writer, "valid", true);
+        json_u64(&writer, "peak", *peak);
+        json_u64(&writer, "buffers", job->problem.buffer_count);
+        json_end(&writer, '}');
+        putchar('\n');
+    } else if (status == WEIR_OK) {
+        printf("valid: %" PRIu32 " buffers in %" PRIu64 " bytes\n", job->problem.buffer_count,
+               *peak);
+    }
+    return status == WEIR_OK ? CLI_OK : cli_error("%s: %s", job->options->path, weir_last_error());
+}
+
+cli_exit plan_csv_command(const plan_options* options) {
+    csv_job job = {.options = options};
+    cli_exit code = CLI_OK;
+    weir_status status = read_csv(&job);
+    if (status == WEIR_OK && options->verify) {
+        code = verify_csv(&job);
+    } else if (status == WEIR_OK) {
+        status = plan_csv(&job);
+    }
+    if (status != WEIR_OK) {
+        code = cli_fail(status);
+    }
+    if (code == CLI_OK && interrupted) {
+        code = CLI_INTERRUPTED;
+    }
+    weir_plan_destroy(job.plan);
+    weir_plan_csv_destroy(job.csv);
+    cli_bytes_free(&job.text);
+    return cli_finish(code);
+}

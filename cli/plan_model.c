@@ -1,0 +1,260 @@
+// weir plan MODEL: the two passes of a context, planned and not run. Needs metadata only, so models
+// far larger than the memory of this machine can be looked at.
+#include <stdlib.h>
+#include <string.h>
+#include <weir-llm/context.h>
+
+#include "json.h"
+#include "plan.h"
+
+#define LARGEST 8 // values that the text lists
+
+// One planned pass.
+typedef struct planned {
+    const char* name;
+    uint32_t rows;
+    weir_llama_graph pass;
+    weir_schedule* schedule;
+} planned;
+
+typedef struct placed_value {
+    weir_value value;
+    const char* name; // "" when it has none
+    weir_placement placement;
+} placed_value;
+
+// The same graph as weir_context makes, at the same bounds.
+static weir_status plan_pass(const plan_options* options, const weir_model* model,
+                             const weir_target* target, planned* plan) {
+    const weir_llama_graph_desc desc = {.params = weir_model_params(model),
+                                        .context = options->context,
+                                        .rows = plan->rows,
+                                        .outputs = 1,
+                                        .gguf = weir_model_gguf(model)};
+    WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
+    return weir_schedule_create(NULL, plan->pass.graph, target, NULL, &plan->schedule);
+}
+
+static void plan_free(planned* plan) {
+    weir_schedule_destroy(plan->schedule);
+    weir_graph_destroy(plan->pass.graph);
+}
+
+// The figures of a report with their names in JSON and in text.
+typedef struct figure {
+    const char* key;
+    const char* text;
+    uint64_t number;
+} figure;
+
+#define BYTE_FIGURES 9
+#define COUNT_FIGURES 9
+
+static void list_bytes(const weir_schedule_report* report, figure list[BYTE_FIGURES]) {
+    const figure figures[BYTE_FIGURES] = {
+        {"weight_bytes", "weights", report->weight_bytes},
+        {"state_bytes", "keys and values", report->state_bytes},
+        {"input_bytes", "inputs", report->input_bytes},
+        {"output_bytes", "outputs", report->output_bytes},
+        {"arena_bytes", "arena", report->arena_bytes},
+        {"bound_bytes", "lower bound of the arena", report->bound_bytes},
+        {"serial_bytes", "arena in serial order", report->serial_bytes},
+        {"total_bytes", "arena without reuse", report->total_bytes},
+        {"scratch_bytes", "of these scratch", report->scratch_bytes},
+    };
+    memcpy(list, figures, sizeof figures);
+}
+
+static void list_counts(const weir_schedule_report* report, figure list[COUNT_FIGURES]) {
+    const figure figures[COUNT_FIGURES] = {
+        {"dispatches", "dispatches", report->dispatches},
+        {"waits_naive", "waits without tracking", report->waits_naive},
+        {"waits", "waits kept", report->waits},
+        {"waits_elided", "waits elided", report->waits_elided},
+        {"edges", "edges", report->edges},
+        {"residual_edges", "of these for reuse", report->residual_edges},
+        {"values", "values in the arena", report->values},
+        {"in_place", "of these in place", report->in_place},
+        {"widened_ranges", "ranges over-stated", report->widened_ranges},
+    };
+    memcpy(list, figures, sizeof figures);
+}
+
+// The largest first, in the order they are made among equals.
+static int compare_sizes(const void* a, const void* b) {
+    const placed_value* left = a;
+    const placed_value* right = b;
+    if (left->placement.byte_size != right->placement.byte_size) {
+        return left->placement.byte_size < right->placement.byte_size ? 1 : -1;
+    }
+    return left->value < right->value ? -1 : left->value > right->value;
+}
+
+// Lists the results in the order they are made; `values` has room for all values of the graph.
+static weir_status list_values(const planned* plan, placed_value* values, uint32_t* count) {
+    *count = 0;
+    for (weir_value value = 0; value < weir_graph_value_count(plan->pass.graph); value++) {
+        const weir_value_info* info = weir_graph_value_info(plan->pass.graph, value);
+        if (info->kind == WEIR_VALUE_RESULT) {
+            placed_value* placed = &values[(*count)++];
+            *placed = (placed_value){.value = value, .name = info->name};
+            WEIR_TRY(weir_schedule_place(plan->schedule, value, &placed->placement));
+        }
+    }
+    return WEIR_OK;
+}
+
+static const char* region_name(weir_region region) {
+    static const char* const names[] = {"arena", "input", "output", "weight", "state"};
+    return (unsigned)region < sizeof names / sizeof *names ? names[region] : "?";
+}
+
+static void print_text(const planned* plan, placed_value* values, uint32_t count) {
+    figure bytes[BYTE_FIGURES];
+    figure counts[COUNT_FIGURES];
+    list_bytes(weir_schedule_report_of(plan->schedule), bytes);
+    list_counts(weir_schedule_report_of(plan->schedule), counts);
+    printf("%s, %u row%s\n", plan->name, plan->rows, plan->rows > 1 ? "s" : "");
+    for (int i = 0; i < BYTE_FIGURES; i++) {
+        printf("  %-26s %14llu bytes\n", bytes[i].text, (unsigned long long)bytes[i].number);
+    }
+    for (int i = 0; i < COUNT_FIGURES; i++) {
+        printf("  %-26s %14llu\n", counts[i].text, (unsigned long long)counts[i].number);
+    }
+    qsort(values, count, sizeof *values, compare_sizes);
+    printf("  largest values\n");
+    for (uint32_t i = 0; i < count && i < LARGEST; i++) {
+        char number[32];
+        snprintf(number, sizeof number, "value %u", values[i].value);
+        printf("    %-24s %14llu bytes, %s + %llu\n",
+               values[i].name[0] != '\0' ? values[i].name : number,
+               (unsigned long long)values[i].placement.byte_size,
+               region_name(values[i].placement.region),
+               (unsigned long long)values[i].placement.byte_offset);
+    }
+}
+
+static void print_json(json* writer, const planned* plan, const placed_value* values,
+                       uint32_t count) {
+    figure bytes[BYTE_FIGURES];
+    figure counts[COUNT_FIGURES];
+    list_bytes(weir_schedule_report_of(plan->schedule), bytes);
+    list_counts(weir_schedule_report_of(plan->schedule), counts);
+    json_begin(writer, plan->name, '{');
+    json_u64(writer, "rows", plan->rows);
+    for (int i = 0; i < BYTE_FIGURES; i++) {
+        json_u64(writer, bytes[i].key, bytes[i].number);
+    }
+    for (int i = 0; i < COUNT_FIGURES; i++) {
+        json_u64(writer, counts[i].key, counts[i].number);
+    }
+    json_begin(writer, "results", '[');
+    for (uint32_t i = 0; i < count; i++) {
+        json_begin(writer, NULL, '{');
+        json_u64(writer, "value", values[i].value);
+        json_text(writer, "name", values[i].name);
+        json_text(writer, "region", region_name(values[i].placement.region));
+        json_u64(writer, "offset", values[i].placement.byte_offset);
+        json_u64(writer, "bytes", values[i].placement.byte_size);
+        json_end(writer, '}');
+    }
+    json_end(writer, ']');
+    json_end(writer, '}');
+}
+
+// Prints one pass; `writer` is NULL for text.
+static weir_status print_pass(json* writer, const planned* plan) {
+    const size_t size = weir_graph_value_count(plan->pass.graph) * sizeof(placed_value);
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc(NULL, size, _Alignof(placed_value), &memory));
+    placed_value* values = memory;
+    uint32_t count = 0;
+    const weir_status status = list_values(plan, values, &count);
+    if (status == WEIR_OK && writer) {
+        print_json(writer, plan, values, count);
+    } else if (status == WEIR_OK) {
+        print_text(plan, values, count);
+    }
+    weir_free(NULL, memory, size, _Alignof(placed_value));
+    return status;
+}
+
+static weir_status print_plans(const plan_options* options, const planned plans[2]) {
+    json writer = {.file = stdout};
+    if (options->json) {
+        json_begin(&writer, NULL, '{');
+        json_text(&writer, "device", options->device);
+        json_u64(&writer, "context", options->context);
+    } else {
+        printf("device %s, context %u\n", options->device, options->context);
+    }
+    for (int i = 0; i < 2; i++) {
+        WEIR_TRY(print_pass(options->json ? &writer : NULL, &plans[i]));
+    }
+    if (options->json) {
+        json_end(&writer, '}');
+        putchar('\n');
+    }
+    return WEIR_OK;
+}
+
+// Shows what the options ask for: an explanation, a file, or the figures of both passes.
+static weir_status show(const plan_options* options, const planned plans[2]) {
+    const bool prefill = options->pass && strcmp(options->pass, "prefill") == 0;
+    const weir_schedule* schedule = plans[prefill ? 0 : 1].schedule;
+    if (options->schedule_json) {
+        WEIR_TRY(plan_write_schedule(options, schedule));
+    }
+    if (options->why[0]) {
+        return plan_explain(options, schedule);
+    }
+    return options->schedule_json ? WEIR_OK : print_plans(options, plans);
+}
+
+// Defaults are those of weir_context_create, so that the figures are those of `weir run`.
+static weir_status plan_model(plan_options* options, const weir_model* model) {
+    const uint32_t limit = weir_model_params(model)->context;
+    const uint32_t common =
+        limit < WEIR_CONTEXT_LENGTH_DEFAULT ? limit : WEIR_CONTEXT_LENGTH_DEFAULT;
+    options->context = options->context > 0 ? options->context : common;
+    if (options->context > limit) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: a context of %u positions; the model has %u",
+                         weir_gguf_file_name(weir_model_gguf(model)), options->context, limit);
+    }
+    const uint32_t rows = options->rows > 0 ? options->rows : WEIR_CONTEXT_ROWS_DEFAULT;
+    planned plans[2] = {
+        {.name = "prefill", .rows = rows < options->context ? rows : options->context},
+        {.name = "decode", .rows = 1},
+    };
+    weir_target target;
+    WEIR_TRY(weir_target_find(options->device, &target));
+    weir_status status = plan_pass(options, model, &target, &plans[0]);
+    if (status == WEIR_OK) {
+        status = plan_pass(options, model, &target, &plans[1]);
+    }
+    if (status == WEIR_OK) {
+        status = show(options, plans);
+    }
+    plan_free(&plans[0]);
+    plan_free(&plans[1]);
+    return status;
+}
+
+cli_exit plan_model_command(plan_options* options) {
+    weir_device* device = NULL;
+    weir_model* model = NULL;
+    options->device = options->device ? options->device : "cpu";
+    // The mapping needs a device; what is planned for is the target.
+    weir_status status =
+        weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 1}, &device);
+    if (status == WEIR_OK) {
+        status = weir_model_open(NULL, device, options->path, &model);
+    }
+    if (status == WEIR_OK) {
+        status = plan_model(options, model);
+    }
+    const cli_exit code = status == WEIR_OK ? CLI_OK : cli_fail(status);
+    weir_model_destroy(model);
+    weir_device_destroy(device);
+    return cli_finish(code);
+}

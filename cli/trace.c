@@ -1,0 +1,421 @@
+#include "trace.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cli.h"
+#include "json.h"
+
+#define EVENTS_MAX (1u << 20) // of one worker in one pass; more are counted and dropped
+#define LINE 64               // bytes of a cache line: workers do not write to the same one
+
+typedef struct event {
+    uint64_t pass; // counted from 1
+    uint64_t begin_ns;
+    uint64_t end_ns;
+    uint32_t worker;
+    uint32_t dispatch;
+    uint32_t tile;
+    uint32_t phase;
+} event;
+
+typedef struct event_list {
+    event* items;
+    size_t count, capacity;
+} event_list;
+
+// Written by its worker alone while passes run.
+typedef struct recorder {
+    _Alignas(LINE) event open; // the tile that runs
+    event_list* passes;        // pass p is in passes[p % kept]
+    uint64_t dropped;
+} recorder;
+
+typedef struct phase_info {
+    const weir_schedule* schedule;
+    uint32_t dispatch_count;
+    const char** names; // of the dispatches: their addresses tell the phases apart
+    bool* roots;        // dispatches that wait for nothing
+} phase_info;
+
+// Twice the number of the pass, plus 1 once a dispatch of it that is no root has begun. A root that
+// begins after that belongs to the next pass: passes do not overlap, and all else in a pass follows
+// its roots.
+struct trace {
+    atomic_uint_least64_t state;
+    const char* path;
+    FILE* file; // NULL once it is written
+    weir_device* device;
+    phase_info phases[WEIR_PHASE_COUNT];
+    recorder* recorders;
+    uint32_t worker_count;
+    uint32_t kept;
+};
+
+static uint64_t now_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+// Returns the pass that a tile belongs to.
+static uint64_t enter_pass(trace* t, bool root) {
+    uint64_t state = atomic_load(&t->state);
+    while ((state & 1) == (uint64_t)root && // the first root of a pass, or the first other one
+           !atomic_compare_exchange_weak(&t->state, &state, state + 1)) {
+    }
+    return atomic_load(&t->state) / 2;
+}
+
+static void keep(trace* t, recorder* r) {
+    event_list* list = &r->passes[r->open.pass % t->kept];
+    if (list->count > 0 && list->items[0].pass != r->open.pass) {
+        list->count = 0;
+    }
+    if (list->count == list->capacity && list->capacity < EVENTS_MAX) {
+        const size_t capacity = list->capacity > 0 ? 2 * list->capacity : 1024;
+        event* grown = realloc(list->items, capacity * sizeof *grown);
+        list->items = grown ? grown : list->items;
+        list->capacity = grown ? capacity : list->capacity;
+    }
+    if (list->count < list->capacity) {
+        list->items[list->count++] = r->open;
+    } else {
+        r->dropped++;
+    }
+}
+
+static void record(void* context, uint32_t worker, const char* name, uint32_t dispatch,
+                   uint32_t tile, bool begin) {
+    trace* t = context;
+    recorder* r = &t->recorders[worker];
+    if (!begin) {
+        r->open.end_ns = now_ns();
+        keep(t, r);
+        return;
+    }
+    const phase_info* decode = &t->phases[WEIR_PHASE_DECODE];
+    const bool is_decode = dispatch < decode->dispatch_count && decode->names[dispatch] == name;
+    const uint32_t phase = is_decode ? WEIR_PHASE_DECODE : WEIR_PHASE_PREFILL;
+    r->open = (event){.pass = enter_pass(t, t->phases[phase].roots[dispatch]),
+                      .worker = worker,
+                      .dispatch = dispatch,
+                      .tile = tile,
+                      .phase = phase};
+    r->open.begin_ns = now_ns();
+}
+
+static weir_status describe_phase(phase_info* phase, const weir_schedule* schedule) {
+    const uint32_t count = weir_schedule_report_of(schedule)->dispatches;
+    phase->schedule = schedule;
+    phase->dispatch_count = count;
+    phase->names = calloc(count, sizeof *phase->names);
+    phase->roots = calloc(count, sizeof *phase->roots);
+    if (!phase->names || !phase->roots) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace of %u dispatches", count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        weir_dispatch_info info;
+        WEIR_TRY(weir_schedule_dispatch(schedule, i, &info));
+        phase->names[i] = info.name;
+        phase->roots[i] = info.predecessor_count == 0;
+    }
+    return WEIR_OK;
+}
+
+static weir_status prepare(trace* t, weir_context* context) {
+    t->file = fopen(t->path, "wb"); // before the run: what cannot be written is known in time
+    if (!t->file) {
+        return WEIR_FAIL(WEIR_IO, "%s: cannot open", t->path);
+    }
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        WEIR_TRY(describe_phase(&t->phases[i], weir_context_schedule(context, (weir_phase)i)));
+    }
+    const size_t byte_size = t->worker_count * sizeof *t->recorders;
+    t->recorders = aligned_alloc(LINE, byte_size);
+    if (!t->recorders) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace of %u workers",
+                         t->worker_count);
+    }
+    for (uint32_t i = 0; i < t->worker_count; i++) {
+        t->recorders[i] = (recorder){.passes = NULL};
+    }
+    for (uint32_t i = 0; i < t->worker_count; i++) {
+        t->recorders[i].passes = calloc(t->kept, sizeof *t->recorders[i].passes);
+        if (!t->recorders[i].passes) {
+            return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace of %u passes", t->kept);
+        }
+    }
+    return weir_device_set_tile_hook(t->device, record, t);
+}
+
+weir_status trace_start(weir_context* context, const char* path, uint32_t passes, trace** started) {
+    trace* t = calloc(1, sizeof *t);
+    if (!t) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace");
+    }
+    t->device = weir_model_device(weir_context_model(context));
+    t->worker_count = weir_device_thread_count(t->device);
+    t->kept = passes;
+    t->path = path;
+    atomic_init(&t->state, 1); // as if pass 0 were over
+    const weir_status status = prepare(t, context);
+    if (status != WEIR_OK) {
+        trace_free(t);
+        return status;
+    }
+    *started = t;
+    return WEIR_OK;
+}
+
+static void stop(trace* t) {
+    const weir_status status = weir_device_set_tile_hook(t->device, NULL, NULL);
+    (void)status; // nothing runs any more
+}
+
+void trace_free(trace* t) {
+    if (!t) {
+        return;
+    }
+    stop(t);
+    for (uint32_t i = 0; t->recorders && i < t->worker_count; i++) {
+        for (uint32_t p = 0; t->recorders[i].passes && p < t->kept; p++) {
+            free(t->recorders[i].passes[p].items);
+        }
+        free(t->recorders[i].passes);
+    }
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        free((void*)t->phases[i].names);
+        free(t->phases[i].roots);
+    }
+    if (t->file) {
+        fclose(t->file);
+    }
+    free(t->recorders);
+    free(t);
+}
+
+static bool is_kept(const trace* t, const event* e) {
+    return e->pass + t->kept > atomic_load(&t->state) / 2;
+}
+
+static int compare_events(const void* a, const void* b) {
+    const event* x = a;
+    const event* y = b;
+    if (x->pass != y->pass) {
+        return x->pass < y->pass ? -1 : 1;
+    }
+    if (x->worker != y->worker) {
+        return x->worker < y->worker ? -1 : 1;
+    }
+    return x->begin_ns < y->begin_ns ? -1 : x->begin_ns > y->begin_ns;
+}
+
+// Gathers what was kept, by pass, worker and time.
+static weir_status gather(const trace* t, event_list* all) {
+    for (uint32_t i = 0; i < t->worker_count; i++) {
+        for (uint32_t p = 0; p < t->kept; p++) {
+            all->capacity += t->recorders[i].passes[p].count;
+        }
+    }
+    all->items = malloc((all->capacity > 0 ? all->capacity : 1) * sizeof *all->items);
+    if (!all->items) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate %zu events", all->capacity);
+    }
+    for (uint32_t i = 0; i < t->worker_count; i++) {
+        for (uint32_t p = 0; p < t->kept; p++) {
+            const event_list* list = &t->recorders[i].passes[p];
+            for (size_t k = 0; k < list->count && is_kept(t, &list->items[0]); k++) {
+                all->items[all->count++] = list->items[k];
+            }
+        }
+    }
+    qsort(all->items, all->count, sizeof *all->items, compare_events);
+    return WEIR_OK;
+}
+
+typedef struct writing {
+    json json;
+    const trace* trace;
+    uint64_t origin_ns; // of all times in the file
+    uint64_t flow;      // number of the last arrow
+} writing;
+
+static void begin_event(writing* w, const char* phase, const char* category, const char* name,
+                        uint32_t thread, uint64_t begin_ns) {
+    json_begin(&w->json, NULL, '{');
+    json_text(&w->json, "ph", phase);
+    json_text(&w->json, "cat", category);
+    json_text(&w->json, "name", name);
+    json_u64(&w->json, "pid", 1);
+    json_u64(&w->json, "tid", thread);
+    json_micros(&w->json, "ts", begin_ns - w->origin_ns);
+}
+
+static void write_slice(writing* w, const char* category, const char* name, uint32_t thread,
+                        uint64_t begin_ns, uint64_t end_ns) {
+    begin_event(w, "X", category, name, thread, begin_ns);
+    json_micros(&w->json, "dur", end_ns - begin_ns);
+    json_end(&w->json, '}');
+}
+
+static void write_thread_name(writing* w, uint32_t thread, const char* name) {
+    begin_event(w, "M", "__metadata", "thread_name", thread, w->origin_ns);
+    json_begin(&w->json, "args", '{');
+    json_text(&w->json, "name", name);
+    json_end(&w->json, '}');
+    json_end(&w->json, '}');
+}
+
+static void write_tile(writing* w, const event* e) {
+    const phase_info* phase = &w->trace->phases[e->phase];
+    begin_event(w, "X", "tile", phase->names[e->dispatch], e->worker, e->begin_ns);
+    json_micros(&w->json, "dur", e->end_ns - e->begin_ns);
+    json_begin(&w->json, "args", '{');
+    json_u64(&w->json, "pass", e->pass);
+    json_u64(&w->json, "dispatch", e->dispatch);
+    json_u64(&w->json, "tile", e->tile);
+    json_end(&w->json, '}');
+    json_end(&w->json, '}');
+}
+
+// An arrow leaves a slice inside of it and enters the next one at its beginning.
+static void write_arrow(writing* w, const event* from, const event* to) {
+    const uint64_t leaves = from->end_ns > from->begin_ns ? from->end_ns - 1 : from->begin_ns;
+    w->flow++;
+    begin_event(w, "s", "wait for", "edge", from->worker, leaves);
+    json_u64(&w->json, "id", w->flow);
+    json_end(&w->json, '}');
+    begin_event(w, "f", "wait for", "edge", to->worker, to->begin_ns);
+    json_u64(&w->json, "id", w->flow);
+    json_text(&w->json, "bp", "e");
+    json_end(&w->json, '}');
+}
+
+// Per dispatch of a pass the tile that begins first and the one that ends last; NULL: none kept.
+typedef struct ends {
+    const event* first;
+    const event* last;
+} ends;
+
+static weir_status write_arrows(writing* w, const event* events, size_t count) {
+    const phase_info* phase = &w->trace->phases[events[0].phase];
+    ends* dispatches = calloc(phase->dispatch_count, sizeof *dispatches);
+    if (!dispatches) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate the arrows of a trace");
+    }
+    for (size_t i = 0; i < count; i++) {
+        ends* d = &dispatches[events[i].dispatch];
+        d->first = !d->first || events[i].begin_ns < d->first->begin_ns ? &events[i] : d->first;
+        d->last = !d->last || events[i].end_ns > d->last->end_ns ? &events[i] : d->last;
+    }
+    weir_status status = WEIR_OK;
+    for (uint32_t i = 0; status == WEIR_OK && i < phase->dispatch_count; i++) {
+        weir_dispatch_info info = {0};
+        status = weir_schedule_dispatch(phase->schedule, i, &info);
+        for (uint32_t e = 0; status == WEIR_OK && e < info.predecessor_count; e++) {
+            const ends* before = &dispatches[info.predecessors[e]];
+            if (before->last && dispatches[i].first) {
+                write_arrow(w, before->last, dispatches[i].first);
+            }
+        }
+    }
+    free(dispatches);
+    return status;
+}
+
+// Gaps of a worker between the beginning and the end of a pass are waits.
+static void write_tiles(writing* w, const event* events, size_t count, uint64_t begin_ns,
+                        uint64_t end_ns) {
+    uint64_t idle_ns = begin_ns;
+    for (size_t i = 0; i < count; i++) {
+        const bool last = i + 1 == count || events[i + 1].worker != events[i].worker;
+        if (events[i].begin_ns > idle_ns) {
+            write_slice(w, "wait", "wait", events[i].worker, idle_ns, events[i].begin_ns);
+        }
+        write_tile(w, &events[i]);
+        idle_ns = events[i].end_ns;
+        if (last && end_ns > idle_ns) {
+            write_slice(w, "wait", "wait", events[i].worker, idle_ns, end_ns);
+        }
+        idle_ns = last ? begin_ns : idle_ns;
+    }
+}
+
+static weir_status write_pass(writing* w, const event* events, size_t count) {
+    uint64_t begin_ns = events[0].begin_ns;
+    uint64_t end_ns = events[0].end_ns;
+    char name[64];
+    for (size_t i = 1; i < count; i++) {
+        begin_ns = events[i].begin_ns < begin_ns ? events[i].begin_ns : begin_ns;
+        end_ns = events[i].end_ns > end_ns ? events[i].end_ns : end_ns;
+    }
+    snprintf(name, sizeof name, "pass %llu, %s", (unsigned long long)events[0].pass,
+             events[0].phase == WEIR_PHASE_DECODE ? "decode" : "prefill");
+    write_slice(w, "pass", name, w->trace->worker_count, begin_ns, end_ns);
+    write_tiles(w, events, count, begin_ns, end_ns);
+    return write_arrows(w, events, count);
+}
+
+static weir_status write_passes(writing* w, const event_list* all) {
+    for (size_t begin = 0, end = 0; begin < all->count; begin = end) {
+        while (end < all->count && all->items[end].pass == all->items[begin].pass) {
+            end++;
+        }
+        WEIR_TRY(write_pass(w, all->items + begin, end - begin));
+    }
+    return WEIR_OK;
+}
+
+static void write_threads(writing* w) {
+    char name[32];
+    for (uint32_t i = 0; i < w->trace->worker_count; i++) {
+        snprintf(name, sizeof name, "worker %u", i);
+        write_thread_name(w, i, name);
+    }
+    write_thread_name(w, w->trace->worker_count, "passes");
+}
+
+static weir_status write_events(const trace* t, const event_list* all, FILE* file) {
+    writing w = {.json.file = file, .trace = t};
+    uint64_t dropped = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        const uint64_t begin_ns = all->items[i].begin_ns;
+        w.origin_ns = i == 0 || begin_ns < w.origin_ns ? begin_ns : w.origin_ns;
+    }
+    for (uint32_t i = 0; i < t->worker_count; i++) {
+        dropped += t->recorders[i].dropped;
+    }
+    json_begin(&w.json, NULL, '{');
+    json_text(&w.json, "displayTimeUnit", "ns");
+    json_begin(&w.json, "otherData", '{');
+    json_u64(&w.json, "workers", t->worker_count);
+    json_u64(&w.json, "passes", atomic_load(&t->state) / 2); // of the run
+    json_u64(&w.json, "tiles", all->count);
+    json_u64(&w.json, "dropped_tiles", dropped);
+    json_end(&w.json, '}');
+    json_begin(&w.json, "traceEvents", '[');
+    write_threads(&w);
+    const weir_status status = write_passes(&w, all);
+    json_end(&w.json, ']');
+    json_end(&w.json, '}');
+    fputc('\n', file);
+    return status;
+}
+
+weir_status trace_write(trace* t) {
+    event_list all = {0};
+    stop(t);
+    weir_status status = gather(t, &all);
+    if (status == WEIR_OK) {
+        status = write_events(t, &all, t->file);
+    }
+    const bool failed = ferror(t->file) != 0;
+    if ((fclose(t->file) != 0 || failed) && status == WEIR_OK) {
+        status = WEIR_FAIL(WEIR_IO, "%s: cannot write", t->path);
+    }
+    t->file = NULL;
+    free(all.items);
+    return status;
+}

@@ -1,0 +1,676 @@
+// The program `weir` as its users meet it: output, messages, exit codes.
+#include "testing.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "json_reader.h"
+#include "llama_file.h"
+
+#define OUTPUT_CAPACITY 65536
+
+// A folder with a tiny model and what the last command printed.
+typedef struct fixture {
+    char program[512];
+    char folder[64];
+    char model[64];
+    char output[OUTPUT_CAPACITY];
+    char errors[OUTPUT_CAPACITY];
+} fixture;
+
+static fixture cli; // too large for the stack of each test
+
+static void write_named(const char* name, const void* bytes, size_t byte_size) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", cli.folder, name);
+    FILE* file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, byte_size, file), byte_size);
+    assert_int_equal(fclose(file), 0);
+}
+
+// Writes the tiny model with one change.
+static void write_changed(const char* name, llama_change change) {
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(&change, &byte_size);
+    write_named(name, bytes, byte_size);
+    free(bytes);
+}
+
+static void read_named(const char* name, char* target, size_t capacity) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", cli.folder, name);
+    FILE* file = fopen(path, "rb");
+    assert_non_null(file);
+    const size_t length = fread(target, 1, capacity - 1, file);
+    target[length] = '\0';
+    fclose(file);
+}
+
+static int setup(void** state) {
+    (void)state;
+    const char* build = getenv("WEIR_BINARY_DIR");
+    snprintf(cli.program, sizeof cli.program, "%s/weir", build ? build : ".");
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(NULL, &byte_size);
+    write_file(cli.model, bytes, byte_size);
+    free(bytes);
+    strcpy(cli.folder, cli.model);
+    *strrchr(cli.folder, '/') = '\0';
+    return access(cli.program, X_OK);
+}
+
+static int teardown(void** state) {
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", cli.folder);
+    return system(command);
+}
+
+// Runs `weir <arguments>` in the folder; "$M" is the model. Returns the exit code.
+static int weir(const char* arguments) {
+    char command[2048];
+    snprintf(command, sizeof command, "cd '%s' && M='%s' && '%s' %s >out 2>err", cli.folder,
+             cli.model, cli.program, arguments);
+    const int status = system(command);
+    read_named("out", cli.output, sizeof cli.output);
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void assert_has(const char* text, const char* part) {
+    if (!strstr(text, part)) {
+        fail_msg("\"%s\" does not contain \"%s\"", text, part);
+    }
+}
+
+static void assert_one_line(const char* text) {
+    const char* line_break = strchr(text, '\n');
+    assert_non_null(line_break);
+    assert_int_equal(line_break[1], '\0');
+}
+
+static void help_is_printed_on_request(void** state) {
+    (void)state;
+    const char* calls[] = {"--help",          "-h",      "run --help",  "eval --help",
+                           "tokenize --help", "info -h", "plan --help", "check --help"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        assert_int_equal(weir(calls[i]), 0);
+        assert_has(cli.output, "usage: weir");
+        assert_string_equal(cli.errors, "");
+    }
+    assert_int_equal(weir("--version"), 0);
+    assert_string_equal(cli.output, "weir 0.1.0\n");
+}
+
+static void wrong_usage_exits_with_64(void** state) {
+    (void)state;
+    static const struct {
+        const char* arguments;
+        const char* part;
+    } cases[] = {
+        {"frobnicate", "unknown command 'frobnicate'"},
+        {"run", "no model file"},
+        {"run a b", "more than one model"},
+        {"run $M --frobnicate", "--frobnicate"},
+        {"run $M -x", "'-x'"},
+        {"run $M -xp a", "'-x'"},
+        {"run $M --json=5", "'--json=5'"},
+        {"run $M -n", "needs a value"},
+        {"run $M -n many", "'many'"},
+        {"run $M -n -5", "'-5'"},
+        {"run $M -n 4294967296", "range"},
+        {"run $M --temp warm", "'warm'"},
+        {"run $M --temp nan", "'nan'"},
+        {"run $M --temp -1", "--temp"},
+        {"run $M --temp 1 --top-p 1.5", "--top-p"},
+        {"run $M -p x --ids y", "exclude"},
+        {"run $M --trace-passes 0", "--trace-passes"},
+        {"eval $M", "--ids"},
+        {"plan $M --why 1", "two values"},
+        {"plan --why 1 2", "no model file"},
+        {"plan $M --pass both", "--pass"},
+        {"check", "no model file"},
+        {"tokenize $M -p x --file y", "exclude"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(weir(cases[i].arguments), 64);
+        assert_has(cli.errors, cases[i].part);
+        assert_one_line(cli.errors);
+        assert_string_equal(cli.output, "");
+    }
+    assert_int_equal(weir(""), 64);
+    assert_has(cli.errors, "usage: weir");
+}
+
+static void errors_are_one_line_and_exit_with_1(void** state) {
+    (void)state;
+    static const struct {
+        const char* arguments;
+        const char* parts[2];
+    } cases[] = {
+        {"run none.gguf", {"none.gguf", "cannot open"}},
+        {"info empty.gguf", {"empty.gguf", "the file has 0"}},
+        {"info fifo", {"fifo", "not a regular file"}},
+        {"info .", {".", "not a regular file"}},
+        {"info \"$(printf 'two\\nlines\\033')\"", {"two?lines?", "cannot open"}},
+        {"run short.gguf", {"short.gguf", ""}},
+        {"plan text.gguf", {"text.gguf", ""}},
+        {"tokenize text.gguf -p x", {"text.gguf", ""}},
+        {"eval $M --ids none.txt", {"none.txt", "cannot open"}},
+        {"eval $M --ids bad.txt", {"bad.txt", "byte 4: \"x3\""}},
+        {"eval $M --ids high.txt", {"high.txt", "byte 2: token id 12"}},
+        {"eval $M --ids empty.txt", {"empty.txt", "no token ids"}},
+        {"eval $M --ids .", {".", "cannot read"}},
+        {"eval $M --ids long.txt", {"long.txt", "65 token ids"}},
+        {"eval $M --ids good.txt --logits /no/such/file", {"/no/such/file", "cannot open"}},
+        {"run $M --ids high.txt", {"high.txt", "byte 2"}},
+        {"run nan.gguf -n 2", {"nan.gguf", "NaN"}},
+        {"run $M -p aaaaaaa --context 4", {"the context has room for 4", ""}},
+        {"plan $M --context 65", {"context", "65"}},
+        {"plan $M --device abacus", {"abacus", "cpu"}},
+        {"plan $M --why nobody 3", {"nobody", "no dispatch and no value"}},
+        {"plan $M --why 3 9999", {"9999", "no dispatch"}},
+        {"plan $M --why 3 3", {"both", "3"}},
+        {"plan $M --why 3 logits", {"two dispatches or two values", ""}},
+        {"plan $M --schedule-json /no/such/file", {"/no/such/file", "cannot open"}},
+        {"run $M -n 1 --trace /no/such/file", {"/no/such/file", "cannot open"}},
+        {"check none.gguf", {"none.gguf", "cannot open"}},
+        {"check $M --context 65", {"context", "65"}},
+        {"check $M --ids high.txt", {"high.txt", "byte 2"}},
+        {"check $M --ids good.txt --context 3", {"4 token ids", "room for 3"}},
+        {"tokenize $M --file none.txt", {"none.txt", "cannot open"}},
+    };
+    char ids[65 * 2];
+    for (size_t i = 0; i < 65; i++) {
+        memcpy(ids + 2 * i, "1 ", 2);
+    }
+    write_named("long.txt", ids, sizeof ids);
+    char fifo[128];
+    snprintf(fifo, sizeof fifo, "%s/fifo", cli.folder);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    write_named("good.txt", "1 4\n5\t7\n", 8);
+    write_named("bad.txt", "1 2 x3", 6);
+    write_named("high.txt", "1 12", 4);
+    write_named("empty.txt", " \n", 2);
+    write_changed("nan.gguf",
+                  (llama_change){.name = "output_norm.weight", .kind = CHANGE_F32, .real = NAN});
+    write_named("empty.gguf", "", 0);
+    write_named("short.gguf", "GGUF\3\0\0\0\1", 9);
+    write_named("text.gguf", "once upon a time there was a file\n", 34);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (weir(cases[i].arguments) != 1) {
+            fail_msg("weir %s does not exit with 1: %s", cases[i].arguments, cli.errors);
+        }
+        assert_has(cli.errors, "weir: ");
+        assert_has(cli.errors, cases[i].parts[0]);
+        assert_has(cli.errors, cases[i].parts[1]);
+        assert_one_line(cli.errors);
+        assert_string_equal(cli.output, "");
+    }
+}
+
+static void run_is_reproducible(void** state) {
+    (void)state;
+    static char first[OUTPUT_CAPACITY];
+    const char* options[] = {"", "--temp 1 --seed 5", "--temp 0.7 --top-p 0.5"};
+    for (size_t i = 0; i < 3; i++) {
+        char arguments[128];
+        snprintf(arguments, sizeof arguments, "run $M -p ab -n 20 --ignore-end %s", options[i]);
+        assert_int_equal(weir(arguments), 0);
+        assert_true(strncmp(cli.output, "ab", 2) == 0);
+        assert_string_equal(cli.errors, "");
+        strcpy(first, cli.output);
+        strcat(arguments, " --threads 3");
+        assert_int_equal(weir(arguments), 0);
+        assert_string_equal(cli.output, first);
+    }
+}
+
+static void run_prints_one_json_object(void** state) {
+    (void)state;
+    assert_int_equal(weir("run $M -p a -n 3 --ignore-end --json --stats"), 0);
+    assert_one_line(cli.output);
+    assert_has(cli.output, "{\"prompt_ids\": [1, ");
+    assert_has(cli.output, "\"ids\": [");
+    assert_has(cli.output, "\"text\": \"a");
+    assert_has(cli.output, "\"generated_tokens\": 3");
+    assert_has(cli.output, "\"end\": \"limit\"");
+    assert_has(cli.errors, "a token");
+    write_named("good.txt", "1 4", 3);
+    assert_int_equal(weir("run $M --ids good.txt -n 1 --ignore-end --json"), 0);
+    assert_has(cli.output, "{\"prompt_ids\": [1, 4]");
+}
+
+// Starts a run that would take minutes and returns the end of a pipe that its text comes from.
+static int start_endless_run(pid_t* child) {
+    write_changed(
+        "endless.gguf",
+        (llama_change){.name = "llama.context_length", .kind = CHANGE_U32, .number = 1u << 20});
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    *child = fork();
+    assert_true(*child >= 0);
+    if (*child == 0) {
+        if (chdir(cli.folder) == 0 && dup2(ends[1], 1) == 1 && freopen("err", "w", stderr)) {
+            close(ends[0]);
+            close(ends[1]);
+            execl(cli.program, "weir", "run", "endless.gguf", "-p", "a", "-n", "0", "--ignore-end",
+                  "--context", "1000000", "--stats", (char*)NULL);
+        }
+        _exit(127);
+    }
+    close(ends[1]);
+    return ends[0];
+}
+
+static void interrupt_ends_a_run_with_what_was_done(void** state) {
+    (void)state;
+    pid_t child = 0;
+    const int text = start_endless_run(&child);
+    char bytes[4096];
+    char last = '\0';
+    // The first bytes come when the handler is set.
+    ssize_t length = read(text, bytes, 1);
+    assert_int_equal(length, 1);
+    assert_int_equal(kill(child, SIGINT), 0);
+    while ((length = read(text, bytes, sizeof bytes)) > 0) {
+        last = bytes[length - 1];
+    }
+    close(text);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_int_equal(last, '\n');
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_has(cli.errors, "ended by: stopped");
+}
+
+static void eval_scores_and_writes_logits(void** state) {
+    (void)state;
+    write_named("good.txt", "1 4\n5\t7\n", 8);
+    assert_int_equal(weir("eval $M --ids good.txt --json --logits logits.f32"), 0);
+    double nll = 0.0;
+    unsigned count = 0;
+    assert_int_equal(sscanf(cli.output, "{\"nll\": %lf, \"count\": %u}", &nll, &count), 2);
+    assert_int_equal(count, 3);
+    static float logits[5 * TINY_VOCABULARY];
+    char path[128];
+    snprintf(path, sizeof path, "%s/logits.f32", cli.folder);
+    FILE* file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fread(logits, sizeof *logits, 5 * TINY_VOCABULARY, file), 4 * TINY_VOCABULARY);
+    fclose(file);
+    const uint32_t targets[3] = {4, 5, 7};
+    double sum = 0.0;
+    for (size_t row = 0; row < 3; row++) {
+        double total = 0.0;
+        for (size_t i = 0; i < TINY_VOCABULARY; i++) {
+            total += exp((double)logits[row * TINY_VOCABULARY + i]);
+        }
+        sum += log(total) - (double)logits[row * TINY_VOCABULARY + targets[row]];
+    }
+    assert_true(fabs(sum / 3.0 - nll) < 1e-6);
+
+    assert_int_equal(weir("eval $M --ids good.txt"), 0);
+    assert_has(cli.output, "over 3 tokens");
+    write_named("good.txt", "1", 1);
+    assert_int_equal(weir("eval $M --ids good.txt --json"), 0);
+    assert_string_equal(cli.output, "{\"nll\": null, \"count\": 0}\n");
+}
+
+static void tokenize_takes_text_from_three_places(void** state) {
+    (void)state;
+    static char first[OUTPUT_CAPACITY];
+    write_named("text.txt", "abc", 3);
+    assert_int_equal(weir("tokenize $M -p abc"), 0);
+    strcpy(first, cli.output);
+    assert_has(first, "4 5 6\n");
+    assert_true(strncmp(first, "1 ", 2) == 0);
+    assert_int_equal(weir("tokenize $M --file text.txt"), 0);
+    assert_string_equal(cli.output, first);
+    assert_int_equal(weir("tokenize $M <text.txt"), 0);
+    assert_string_equal(cli.output, first);
+    assert_int_equal(weir("tokenize $M --no-bos -p abc"), 0);
+    assert_string_equal(cli.output, first + 2);
+    assert_int_equal(weir("tokenize $M -p abc --json"), 0);
+    assert_has(cli.output, "\"pieces\": [");
+    assert_has(cli.output, "\"c\"]}");
+}
+
+static void info_describes_the_file(void** state) {
+    (void)state;
+    assert_int_equal(weir("info $M"), 0);
+    assert_has(cli.output, "embedding     32\n");
+    assert_has(cli.output, "copied        0 bytes\n");
+    assert_has(cli.output, "F32           20 tensors, ");
+    assert_null(strstr(cli.output, "blk.1.ffn_up.weight"));
+    assert_int_equal(weir("info $M --tensors"), 0);
+    assert_has(cli.output, "blk.1.ffn_up.weight");
+    assert_int_equal(weir("info $M --tensors --json"), 0);
+    assert_one_line(cli.output);
+    assert_has(cli.output, "\"heads\": 4");
+    assert_has(cli.output,
+               "{\"name\": \"blk.1.ffn_up.weight\", \"type\": \"F32\", \"shape\": [64, 32]");
+}
+
+static void json_replaces_what_is_no_utf8(void** state) {
+    (void)state;
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(NULL, &byte_size);
+    write_named("\"\x80\xc3\xa9\xed\xa0\x80\x01.gguf", bytes, byte_size);
+    free(bytes);
+    assert_int_equal(weir("info --json \"$(printf '\"\\200\\303\\251\\355\\240\\200\\001.gguf')\""),
+                     0);
+    assert_has(cli.output, "{\"file\": \"\\\"\\ufffd\xc3\xa9\\ufffd\\ufffd\\ufffd\\u0001.gguf\"");
+}
+
+static void plan_reports_both_passes(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M --rows 16"), 0);
+    assert_has(cli.output, "prefill, 16 rows");
+    assert_has(cli.output, "decode, 1 row\n");
+    assert_has(cli.output, "largest values");
+    assert_has(cli.output, "waits kept");
+    assert_int_equal(weir("plan $M --json --context 32"), 0);
+    assert_one_line(cli.output);
+    assert_has(cli.output, "\"state_bytes\": 8192"); // 2 blocks x 2 x 32 rows x 16 x 4 bytes
+    assert_has(cli.output, "\"residual_edges\": 0");
+    assert_has(cli.output, "\"name\": \"blk.0.q\", \"region\": \"arena\"");
+    assert_has(cli.output, "\"name\": \"logits\", \"region\": \"output\"");
+}
+
+static void plan_explains_why_a_dispatch_waits(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M --why 3 4"), 0);
+    assert_has(cli.output, "dispatch 4 (rope blk.0.q) waits for dispatch 3 (matmul blk.0.attn_q");
+    assert_has(cli.output, "RAW in arena: value ");
+    assert_has(cli.output, "then blk.0.q at m1 [");
+    assert_has(cli.output, "placed on it");
+    static char first[OUTPUT_CAPACITY];
+    strcpy(first, cli.output);
+    assert_int_equal(weir("plan --pass decode --why 'rope blk.0.q' 3 $M"), 0);
+    assert_string_equal(cli.output, first);
+    assert_int_equal(weir("plan $M --why 0 4 --pass prefill --json"), 0);
+    assert_one_line(cli.output);
+    assert_json(cli.output);
+    assert_has(cli.output, "\"ordered\": true, \"edge\": false");
+    assert_has(cli.output, "\"path\": [0, ");
+    assert_int_equal(weir("plan $M --why 3 9"), 0);
+    assert_has(cli.output, "does not wait for");
+}
+
+static void plan_explains_what_two_values_share(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M --why blk.0.q logits"), 0);
+    assert_has(cli.output, "blk.0.q and logits share no byte\n");
+    assert_int_equal(weir("plan $M --why blk.0.q blk.1.q"), 0);
+    assert_has(cli.output, "all uses of the one come before those of the other");
+    assert_has(cli.output, "waits, through others, for");
+    assert_int_equal(weir("plan $M --why 'value 8' blk.0.q --json"), 0);
+    assert_json(cli.output);
+    assert_has(cli.output, "\"in_place\": true");
+}
+
+static void plan_writes_the_schedule_as_json(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M --schedule-json -"), 0);
+    assert_one_line(cli.output);
+    assert_json(cli.output);
+    assert_int_equal(weir("plan $M --schedule-json schedule.json --pass prefill"), 0);
+    assert_string_equal(cli.output, "");
+    read_named("schedule.json", cli.output, sizeof cli.output);
+    assert_json(cli.output);
+    assert_has(cli.output, "\"name\": \"attention blk.1.");
+}
+
+static void check_prints_one_line_per_proof(void** state) {
+    (void)state;
+    assert_int_equal(weir("check $M --runs 1"), 0);
+    assert_string_equal(cli.output, "prefill  plan     ok\nprefill  order    ok\n"
+                                    "prefill  poison   ok\nprefill  elided   ok\n"
+                                    "prefill  delayed  ok\ndecode   plan     ok\n"
+                                    "decode   order    ok\ndecode   poison   ok\n"
+                                    "decode   elided   ok\ndecode   delayed  ok\n");
+    write_named("good.txt", "1 4\n5\t7\n", 8);
+    assert_int_equal(weir("check $M --ids good.txt --rows 3 --context 4 --json --runs 1"), 0);
+    assert_one_line(cli.output);
+    assert_json(cli.output);
+    assert_int_equal(count_of(cli.output, "\"holds\": true"), 11); // ten proofs and all of them
+}
+
+#define SMALL_CSV "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n"
+
+static void plan_places_the_buffers_of_a_csv(void** state) {
+    (void)state;
+    write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
+    assert_int_equal(weir("plan small.csv"), 0);
+    assert_has(cli.output, "5 buffers, 20 bytes without reuse\n");
+    assert_has(cli.output, "peak                     12 bytes\n");
+    assert_string_equal(cli.errors, "");
+    assert_int_equal(weir("plan small.csv --json -o out.csv --svg out.svg"), 0);
+    assert_one_line(cli.output);
+    assert_has(cli.output,
+               "{\"peak\": 12, \"lower_bound\": 12, \"optimal\": true, \"seconds\": 0.");
+    assert_has(cli.output, "\"buffers\": 5");
+    assert_null(strstr(cli.output, "entries"));
+    read_named("out.svg", cli.output, sizeof cli.output);
+    assert_has(cli.output, "<title>b2: 4 bytes at ");
+    read_named("out.csv", cli.output, sizeof cli.output);
+    assert_true(strncmp(cli.output, "id,lower,upper,size,offset\nb1,0,3,4,", 36) == 0);
+    assert_int_equal(weir("plan out.csv --verify"), 0);
+    assert_string_equal(cli.output, "valid: 5 buffers in 12 bytes\n");
+    assert_int_equal(weir("plan - --json --entries --map <small.csv"), 0);
+    assert_has(cli.output, "\"entries\": [{\"id\": \"b1\", \"offset\": ");
+    assert_has(cli.output, "pool 0, block 0: 5 buffers, 12 bytes");
+    assert_int_equal(weir("plan small.csv --capacity 12 --align 4 --proof --budget 50 --time 5"),
+                     0);
+    assert_int_equal(weir("plan small.csv --align 5 --json"), 0);
+    assert_has(cli.output, "{\"peak\": 14,");
+}
+
+static void plan_exits_with_2_where_nothing_fits(void** state) {
+    (void)state;
+    write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
+    const char* calls[] = {
+        "plan small.csv --capacity 11 -o none.csv",
+        "plan small.csv --capacity 11 --minimize -o none.csv",
+        "plan collide.csv -o none.csv",
+    };
+    static const char collide[] = "id,lower,upper,size,offset\na,0,2,8,0\nb,1,3,8,4\n";
+    write_named("collide.csv", collide, sizeof collide - 1);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        assert_int_equal(weir(calls[i]), 2);
+        assert_one_line(cli.errors);
+        assert_string_equal(cli.output, "");
+    }
+    assert_int_equal(weir("info none.csv"), 1); // nothing was written
+    assert_has(cli.errors, "No such file");
+    assert_int_equal(weir("plan collide.csv --free"), 0);
+}
+
+static void plan_verifies_a_foreign_plan(void** state) {
+    (void)state;
+    static const char good[] = "id,lower,upper,size,offset\na,0,2,8,0\nb,1,3,8,8\nc,2,4,8,0\n";
+    static const char bad[] = "id,lower,upper,size,offset\na,0,2,8,0\nb,1,3,8,4\nc,2,4,8,12\n";
+    static const char blocks[] =
+        "id,lower,upper,size,offset,block\na,0,2,8,0,0\nb,1,3,8,4,1\nc,2,4,8,12,1\n";
+    write_named("good.csv", good, sizeof good - 1);
+    write_named("bad.csv", bad, sizeof bad - 1);
+    write_named("blocks.csv", blocks, sizeof blocks - 1);
+    assert_int_equal(weir("plan good.csv --verify --json"), 0);
+    assert_string_equal(cli.output, "{\"valid\": true, \"peak\": 16, \"buffers\": 3}\n");
+    assert_int_equal(weir("plan good.csv --verify --capacity 15"), 1);
+    assert_has(cli.errors, "needs 16 bytes");
+    assert_int_equal(weir("plan good.csv --verify --align 16"), 1);
+    assert_int_equal(weir("plan bad.csv --verify --map"), 1);
+    assert_has(cli.errors, "bad.csv: buffers 0 at [0, 8) and 1 at [4, 12)");
+    assert_has(cli.output, "!");
+    assert_one_line(cli.errors);
+    assert_int_equal(weir("plan blocks.csv --verify --block 20"), 0);
+    assert_string_equal(cli.output, "valid: 3 buffers in 28 bytes\n");
+    assert_int_equal(weir("plan blocks.csv --verify --block 19"), 1);
+    write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
+    assert_int_equal(weir("plan small.csv --verify"), 1);
+    assert_has(cli.errors, "no column 'offset'");
+}
+
+#define STEPS 200
+
+// A problem whose every moment holds as many bytes, of odd sizes: the bound cannot be met, and no
+// search comes to an end. Returns the bound.
+static uint64_t write_hard(const char* name) {
+    static char text[65536];
+    test_random random = {7};
+    uint64_t live[STEPS] = {0};
+    uint64_t bound = 0;
+    size_t length = (size_t)snprintf(text, sizeof text, "id,lower,upper,size\n");
+    for (int i = 0; i < 600; i++) {
+        const uint64_t begin = random_below(&random, STEPS);
+        const uint64_t last = begin + 1 + random_below(&random, 60);
+        const uint64_t end = last < STEPS ? last : STEPS;
+        const uint64_t size = 1000 + random_below(&random, 1000000);
+        for (uint64_t step = begin; step < end; step++) {
+            live[step] += size;
+            bound = live[step] > bound ? live[step] : bound;
+        }
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length,
+                             "b%d,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", i, begin, end, size);
+    }
+    for (int step = 0; step < STEPS; step++) {
+        length += (size_t)snprintf(text + length, sizeof text - length, "f%d,%d,%d,%" PRIu64 "\n",
+                                   step, step, step + 1, bound - live[step]);
+    }
+    assert_true(length < sizeof text);
+    write_named(name, text, length);
+    return bound;
+}
+
+static void plan_exits_with_3_where_it_gives_up(void** state) {
+    (void)state;
+    const uint64_t bound = write_hard("hard.csv");
+    char arguments[256];
+    assert_int_equal(weir("plan hard.csv --budget 1 --proof -o best.csv"), 3);
+    assert_has(cli.errors, "nothing is proven");
+    assert_one_line(cli.errors);
+    assert_int_equal(weir("plan best.csv --verify"), 0);
+    assert_int_equal(weir("plan hard.csv --budget 1 -o best.csv"), 0);
+    const char* options[] = {"", "--minimize", "--proof", "--minimize --proof"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        snprintf(arguments, sizeof arguments,
+                 "plan hard.csv --budget 1 --capacity %" PRIu64 " -o none.csv %s",
+                 bound + bound / 1000, options[i]);
+        assert_int_equal(weir(arguments), 3);
+        assert_one_line(cli.errors);
+        assert_string_equal(cli.output, "");
+    }
+    assert_int_equal(weir("plan none.csv"), 1); // nothing was written
+}
+
+// Starts a search that would go on for days and returns the pipe that its problem is read from.
+static int start_endless_plan(pid_t* child) {
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    *child = fork();
+    assert_true(*child >= 0);
+    if (*child == 0) {
+        close(ends[1]);
+        if (chdir(cli.folder) == 0 && dup2(ends[0], 0) == 0 && freopen("out", "w", stdout)) {
+            close(ends[0]);
+            execl(cli.program, "weir", "plan", "-", "--proof", "--budget", "1000000000000", "-o",
+                  "best.csv", (char*)NULL);
+        }
+        _exit(127);
+    }
+    close(ends[0]);
+    return ends[1];
+}
+
+static void interrupt_ends_a_search_with_the_best_plan(void** state) {
+    (void)state;
+    char path[128];
+    size_t length = 0;
+    pid_t child = 0;
+    write_hard("hard.csv");
+    snprintf(path, sizeof path, "%s/hard.csv", cli.folder);
+    char* text = read_whole_file(path, false, &length);
+    const int problem = start_endless_plan(&child);
+    assert_int_equal(write(problem, text, length), length);
+    free(text);
+    close(problem);
+    // Everything is read now; half a second is enough to begin the search.
+    usleep(500000);
+    assert_int_equal(kill(child, SIGINT), 0);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_int_equal(weir("plan best.csv --verify"), 0);
+}
+
+static void plan_tells_models_from_csv(void** state) {
+    (void)state;
+    write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
+    assert_int_equal(weir("plan small.csv --rows 4"), 64);
+    assert_has(cli.errors, "--rows is not for CSV");
+    assert_int_equal(weir("plan $M --capacity 4"), 64);
+    assert_has(cli.errors, "--capacity is not for models");
+    assert_int_equal(weir("plan small.csv --time -1"), 64);
+    assert_int_equal(weir("plan none.csv"), 1);
+    assert_has(cli.errors, "none.csv: cannot open");
+    write_named("wrong.csv", "id,lower,upper,size\na,0,1\n", 26);
+    assert_int_equal(weir("plan wrong.csv"), 1);
+    assert_has(cli.errors, "wrong.csv:2:6: 3 fields");
+    assert_int_equal(weir("plan small.csv -o /no/such/file"), 1);
+    assert_has(cli.errors, "/no/such/file: cannot open");
+    assert_int_equal(weir("plan small.csv -o /dev/full"), 1);
+    assert_has(cli.errors, "/dev/full: cannot write");
+}
+
+static void text_that_cannot_be_written_is_an_error(void** state) {
+    (void)state;
+    const char* calls[] = {"run $M -n 2", "info $M", "plan $M", "tokenize $M -p a", "--version"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        char command[1024];
+        snprintf(command, sizeof command, "M='%s' && '%s' %s >/dev/full 2>/dev/null", cli.model,
+                 cli.program, calls[i]);
+        const int status = system(command);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 1);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_is_printed_on_request),
+        cmocka_unit_test(wrong_usage_exits_with_64),
+        cmocka_unit_test(errors_are_one_line_and_exit_with_1),
+        cmocka_unit_test(run_is_reproducible),
+        cmocka_unit_test(run_prints_one_json_object),
+        cmocka_unit_test(interrupt_ends_a_run_with_what_was_done),
+        cmocka_unit_test(eval_scores_and_writes_logits),
+        cmocka_unit_test(tokenize_takes_text_from_three_places),
+        cmocka_unit_test(info_describes_the_file),
+        cmocka_unit_test(json_replaces_what_is_no_utf8),
+        cmocka_unit_test(plan_reports_both_passes),
+        cmocka_unit_test(plan_explains_why_a_dispatch_waits),
+        cmocka_unit_test(plan_explains_what_two_values_share),
+        cmocka_unit_test(plan_writes_the_schedule_as_json),
+        cmocka_unit_test(check_prints_one_line_per_proof),
+        cmocka_unit_test(plan_places_the_buffers_of_a_csv),
+        cmocka_unit_test(plan_exits_with_2_where_nothing_fits),
+        cmocka_unit_test(plan_exits_with_3_where_it_gives_up),
+        cmocka_unit_test(interrupt_ends_a_search_with_the_best_plan),
+        cmocka_unit_test(plan_verifies_a_foreign_plan),
+        cmocka_unit_test(plan_tells_models_from_csv),
+        cmocka_unit_test(text_that_cannot_be_written_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,159 @@
+// The trace of a run: all tiles of the passes that are kept, in the format of the viewers.
+#include "llm_fixture.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#include "json_reader.h"
+#include "llama_file.h"
+
+static char model[64];
+static char trace[64]; // file in the folder of the model
+
+static int write_model(void** state) {
+    (void)state;
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(NULL, &byte_size);
+    write_file(model, bytes, byte_size);
+    free(bytes);
+    strcpy(trace, model);
+    strcpy(strrchr(trace, '/'), "/trace.json");
+    return 0;
+}
+
+static int remove_model(void** state) {
+    (void)state;
+    remove(trace);
+    remove_file(model);
+    return 0;
+}
+
+// Runs `weir run` with a trace and returns the file; free() it.
+static char* run_traced(const char* options) {
+    const char* build = getenv("WEIR_BINARY_DIR");
+    char command[512];
+    size_t byte_size = 0;
+    snprintf(command, sizeof command,
+             "'%s/weir' run '%s' -p abc --ignore-end --trace '%s' %s >/dev/null",
+             build ? build : ".", model, trace, options);
+    assert_int_equal(system(command), 0);
+    char* text = read_whole_file(trace, true, &byte_size);
+    assert_json(text);
+    return text;
+}
+
+static void count_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
+                       uint32_t tile, bool begin) {
+    (void)worker;
+    (void)name;
+    (void)dispatch;
+    (void)tile;
+    if (begin) {
+        atomic_fetch_add((atomic_uint*)context, 1);
+    }
+}
+
+// The tiles of the same run in this process; shapes alone cut them.
+static uint32_t count_tiles(uint32_t tokens) {
+    fixture f = open_fixture(model, 1, NULL);
+    weir_ids prompt = {0};
+    listener heard = {0};
+    atomic_uint tiles = 0;
+    assert_ok(weir_tokenizer_encode(f.tokenizer, "abc", 3, WEIR_TOKENIZE_BOS, &prompt));
+    assert_ok(weir_device_set_tile_hook(f.device, count_tile, &tiles));
+    generate(&f, prompt.items, prompt.count, tokens, &heard);
+    weir_ids_free(&prompt);
+    teardown(&f);
+    return tiles;
+}
+
+static void every_tile_of_a_run_is_in_its_trace(void** state) {
+    (void)state;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        char options[64];
+        snprintf(options, sizeof options, "-n 6 --trace-passes 99 --threads %d", threads);
+        char* text = run_traced(options);
+        assert_int_equal(count_of(text, "\"cat\": \"tile\""), count_tiles(6));
+        assert_int_equal(count_of(text, "\"cat\": \"pass\""), 6); // the prompt, then 5 tokens
+        assert_int_equal(count_of(text, "prefill"), 1);
+        assert_int_equal(count_of(text, "\"thread_name\""), threads + 1);
+        assert_non_null(strstr(text, "\"dropped_tiles\": 0"));
+        free(text);
+    }
+}
+
+static void every_edge_is_an_arrow_with_two_ends(void** state) {
+    (void)state;
+    char* text = run_traced("-n 4 --trace-passes 2");
+    fixture f = open_fixture(model, 1, NULL);
+    const weir_schedule* decode = weir_context_schedule(f.context, WEIR_PHASE_DECODE);
+    const uint32_t edges = weir_schedule_report_of(decode)->edges;
+    assert_int_equal(count_of(text, "\"ph\": \"s\""), 2 * edges);
+    assert_int_equal(count_of(text, "\"ph\": \"f\""), 2 * edges);
+    for (uint32_t id = 1; id <= 2 * edges; id++) {
+        char key[32];
+        snprintf(key, sizeof key, "\"id\": %" PRIu32 "%s", id, "}");
+        assert_int_equal(count_of(text, key), 1); // where it leaves
+        snprintf(key, sizeof key, "\"id\": %" PRIu32 ",", id);
+        assert_int_equal(count_of(text, key), 1); // where it enters
+    }
+    teardown(&f);
+    free(text);
+}
+
+static void only_the_last_passes_are_kept(void** state) {
+    (void)state;
+    char* text = run_traced("-n 9 --trace-passes 3");
+    assert_int_equal(count_of(text, "\"cat\": \"pass\""), 3);
+    assert_non_null(strstr(text, "\"name\": \"pass 7, decode\""));
+    assert_non_null(strstr(text, "\"name\": \"pass 9, decode\""));
+    assert_non_null(strstr(text, "\"passes\": 9"));
+    assert_null(strstr(text, "\"pass\": 6,"));
+    free(text);
+}
+
+// On one worker tiles and waits follow each other without overlap, and fill the pass.
+static void tiles_and_waits_of_a_worker_fill_the_pass(void** state) {
+    (void)state;
+    char* text = run_traced("-n 2 --trace-passes 1 --threads 1");
+    double covered = 0.0;
+    double end = 0.0;
+    double pass = 0.0;
+    for (const char* at = text; (at = strstr(at, "{\"ph\": \"X\"")) != NULL; at++) {
+        const double begin = strtod(find_key(at, "ts"), NULL);
+        const double duration = strtod(find_key(at, "dur"), NULL);
+        char category[16];
+        read_string(at, "cat", category, sizeof category);
+        if (strcmp(category, "pass") == 0) {
+            pass = duration;
+            continue;
+        }
+        assert_true(begin >= end - 1e-6);
+        end = begin + duration;
+        covered += duration;
+    }
+    assert_true(pass > 0.0);
+    assert_true(covered > pass - 1e-3 && covered < pass + 1e-3);
+    free(text);
+}
+
+static void a_trace_that_cannot_be_written_is_an_error(void** state) {
+    (void)state;
+    const char* build = getenv("WEIR_BINARY_DIR");
+    char command[512];
+    snprintf(command, sizeof command,
+             "'%s/weir' run '%s' -n 2 --trace /no/such/file >/dev/null 2>&1", build ? build : ".",
+             model);
+    assert_int_not_equal(system(command), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_tile_of_a_run_is_in_its_trace),
+        cmocka_unit_test(every_edge_is_an_arrow_with_two_ends),
+        cmocka_unit_test(only_the_last_passes_are_kept),
+        cmocka_unit_test(tiles_and_waits_of_a_worker_fill_the_pass),
+        cmocka_unit_test(a_trace_that_cannot_be_written_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, write_model, remove_model);
+}
