@@ -4,6 +4,8 @@
 #include <unistd.h>
 #include <weir/plan.h>
 
+#include "testing_allocator.h"
+
 #define SMALL 10 // buffers of a random problem, at most
 
 // A problem with room of its own; `problem` points into the other fields.
@@ -607,27 +609,6 @@ static void a_longer_search_never_needs_more(void** state) {
     assert_true(slow < quick);
 }
 
-typedef struct failing {
-    size_t until;
-    size_t live;
-} failing;
-
-static void* failing_alloc(void* context, size_t byte_size, size_t alignment) {
-    failing* hook = context;
-    (void)alignment;
-    if (hook->until-- == 0) {
-        return NULL;
-    }
-    hook->live += byte_size;
-    return malloc(byte_size);
-}
-
-static void failing_free(void* context, void* pointer, size_t byte_size, size_t alignment) {
-    (void)alignment;
-    ((failing*)context)->live -= byte_size;
-    free(pointer);
-}
-
 static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
     (void)state;
     test_random random = {51};
@@ -641,8 +622,8 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
         weir_status status = WEIR_OUT_OF_MEMORY;
         size_t failure = 0;
         for (; status != WEIR_OK; ++failure) {
-            failing hook = {.until = failure};
-            const weir_allocator allocator = {&hook, failing_alloc, failing_free};
+            test_allocator hook = {.fail_at = failure};
+            const weir_allocator allocator = test_allocator_of(&hook);
             weir_plan* plan = NULL;
             status = weir_plan_create(&allocator, &made.problem, &plan);
             if (status == WEIR_OK) {
@@ -652,7 +633,7 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
             }
             assert_true(status == WEIR_OK || status == WEIR_OUT_OF_MEMORY);
             weir_plan_destroy(plan);
-            assert_int_equal(hook.live, 0);
+            assert_int_equal(atomic_load(&hook.live_blocks), 0);
         }
         assert_in_range(failure, 20, 10000);
     }

@@ -4,6 +4,7 @@
 #include <weir/plan.h>
 
 #include "plan/plan_exact_parts.h"
+#include "testing_allocator.h"
 
 // The oracle knows no theory of placements: it tries every integer offset of every buffer.
 
@@ -424,27 +425,6 @@ static void large_sizes_are_searched_in_units(void** state) {
     }
 }
 
-typedef struct failing {
-    size_t until;
-    size_t live;
-} failing;
-
-static void* failing_alloc(void* context, size_t byte_size, size_t alignment) {
-    failing* hook = context;
-    (void)alignment;
-    if (hook->until-- == 0) {
-        return NULL;
-    }
-    hook->live += byte_size;
-    return malloc(byte_size);
-}
-
-static void failing_free(void* context, void* pointer, size_t byte_size, size_t alignment) {
-    (void)alignment;
-    ((failing*)context)->live -= byte_size;
-    free(pointer);
-}
-
 static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
     (void)state;
     test_random random = {110};
@@ -455,13 +435,13 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
     weir_status status = WEIR_OUT_OF_MEMORY;
     size_t failure = 0;
     for (; status != WEIR_OK; ++failure) {
-        failing hook = {.until = failure};
-        const weir_allocator allocator = {&hook, failing_alloc, failing_free};
+        test_allocator hook = {.fail_at = failure};
+        const weir_allocator allocator = test_allocator_of(&hook);
         plan_exact_budget ample = {.work = UINT64_MAX};
         searched result;
         status = search(&made, &allocator, 0, &ample, &result);
         assert_true(status == WEIR_OK || status == WEIR_OUT_OF_MEMORY);
-        assert_int_equal(hook.live, 0);
+        assert_int_equal(atomic_load(&hook.live_blocks), 0);
     }
     assert_in_range(failure, 30, 200);
 }

@@ -2,6 +2,8 @@
 
 #include <weir/tracker.h>
 
+#include "testing_allocator.h"
+
 #define MEMORIES 3
 #define SPACE 48   // bytes of one model memory
 #define PROGRAM 24 // dispatches of a random program
@@ -391,32 +393,11 @@ static void bad_arguments_record_nothing(void** state) {
     weir_tracker_destroy(NULL);
 }
 
-typedef struct failing {
-    size_t until; // allocations until the one that fails
-    size_t live;  // bytes
-} failing;
-
-static void* failing_alloc(void* context, size_t byte_size, size_t alignment) {
-    failing* hook = context;
-    (void)alignment;
-    if (hook->until-- == 0) {
-        return NULL;
-    }
-    hook->live += byte_size;
-    return malloc(byte_size);
-}
-
-static void failing_free(void* context, void* pointer, size_t byte_size, size_t alignment) {
-    (void)alignment;
-    ((failing*)context)->live -= byte_size;
-    free(pointer);
-}
-
 // Runs a program with one failing allocation and records the failed dispatch again; false when
 // the program ended before that allocation.
 static bool survive_failure(const program* made, weir_tracker_mode mode, size_t failure) {
-    failing hook = {.until = failure};
-    const weir_allocator allocator = {&hook, failing_alloc, failing_free};
+    test_allocator hook = {.fail_at = failure};
+    const weir_allocator allocator = test_allocator_of(&hook);
     weir_tracker* tracker = NULL;
     weir_tracker* reference = NULL;
     assert_ok(weir_tracker_create(NULL, mode, &reference));
@@ -447,7 +428,7 @@ static bool survive_failure(const program* made, weir_tracker_mode mode, size_t 
     }
     weir_tracker_destroy(tracker);
     weir_tracker_destroy(reference);
-    assert_int_equal(hook.live, 0);
+    assert_int_equal(atomic_load(&hook.live_blocks), 0);
     return failed;
 }
 
