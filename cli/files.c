@@ -100,9 +100,9 @@ static weir_status parse_ids(const char* path, const cli_bytes* bytes, uint32_t 
         uint64_t id = 0;
         if (!parse_id(bytes->items + begin, at - begin, &id)) {
             char text[64];
-            const weir_gguf_string item = {bytes->items + begin, at - begin};
+            const weir_text item = {bytes->items + begin, at - begin};
             return WEIR_FAIL(WEIR_BAD_FORMAT, "%s: byte %zu: \"%s\" is no token id", path, begin,
-                             weir_gguf_escape(item, text, sizeof text));
+                             weir_text_escape(item, text, sizeof text));
         }
         if (id >= limit) {
             return WEIR_FAIL(WEIR_OUT_OF_RANGE,

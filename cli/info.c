@@ -143,7 +143,7 @@ static void print_tensors(const weir_gguf* gguf) {
         char name[96];
         char shape[96];
         printf("  %-28s %-8s %-16s %12llu bytes at %llu\n",
-               weir_gguf_escape(tensors[i].name, name, sizeof name),
+               weir_text_escape(tensors[i].name, name, sizeof name),
                weir_dtype_describe(tensors[i].dtype)->name,
                weir_shape_format(&tensors[i].shape, shape, sizeof shape),
                (unsigned long long)tensors[i].byte_size,

@@ -85,8 +85,7 @@ static bool emit(void* context, uint32_t id, const char* bytes, size_t length) {
 static bool write_prompt(run_state* run) {
     bool at_start = weir_tokenizer_strips_space(run->opened.tokenizer);
     for (size_t i = 0; i < run->prompt.count; i++) {
-        const weir_gguf_string piece =
-            weir_tokenizer_piece(run->opened.tokenizer, run->prompt.items[i]);
+        const weir_text piece = weir_tokenizer_piece(run->opened.tokenizer, run->prompt.items[i]);
         if (piece.length == 0) {
             continue;
         }

@@ -75,7 +75,7 @@ static void print_json(const tokenize_state* state) {
     json_end(&writer, ']');
     json_begin(&writer, "pieces", '[');
     for (size_t i = 0; i < state->ids.count; i++) {
-        const weir_gguf_string piece = weir_tokenizer_piece(state->tokenizer, state->ids.items[i]);
+        const weir_text piece = weir_tokenizer_piece(state->tokenizer, state->ids.items[i]);
         json_bytes(&writer, NULL, piece.bytes, (size_t)piece.length);
     }
     json_end(&writer, ']');

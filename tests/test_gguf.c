@@ -47,7 +47,7 @@ static void refuse(gguf_builder* builder, weir_status status, const char* part) 
     refuse_bytes(bytes, byte_size, status, part);
 }
 
-static bool string_is(weir_gguf_string string, const char* text) {
+static bool string_is(weir_text string, const char* text) {
     return string.length == strlen(text) && memcmp(string.bytes, text, strlen(text)) == 0;
 }
 
@@ -105,7 +105,7 @@ static void floats_bools_and_strings_need_their_type(void** state) {
     parsed file = parse(&builder);
     double number = 0;
     bool flag = false;
-    weir_gguf_string string = {0};
+    weir_text string = {0};
     assert_ok(weir_gguf_get_f64(file.gguf, "f32", &number));
     assert_true(number == 0.5);
     assert_ok(weir_gguf_get_f64(file.gguf, "f64", &number));
@@ -167,7 +167,7 @@ static void strings_of_an_array_are_walked_in_order(void** state) {
     parsed file = parse(&builder);
     const weir_gguf_value* array = NULL;
     const void* cursor = NULL;
-    weir_gguf_string string = {0};
+    weir_text string = {0};
     size_t count = 0;
     assert_ok(weir_gguf_get_array(file.gguf, "texts", WEIR_GGUF_STRING, &array));
     for (; weir_gguf_next_string(array, &cursor, &string); count++) {
@@ -506,18 +506,18 @@ static void a_million_keys_parse_in_seconds(void** state) {
 static void escaped_text_is_printable_and_cut_between_escapes(void** state) {
     (void)state;
     char text[32];
-    const weir_gguf_string odd = {"a\"\\\n\xFF", 5};
-    assert_string_equal(weir_gguf_escape(odd, text, sizeof text), "a\\\"\\\\\\x0a\\xff");
-    assert_string_equal(weir_gguf_escape(odd, text, 14), "a\\\"\\\\\\x0a\\xff");
-    assert_string_equal(weir_gguf_escape(odd, text, 13), "a\\\"\\\\\\x0a...");
-    assert_string_equal(weir_gguf_escape(odd, text, 12), "a\\\"\\\\...");
-    assert_string_equal(weir_gguf_escape((weir_gguf_string){"abcdef", 6}, text, 7), "abcdef");
-    assert_string_equal(weir_gguf_escape((weir_gguf_string){"abcdef", 6}, text, 6), "ab...");
-    assert_string_equal(weir_gguf_escape((weir_gguf_string){"abcdef", 6}, text, 3), "..");
-    assert_string_equal(weir_gguf_escape((weir_gguf_string){"abcdef", 6}, text, 1), "");
-    assert_string_equal(weir_gguf_escape((weir_gguf_string){NULL, 0}, text, 8), "");
+    const weir_text odd = {"a\"\\\n\xFF", 5};
+    assert_string_equal(weir_text_escape(odd, text, sizeof text), "a\\\"\\\\\\x0a\\xff");
+    assert_string_equal(weir_text_escape(odd, text, 14), "a\\\"\\\\\\x0a\\xff");
+    assert_string_equal(weir_text_escape(odd, text, 13), "a\\\"\\\\\\x0a...");
+    assert_string_equal(weir_text_escape(odd, text, 12), "a\\\"\\\\...");
+    assert_string_equal(weir_text_escape((weir_text){"abcdef", 6}, text, 7), "abcdef");
+    assert_string_equal(weir_text_escape((weir_text){"abcdef", 6}, text, 6), "ab...");
+    assert_string_equal(weir_text_escape((weir_text){"abcdef", 6}, text, 3), "..");
+    assert_string_equal(weir_text_escape((weir_text){"abcdef", 6}, text, 1), "");
+    assert_string_equal(weir_text_escape((weir_text){NULL, 0}, text, 8), "");
     text[0] = 'x';
-    assert_true(weir_gguf_escape(odd, text, 0) == text && text[0] == 'x');
+    assert_true(weir_text_escape(odd, text, 0) == text && text[0] == 'x');
 }
 
 int main(void) {

@@ -36,7 +36,7 @@ static uint64_t touch(const weir_gguf* gguf, const uint8_t* bytes) {
     const weir_gguf_value* values = weir_gguf_values(gguf, &count);
     for (uint64_t i = 0; i < count; i++) {
         const void* cursor = NULL;
-        weir_gguf_string string;
+        weir_text string;
         while (weir_gguf_next_string(&values[i], &cursor, &string)) {
             sum += string.length > 0 ? (uint8_t)string.bytes[string.length - 1] : 0;
         }

@@ -68,7 +68,7 @@ static int compare_model(const char* name, weir_dtype dtype, double tolerance) {
     const weir_gguf_tensor* tensors = weir_gguf_tensors(coarse.gguf, &count);
     for (uint64_t i = 0; i < count; i++) {
         char tensor_name[128];
-        weir_gguf_escape(tensors[i].name, tensor_name, sizeof tensor_name);
+        weir_text_escape(tensors[i].name, tensor_name, sizeof tensor_name);
         const weir_gguf_tensor* twin = weir_gguf_find_tensor(exact.gguf, tensor_name);
         assert_non_null(twin);
         if (tensors[i].shape.rank != 2) {
@@ -109,7 +109,7 @@ static void a_real_model_gives_its_parameters(void** state) {
     model opened = open_model("q8_0");
     uint64_t number = 0;
     double epsilon = 0;
-    weir_gguf_string text = {0};
+    weir_text text = {0};
     const weir_gguf_value* tokens = NULL;
     assert_ok(weir_gguf_get_string(opened.gguf, "general.architecture", &text));
     assert_int_equal(text.length, 5);

@@ -135,7 +135,7 @@ static void assert_same_ids(const weir_ids* ids, const uint32_t* expected, size_
     } while (0)
 
 static void assert_piece(const weir_tokenizer* tokenizer, uint32_t id, const char* expected) {
-    const weir_gguf_string piece = weir_tokenizer_piece(tokenizer, id);
+    const weir_text piece = weir_tokenizer_piece(tokenizer, id);
     assert_int_equal(piece.length, strlen(expected));
     assert_memory_equal(piece.bytes, expected, strlen(expected));
 }
@@ -145,7 +145,7 @@ static size_t decode(const weir_tokenizer* tokenizer, const weir_ids* ids, char*
                      size_t capacity) {
     size_t length = 0;
     for (size_t i = 0; i < ids->count; i++) {
-        weir_gguf_string piece = weir_tokenizer_piece(tokenizer, ids->items[i]);
+        weir_text piece = weir_tokenizer_piece(tokenizer, ids->items[i]);
         if (i == 0 && weir_tokenizer_strips_space(tokenizer) && piece.length > 0 &&
             piece.bytes[0] == ' ') {
             piece.bytes++;

@@ -153,7 +153,7 @@ static void check_text(const weir_tokenizer* tokenizer, const uint32_t* ids, siz
     char text[4096];
     size_t length = 0;
     for (size_t i = 0; i < count; i++) {
-        const weir_gguf_string piece = weir_tokenizer_piece(tokenizer, ids[i]);
+        const weir_text piece = weir_tokenizer_piece(tokenizer, ids[i]);
         assert_true(length + piece.length <= sizeof text);
         memcpy(text + length, piece.bytes, piece.length);
         length += piece.length;
@@ -215,7 +215,7 @@ static void check_encodes(const weir_tokenizer* tokenizer) {
     assert_true(ids.count > 0);
     for (size_t i = 0; i < ids.count; i++) {
         assert_true(ids.items[i] < weir_tokenizer_size(tokenizer));
-        const weir_gguf_string piece = weir_tokenizer_piece(tokenizer, ids.items[i]);
+        const weir_text piece = weir_tokenizer_piece(tokenizer, ids.items[i]);
         assert_true(piece.length < 6000 && piece.bytes);
     }
     weir_ids_free(&ids);

@@ -70,7 +70,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_tokenizer_encode(const weir_tokenizer* t
 //
 // Ownership: belongs to the tokenizer.
 // Threads:   thread-safe.
-WEIR_API weir_gguf_string weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id);
+WEIR_API weir_text weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id);
 
 // Tells whether the first piece of a text begins with a space that encoding added and that is not
 // part of the text.

@@ -13,16 +13,11 @@
 #include <weir/allocator.h>
 #include <weir/dtype.h>
 #include <weir/shape.h>
+#include <weir/text.h>
 
 WEIR_C_BEGIN
 
 typedef struct weir_gguf weir_gguf;
-
-// A string inside the file: not terminated, may hold any bytes.
-typedef struct weir_gguf_string {
-    const char* bytes;
-    uint64_t length;
-} weir_gguf_string;
 
 // The numbers are those of the file format.
 typedef enum weir_gguf_type {
@@ -42,7 +37,7 @@ typedef enum weir_gguf_type {
 } weir_gguf_type;
 
 typedef struct weir_gguf_value {
-    weir_gguf_string key;
+    weir_text key;
     weir_gguf_type type;
     weir_gguf_type element_type; // of an array; otherwise the same as `type`
     uint64_t count;              // elements of an array, else 1
@@ -51,7 +46,7 @@ typedef struct weir_gguf_value {
 } weir_gguf_value;
 
 typedef struct weir_gguf_tensor {
-    weir_gguf_string name;
+    weir_text name;
     weir_dtype dtype;
     weir_shape shape;     // outermost first
     uint64_t byte_offset; // from the start of the file
@@ -117,7 +112,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_gguf_get_f64(const weir_gguf* gguf, cons
 WEIR_API WEIR_MUST_USE weir_status weir_gguf_get_bool(const weir_gguf* gguf, const char* key,
                                                       bool* flag);
 WEIR_API WEIR_MUST_USE weir_status weir_gguf_get_string(const weir_gguf* gguf, const char* key,
-                                                        weir_gguf_string* string);
+                                                        weir_text* string);
 
 // Finds an array of `element_type`; element reads below are checked against its count.
 //
@@ -130,16 +125,12 @@ WEIR_API WEIR_MUST_USE weir_status weir_gguf_get_array(const weir_gguf* gguf, co
 //
 //     for (const void* cursor = NULL; weir_gguf_next_string(array, &cursor, &string);) ...
 WEIR_API bool weir_gguf_next_string(const weir_gguf_value* array, const void** cursor,
-                                    weir_gguf_string* string);
+                                    weir_text* string);
 
 // Reads element `index` of an array of numbers or bools, or number 0 of a single one; 0 past the
 // end. As i64, numbers are cut to integers and to the range of the type, NaN to 0.
 WEIR_API int64_t weir_gguf_element_i64(const weir_gguf_value* array, uint64_t index);
 WEIR_API double weir_gguf_element_f64(const weir_gguf_value* array, uint64_t index);
-
-// Writes `string` to `text` with control bytes, quotes and bytes outside ASCII as escapes, cut to
-// `capacity` with "..."; returns `text`. For names from untrusted files in messages.
-WEIR_API char* weir_gguf_escape(weir_gguf_string string, char* text, size_t capacity);
 
 WEIR_C_END
 

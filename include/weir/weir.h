@@ -20,12 +20,14 @@
 #include <weir/pool.h>
 #include <weir/program.h>
 #include <weir/range.h>
+#include <weir/safetensors.h>
 #include <weir/schedule.h>
 #include <weir/session.h>
 #include <weir/shape.h>
 #include <weir/status.h>
 #include <weir/storage.h>
 #include <weir/target.h>
+#include <weir/text.h>
 #include <weir/tracker.h>
 #include <weir/view.h>
 

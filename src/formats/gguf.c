@@ -2,6 +2,7 @@
 
 #include "base/array.h"
 #include "base/checked.h"
+#include "base/text_compare.h"
 #include "formats/order.h"
 
 #include <inttypes.h>
@@ -18,30 +19,23 @@ static const char alignment_key[] = "general.alignment";
 
 enum { DEFAULT_ALIGNMENT = 32 };
 
-// Orders by bytes, a prefix before the longer string.
-static int compare_strings(weir_gguf_string a, weir_gguf_string b) {
-    const size_t shared = (size_t)(a.length < b.length ? a.length : b.length);
-    const int difference = memcmp(a.bytes, b.bytes, shared);
-    return difference != 0 ? difference : (a.length > b.length) - (a.length < b.length);
-}
-
 // Entries are values or tensors; each has a name at items[index].
-typedef weir_gguf_string (*name_fn)(const void* items, uint32_t index);
+typedef weir_text (*name_fn)(const void* items, uint32_t index);
 
-static weir_gguf_string value_name(const void* items, uint32_t index) {
+static weir_text value_name(const void* items, uint32_t index) {
     return ((const weir_gguf_value*)items)[index].key;
 }
 
-static weir_gguf_string tensor_name(const void* items, uint32_t index) {
+static weir_text tensor_name(const void* items, uint32_t index) {
     return ((const weir_gguf_tensor*)items)[index].name;
 }
 
 static int compare_keys(const void* items, uint32_t a, uint32_t b) {
-    return compare_strings(value_name(items, a), value_name(items, b));
+    return text_compare(value_name(items, a), value_name(items, b));
 }
 
 static int compare_names(const void* items, uint32_t a, uint32_t b) {
-    return compare_strings(tensor_name(items, a), tensor_name(items, b));
+    return text_compare(tensor_name(items, a), tensor_name(items, b));
 }
 
 static int compare_offsets(const void* items, uint32_t a, uint32_t b) {
@@ -83,9 +77,8 @@ static weir_status read_header(weir_gguf_reader* reader, weir_gguf* gguf) {
     WEIR_TRY(weir_gguf_read_bytes(reader, "magic", 4, &magic));
     if (memcmp(magic, "GGUF", 4) != 0) {
         char text[24];
-        return GGUF_FAIL(
-            reader, WEIR_BAD_FORMAT, 0, "magic", "found \"%s\", expected \"GGUF\"",
-            weir_gguf_escape((weir_gguf_string){(const char*)magic, 4}, text, sizeof text));
+        return GGUF_FAIL(reader, WEIR_BAD_FORMAT, 0, "magic", "found \"%s\", expected \"GGUF\"",
+                         weir_text_escape((weir_text){(const char*)magic, 4}, text, sizeof text));
     }
     WEIR_TRY(read_version(reader, &gguf->version));
     WEIR_TRY(read_count(reader, "tensor count", &gguf->tensor_count));
@@ -125,11 +118,11 @@ static weir_status read_alignment(const weir_gguf_reader* reader, const weir_ggu
 // The alignment is needed before the keys are sorted and can be looked up. If the key comes twice,
 // check_unique refuses the file.
 static weir_status walk_values(weir_gguf_reader* reader, weir_gguf* gguf) {
-    const weir_gguf_string wanted = {alignment_key, sizeof alignment_key - 1};
+    const weir_text wanted = {alignment_key, sizeof alignment_key - 1};
     for (uint64_t i = 0; i < gguf->value_count; i++) {
         weir_gguf_value value;
         WEIR_TRY(weir_gguf_read_value(reader, i, &value));
-        if (compare_strings(value.key, wanted) == 0) {
+        if (text_compare(value.key, wanted) == 0) {
             WEIR_TRY(read_alignment(reader, &value, &gguf->alignment));
         }
         if (gguf->values) {
@@ -190,9 +183,9 @@ static weir_status allocate_entries(weir_gguf* gguf) {
 static weir_status check_unique(weir_gguf_reader* reader, const char* kind, const uint32_t* order,
                                 uint64_t count, const void* items, name_fn name_of) {
     for (uint64_t i = 1; i < count; i++) {
-        const weir_gguf_string a = name_of(items, order[i - 1]);
-        const weir_gguf_string b = name_of(items, order[i]);
-        if (compare_strings(a, b) == 0) {
+        const weir_text a = name_of(items, order[i - 1]);
+        const weir_text b = name_of(items, order[i]);
+        if (text_compare(a, b) == 0) {
             reader->entry_kind = kind;
             reader->entry_name = a.bytes > b.bytes ? a : b;
             return GGUF_FAIL(reader, WEIR_BAD_FORMAT,
@@ -215,7 +208,7 @@ static weir_status check_overlap(weir_gguf_reader* reader, weir_gguf* gguf) {
             reader->entry_name = after->name;
             return GGUF_FAIL(reader, WEIR_BAD_FORMAT, after->byte_offset, "data",
                              "found the bytes of tensor \"%s\" there, expected no overlap",
-                             weir_gguf_escape(before->name, name, sizeof name));
+                             weir_text_escape(before->name, name, sizeof name));
         }
     }
     return WEIR_OK;
@@ -325,12 +318,12 @@ const weir_gguf_tensor* weir_gguf_tensors(const weir_gguf* gguf, uint64_t* count
 // `count`.
 static uint64_t search(const uint32_t* order, uint64_t count, const void* items, name_fn name_of,
                        const char* name) {
-    const weir_gguf_string wanted = {name, strlen(name)};
+    const weir_text wanted = {name, strlen(name)};
     uint64_t low = 0;
     uint64_t high = count;
     while (low < high) {
         const uint64_t middle = low + (high - low) / 2;
-        const int difference = compare_strings(name_of(items, order[middle]), wanted);
+        const int difference = text_compare(name_of(items, order[middle]), wanted);
         if (difference == 0) {
             return order[middle];
         }

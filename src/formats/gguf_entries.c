@@ -53,7 +53,7 @@ static weir_status check_bools(const weir_gguf_reader* reader, const uint8_t* by
 // Passes over `count` values of one type that is not an array.
 static weir_status read_elements(weir_gguf_reader* reader, weir_gguf_type type, uint64_t count) {
     if (type == WEIR_GGUF_STRING) {
-        weir_gguf_string string;
+        weir_text string;
         for (uint64_t i = 0; i < count; i++) {
             WEIR_TRY(weir_gguf_read_string(reader, "string", &string));
         }
@@ -91,7 +91,7 @@ static weir_status read_array_head(weir_gguf_reader* reader, weir_gguf_value* va
 weir_status weir_gguf_read_value(weir_gguf_reader* reader, uint64_t index, weir_gguf_value* value) {
     reader->entry_kind = "key";
     reader->entry_index = index;
-    reader->entry_name = (weir_gguf_string){0};
+    reader->entry_name = (weir_text){0};
     weir_gguf_value found = {.count = 1};
     WEIR_TRY(weir_gguf_read_name(reader, "key", GGUF_KEY_MAX, &found.key));
     WEIR_TRY(read_type(reader, "value type", &found.type));
@@ -168,7 +168,7 @@ weir_status weir_gguf_read_tensor(weir_gguf_reader* reader, uint64_t index,
                                   weir_gguf_tensor* tensor) {
     reader->entry_kind = "tensor";
     reader->entry_index = index;
-    reader->entry_name = (weir_gguf_string){0};
+    reader->entry_name = (weir_text){0};
     weir_gguf_tensor found = {0};
     int64_t element_count = 0;
     WEIR_TRY(weir_gguf_read_name(reader, "name", GGUF_NAME_MAX, &found.name));

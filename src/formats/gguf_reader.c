@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 // Names come from the file: they are escaped, and cut well below the room for a message.
 weir_status weir_gguf_reader_fail(const weir_gguf_reader* reader, weir_status status,
                                   const char* file, int line, uint64_t offset, const char* field,
@@ -18,7 +20,7 @@ weir_status weir_gguf_reader_fail(const weir_gguf_reader* reader, weir_status st
     if (reader->entry_name.bytes) {
         char name[128];
         snprintf(entry, sizeof entry, "%s \"%s\": ", reader->entry_kind,
-                 weir_gguf_escape(reader->entry_name, name, sizeof name));
+                 weir_text_escape(reader->entry_name, name, sizeof name));
     } else if (reader->entry_kind) {
         snprintf(entry, sizeof entry, "%s %" PRIu64 ": ", reader->entry_kind, reader->entry_index);
     } else {
@@ -60,8 +62,7 @@ weir_status weir_gguf_read_u64(weir_gguf_reader* reader, const char* field, uint
     return WEIR_OK;
 }
 
-weir_status weir_gguf_read_string(weir_gguf_reader* reader, const char* field,
-                                  weir_gguf_string* string) {
+weir_status weir_gguf_read_string(weir_gguf_reader* reader, const char* field, weir_text* string) {
     const uint64_t start = reader->position;
     uint64_t length = 0;
     WEIR_TRY(weir_gguf_read_u64(reader, field, &length));
@@ -71,64 +72,27 @@ weir_status weir_gguf_read_string(weir_gguf_reader* reader, const char* field,
                          "found length %" PRIu64 ", expected at most the %" PRIu64 " bytes left",
                          length, weir_gguf_bytes_left(reader));
     }
-    *string = (weir_gguf_string){(const char*)reader->bytes + reader->position, length};
+    *string = (weir_text){(const char*)reader->bytes + reader->position, length};
     reader->position += length;
     return WEIR_OK;
 }
 
-// Returns the bytes of the well-formed UTF-8 character at `bytes`, 0 when there is none. The ranges
-// are those of RFC 3629, section 4: no overlong form, no surrogate, nothing past U+10FFFF.
-static uint64_t utf8_character_length(const uint8_t* bytes, uint64_t left) {
-    const uint8_t lead = bytes[0];
-    if (lead < 0x80) {
-        return 1;
-    }
-    const uint64_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-    if (lead < 0xC2 || lead > 0xF4 || length > left) {
-        return 0;
-    }
-    const uint8_t second_min = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-    const uint8_t second_max = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-    if (bytes[1] < second_min || bytes[1] > second_max) {
-        return 0;
-    }
-    for (uint64_t i = 2; i < length; i++) {
-        if ((bytes[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    return length;
-}
-
-// NUL would let two different names look the same to C strings.
-static bool is_text(weir_gguf_string string) {
-    const uint8_t* bytes = (const uint8_t*)string.bytes;
-    uint64_t length = 0;
-    for (uint64_t i = 0; i < string.length; i += length) {
-        length = utf8_character_length(bytes + i, string.length - i);
-        if (length == 0 || bytes[i] == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 // The length is judged before the content: a message about content shows it.
 weir_status weir_gguf_read_name(weir_gguf_reader* reader, const char* field, uint64_t length_max,
-                                weir_gguf_string* name) {
+                                weir_text* name) {
     const uint64_t start = reader->position;
-    weir_gguf_string found = {0};
+    weir_text found = {0};
     WEIR_TRY(weir_gguf_read_string(reader, field, &found));
     if (found.length == 0 || found.length > length_max) {
         return GGUF_FAIL(reader, WEIR_BAD_FORMAT, start, field,
                          "found length %" PRIu64 ", expected 1 to %" PRIu64, found.length,
                          length_max);
     }
-    if (!is_text(found)) {
+    if (!utf8_is_text(found)) {
         char text[96];
         return GGUF_FAIL(reader, WEIR_BAD_FORMAT, start, field,
                          "found \"%s\", expected UTF-8 without NUL",
-                         weir_gguf_escape(found, text, sizeof text));
+                         weir_text_escape(found, text, sizeof text));
     }
     reader->entry_name = found;
     *name = found;

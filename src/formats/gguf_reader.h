@@ -10,9 +10,9 @@ typedef struct weir_gguf_reader {
     uint64_t byte_size;
     uint64_t position; // <= byte_size
     const char* file_name;
-    const char* entry_kind;      // what is being read, for messages: NULL (header), "key", "tensor"
-    uint64_t entry_index;        // its place among the entries of its kind
-    weir_gguf_string entry_name; // empty until it is known
+    const char* entry_kind; // what is being read, for messages: NULL (header), "key", "tensor"
+    uint64_t entry_index;   // its place among the entries of its kind
+    weir_text entry_name;   // empty until it is known
 } weir_gguf_reader;
 
 // Raises "FILE: offset N: ENTRY: FIELD: found ..., expected ...".
@@ -37,11 +37,11 @@ WEIR_MUST_USE weir_status weir_gguf_read_bytes(weir_gguf_reader* reader, const c
 
 // Reads a length and that many bytes of any content.
 WEIR_MUST_USE weir_status weir_gguf_read_string(weir_gguf_reader* reader, const char* field,
-                                                weir_gguf_string* string);
+                                                weir_text* string);
 
 // Reads the string that names an entry: 1 .. `length_max` bytes of UTF-8 without NUL. Messages name
 // the entry from here on.
 WEIR_MUST_USE weir_status weir_gguf_read_name(weir_gguf_reader* reader, const char* field,
-                                              uint64_t length_max, weir_gguf_string* name);
+                                              uint64_t length_max, weir_text* name);
 
 #endif

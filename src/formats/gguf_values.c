@@ -110,14 +110,14 @@ weir_status weir_gguf_get_bool(const weir_gguf* gguf, const char* key, bool* fla
 }
 
 // The parser has checked that the whole string lies in the file.
-static const uint8_t* load_string(const uint8_t* bytes, weir_gguf_string* string) {
+static const uint8_t* load_string(const uint8_t* bytes, weir_text* string) {
     uint64_t length = 0;
     memcpy(&length, bytes, sizeof length);
-    *string = (weir_gguf_string){(const char*)bytes + sizeof length, length};
+    *string = (weir_text){(const char*)bytes + sizeof length, length};
     return bytes + sizeof length + length;
 }
 
-weir_status weir_gguf_get_string(const weir_gguf* gguf, const char* key, weir_gguf_string* string) {
+weir_status weir_gguf_get_string(const weir_gguf* gguf, const char* key, weir_text* string) {
     const weir_gguf_value* value = NULL;
     WEIR_TRY(require(gguf, key, &value));
     if (value->type != WEIR_GGUF_STRING) {
@@ -143,8 +143,7 @@ weir_status weir_gguf_get_array(const weir_gguf* gguf, const char* key, weir_ggu
 
 // The cursor is the address of the next string. It cannot be mistaken for the start: a string takes
 // at least the eight bytes of its length.
-bool weir_gguf_next_string(const weir_gguf_value* array, const void** cursor,
-                           weir_gguf_string* string) {
+bool weir_gguf_next_string(const weir_gguf_value* array, const void** cursor, weir_text* string) {
     const uint8_t* start = array->bytes;
     const uint8_t* next = *cursor ? *cursor : start;
     if (array->type != WEIR_GGUF_ARRAY || array->element_type != WEIR_GGUF_STRING ||
@@ -196,36 +195,4 @@ double weir_gguf_element_f64(const weir_gguf_value* array, uint64_t index) {
         break;
     }
     return 0;
-}
-
-// An escape is written whole or not at all. Where the end does not fit, the text goes back to the
-// last place that leaves room for the dots.
-char* weir_gguf_escape(weir_gguf_string string, char* text, size_t capacity) {
-    static const char dots[] = "...";
-    if (capacity == 0) {
-        return text;
-    }
-    size_t length = 0;
-    size_t cut = 0; // the last length after which the dots still fit
-    for (uint64_t i = 0; i < string.length; i++) {
-        const uint8_t byte = (uint8_t)string.bytes[i];
-        char piece[8];
-        if (byte == '"' || byte == '\\') {
-            snprintf(piece, sizeof piece, "\\%c", byte);
-        } else if (byte < 0x20 || byte > 0x7E) {
-            snprintf(piece, sizeof piece, "\\x%02x", byte);
-        } else {
-            snprintf(piece, sizeof piece, "%c", byte);
-        }
-        const size_t piece_length = strlen(piece);
-        if (length + piece_length >= capacity) {
-            snprintf(text + cut, capacity - cut, "%s", dots);
-            return text;
-        }
-        memcpy(text + length, piece, piece_length);
-        length += piece_length;
-        cut = length + sizeof dots <= capacity ? length : cut;
-    }
-    text[length] = '\0';
-    return text;
 }

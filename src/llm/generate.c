@@ -68,7 +68,7 @@ static weir_status feed_prompt(generator* g, const uint32_t* ids, size_t count) 
 // that encoding puts before every text; it is dropped once, from the first piece that adds any
 // bytes.
 static bool emit(generator* g, uint32_t id) {
-    weir_gguf_string piece = weir_tokenizer_piece(g->tokenizer, id);
+    weir_text piece = weir_tokenizer_piece(g->tokenizer, id);
     if (g->at_start && piece.length > 0) {
         g->at_start = false;
         if (piece.bytes[0] == ' ' && weir_tokenizer_strips_space(g->tokenizer)) {

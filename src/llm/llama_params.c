@@ -73,7 +73,7 @@ weir_status weir_llama_params_check(const weir_llama_params* params) {
     return check_positive("the inverse of llama.rope.scaling.factor", params->rope_scale);
 }
 
-static bool string_is(weir_gguf_string string, const char* text) {
+static bool string_is(weir_text string, const char* text) {
     return string.length == strlen(text) && memcmp(string.bytes, text, strlen(text)) == 0;
 }
 
@@ -111,12 +111,12 @@ static weir_status check_kind(const weir_gguf* gguf) {
                          "%s: split.count is %u; split files cannot be read, join the parts first",
                          file, parts);
     }
-    weir_gguf_string architecture = {0};
+    weir_text architecture = {0};
     WEIR_TRY(weir_gguf_get_string(gguf, "general.architecture", &architecture));
     if (!string_is(architecture, "llama")) {
         char text[64];
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: general.architecture is \"%s\"; expected \"llama\"",
-                         file, weir_gguf_escape(architecture, text, sizeof text));
+                         file, weir_text_escape(architecture, text, sizeof text));
     }
     uint32_t experts = 0;
     WEIR_TRY(read_optional_count(gguf, "llama.expert_count", &experts));
@@ -189,7 +189,7 @@ static weir_status read_rope(const weir_gguf* gguf, weir_llama_params* params) {
     params->rope_scale = 1.0f;
     params->rope_factors = weir_gguf_find_tensor(gguf, "rope_freqs.weight") != NULL;
 
-    weir_gguf_string type = {.bytes = "linear", .length = strlen("linear")};
+    weir_text type = {.bytes = "linear", .length = strlen("linear")};
     if (weir_gguf_find(gguf, "llama.rope.scaling.type")) {
         WEIR_TRY(weir_gguf_get_string(gguf, "llama.rope.scaling.type", &type));
     }
@@ -200,7 +200,7 @@ static weir_status read_rope(const weir_gguf* gguf, weir_llama_params* params) {
         char text[64];
         return WEIR_FAIL(WEIR_UNSUPPORTED,
                          "%s: llama.rope.scaling.type is \"%s\"; expected \"none\" or \"linear\"",
-                         weir_gguf_file_name(gguf), weir_gguf_escape(type, text, sizeof text));
+                         weir_gguf_file_name(gguf), weir_text_escape(type, text, sizeof text));
     }
     // The second name is that of older files.
     const char* keys[] = {"llama.rope.scaling.factor", "llama.rope.scale_linear"};

@@ -51,7 +51,7 @@ static weir_status check_tensor(const weir_model* model, llama_tensor kind, uint
     return weir_model_weight(model, weight.name, &view);
 }
 
-static bool ends_with(weir_gguf_string string, const char* end) {
+static bool ends_with(weir_text string, const char* end) {
     const size_t length = strlen(end);
     return string.length >= length &&
            memcmp(string.bytes + (string.length - length), end, length) == 0;
@@ -67,7 +67,7 @@ static weir_status check_extras(const weir_gguf* gguf) {
             char name[128];
             return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s: biases cannot be used",
                              weir_gguf_file_name(gguf),
-                             weir_gguf_escape(tensors[i].name, name, sizeof name));
+                             weir_text_escape(tensors[i].name, name, sizeof name));
         }
     }
     return WEIR_OK;

@@ -37,9 +37,9 @@ void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
     llm_array_free(&allocator, tokenizer, 1);
 }
 
-weir_gguf_string weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id) {
+weir_text weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id) {
     if (id >= tokenizer->size || tokenizer->types[id] == TOKEN_CONTROL) {
-        return (weir_gguf_string){.bytes = "", .length = 0};
+        return (weir_text){.bytes = "", .length = 0};
     }
     return token_text(tokenizer, id);
 }

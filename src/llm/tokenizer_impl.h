@@ -59,9 +59,9 @@ struct weir_tokenizer {
 };
 
 // Returns the text of a token as the tables hold it.
-static inline weir_gguf_string token_text(const weir_tokenizer* tokenizer, uint32_t id) {
-    return (weir_gguf_string){.bytes = tokenizer->text + tokenizer->offsets[id],
-                              .length = tokenizer->offsets[id + 1] - tokenizer->offsets[id]};
+static inline weir_text token_text(const weir_tokenizer* tokenizer, uint32_t id) {
+    return (weir_text){.bytes = tokenizer->text + tokenizer->offsets[id],
+                       .length = tokenizer->offsets[id + 1] - tokenizer->offsets[id]};
 }
 
 // Tells whether any piece that merging may make spans these two adjoining bytes.

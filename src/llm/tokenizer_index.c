@@ -21,7 +21,7 @@ static size_t find_slot(const weir_tokenizer* tokenizer, const char* bytes, size
     const size_t mask = tokenizer->slot_count - 1;
     size_t slot = (size_t)hash_bytes(bytes, length) & mask;
     while (tokenizer->slots[slot] != WEIR_TOKEN_NONE) {
-        const weir_gguf_string piece = token_text(tokenizer, tokenizer->slots[slot]);
+        const weir_text piece = token_text(tokenizer, tokenizer->slots[slot]);
         if (piece.length == length && memcmp(piece.bytes, bytes, length) == 0) {
             break;
         }
@@ -46,7 +46,7 @@ static bool is_mergeable(const weir_tokenizer* tokenizer, uint32_t id) {
 }
 
 // A pair of bytes that no piece has side by side is a place where text can be cut before encoding.
-static void note_joins(weir_tokenizer* tokenizer, weir_gguf_string piece) {
+static void note_joins(weir_tokenizer* tokenizer, weir_text piece) {
     for (uint64_t i = 1; i < piece.length; i++) {
         const uint8_t bit = (uint8_t)piece.bytes[i];
         tokenizer->joins[(uint8_t)piece.bytes[i - 1]][bit / 32] |= 1u << (bit % 32);
@@ -70,7 +70,7 @@ static weir_status build_slots(weir_tokenizer* tokenizer) {
         if (!is_mergeable(tokenizer, id)) {
             continue;
         }
-        const weir_gguf_string piece = token_text(tokenizer, id);
+        const weir_text piece = token_text(tokenizer, id);
         const size_t slot = find_slot(tokenizer, piece.bytes, (size_t)piece.length);
         if (tokenizer->slots[slot] == WEIR_TOKEN_NONE) {
             tokenizer->slots[slot] = id;
@@ -85,8 +85,8 @@ static weir_status build_slots(weir_tokenizer* tokenizer) {
 
 // Orders texts by their bytes, a prefix before what it begins, equal texts by id.
 static bool text_before(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b) {
-    const weir_gguf_string left = token_text(tokenizer, a);
-    const weir_gguf_string right = token_text(tokenizer, b);
+    const weir_text left = token_text(tokenizer, a);
+    const weir_text right = token_text(tokenizer, b);
     const uint64_t common = left.length < right.length ? left.length : right.length;
     const int order = memcmp(left.bytes, right.bytes, (size_t)common);
     if (order != 0) {
@@ -125,8 +125,8 @@ static void sort_by_text(const weir_tokenizer* tokenizer, uint32_t* ids, size_t 
 }
 
 static bool is_same_text(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b) {
-    const weir_gguf_string left = token_text(tokenizer, a);
-    const weir_gguf_string right = token_text(tokenizer, b);
+    const weir_text left = token_text(tokenizer, a);
+    const weir_text right = token_text(tokenizer, b);
     return left.length == right.length && memcmp(left.bytes, right.bytes, (size_t)left.length) == 0;
 }
 

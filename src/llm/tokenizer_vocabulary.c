@@ -31,13 +31,13 @@ static weir_status check_model(const weir_gguf* gguf) {
         return WEIR_FAIL(WEIR_BAD_FORMAT, "%s: key %s is missing; the file holds no vocabulary",
                          weir_gguf_file_name(gguf), KEY("model"));
     }
-    weir_gguf_string model = {0};
+    weir_text model = {0};
     WEIR_TRY(weir_gguf_get_string(gguf, KEY("model"), &model));
     if (model.length != strlen("llama") || memcmp(model.bytes, "llama", model.length) != 0) {
         char name[64];
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: %s is \"%s\"; supported is \"llama\"",
                          weir_gguf_file_name(gguf), KEY("model"),
-                         weir_gguf_escape(model, name, sizeof name));
+                         weir_text_escape(model, name, sizeof name));
     }
     return WEIR_OK;
 }
@@ -170,7 +170,7 @@ static int hex_digit(char digit) {
 }
 
 // Returns the byte that a token written exactly <0xHH> stands for, else -1.
-static int parse_byte(weir_gguf_string token) {
+static int parse_byte(weir_text token) {
     if (token.length != 6 || memcmp(token.bytes, "<0x", 3) != 0 || token.bytes[5] != '>') {
         return -1;
     }
@@ -181,7 +181,7 @@ static int parse_byte(weir_gguf_string token) {
 
 // Writes the text of one token behind the others; returns its length, which is never more than that
 // in the file. An unknown token stands for text that is lost, so it has none.
-static size_t store_piece(const weir_tokenizer* tokenizer, uint32_t id, weir_gguf_string token,
+static size_t store_piece(const weir_tokenizer* tokenizer, uint32_t id, weir_text token,
                           char* text) {
     switch (tokenizer->types[id]) {
     case TOKEN_BYTE:
@@ -199,7 +199,7 @@ static size_t store_piece(const weir_tokenizer* tokenizer, uint32_t id, weir_ggu
 
 // Settles the byte tokens; the first token of a byte is the one that encoding uses.
 static weir_status read_byte(weir_tokenizer* tokenizer, const weir_gguf* gguf, uint32_t id,
-                             weir_gguf_string token, bool typed) {
+                             weir_text token, bool typed) {
     const int byte = parse_byte(token);
     if (!typed && byte >= 0 && tokenizer->types[id] == TOKEN_NORMAL) {
         tokenizer->types[id] = TOKEN_BYTE;
@@ -213,7 +213,7 @@ static weir_status read_byte(weir_tokenizer* tokenizer, const weir_gguf* gguf, u
                          "%s: %s: token %u has the type byte but is \"%s\"; expected <0x00> to "
                          "<0xFF>",
                          weir_gguf_file_name(gguf), KEY("tokens"), id,
-                         weir_gguf_escape(token, name, sizeof name));
+                         weir_text_escape(token, name, sizeof name));
     }
     if (tokenizer->byte_ids[byte] == WEIR_TOKEN_NONE) {
         tokenizer->byte_ids[byte] = id;
@@ -225,7 +225,7 @@ static weir_status read_byte(weir_tokenizer* tokenizer, const weir_gguf* gguf, u
 static weir_status read_pieces(weir_tokenizer* tokenizer, const weir_gguf* gguf,
                                const weir_gguf_value* tokens) {
     const bool typed = weir_gguf_find(gguf, KEY("token_type")) != NULL;
-    weir_gguf_string token = {0};
+    weir_text token = {0};
     for (const void* cursor = NULL; weir_gguf_next_string(tokens, &cursor, &token);) {
         tokenizer->text_capacity += (size_t)token.length;
     }
