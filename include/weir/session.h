@@ -64,8 +64,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
 // Hands the recorded dispatches to the device and empties the session. An empty session gives a
 // ticket that is complete.
 //
-// Errors:  WEIR_OUT_OF_MEMORY, and what the device says; nothing has been executed then, and the
-//          dispatches are still recorded.
+// Errors:  WEIR_OUT_OF_MEMORY, also of a lazy storage that is touched here; what the device says.
+//          Nothing has been executed then, and the dispatches are still recorded.
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_commit(weir_session* session, weir_ticket* ticket);
 

@@ -1,9 +1,9 @@
 // Storage: one piece of memory with an identity, shared by reference count.
 //
-// A storage is owned (allocated by its device), mapped (a read-only range of a file) or wrapped
-// (memory of somebody else, given back through a callback). It has no lock: the schedule guarantees
-// exclusive access while kernels run. Mapped storages are sealed: recording a write access to
-// sealed memory is refused.
+// A storage is owned (allocated by its device, at once or at the first touch), mapped (a read-only
+// range of a file) or wrapped (memory of somebody else, given back through a callback). It has no
+// lock: the schedule guarantees exclusive access while kernels run. Mapped storages are sealed:
+// recording a write access to sealed memory is refused.
 //
 //     weir_storage* storage;
 //     weir_storage_allocate(device, &(weir_storage_desc){.byte_size = 4096}, &storage);
@@ -30,9 +30,16 @@ typedef struct weir_storage_desc {
     uint64_t byte_size;
     weir_fill fill;
     const char* name; // for messages; copied (31 bytes), may be NULL
+    bool lazy;        // allocate at the first touch: by the host, or by a commit that names it
+    bool
+        device_only; // no host pointer and no host access, on any device; kernels see no difference
+    bool huge_pages; // ask for pages of 2 MiB where that many bytes are needed
 } weir_storage_desc;
 
-// Allocates memory of the device, aligned to at least 64 bytes.
+// Allocates memory of the device, aligned to at least 64 bytes. A lazy storage has its size and
+// its identity at once and takes its memory once, whoever comes first: weir_storage_touch, a host
+// pointer asked for, or the commit of a dispatch that names it. If that fails, the next one tries
+// again.
 //
 // Ownership: the caller holds one reference.
 // Errors:    WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT unknown fill.
@@ -41,23 +48,43 @@ WEIR_API WEIR_MUST_USE weir_status weir_storage_allocate(weir_device* device,
                                                          const weir_storage_desc* desc,
                                                          weir_storage** storage);
 
+// How a mapping will be read: advice to the system, which changes no byte.
+typedef enum weir_advice {
+    WEIR_ADVICE_NORMAL = 0,
+    WEIR_ADVICE_SEQUENTIAL = 1, // read ahead far, forget early
+    WEIR_ADVICE_RANDOM = 2,     // do not read ahead
+    WEIR_ADVICE_WILL_NEED = 3,  // begin to read now
+    WEIR_ADVICE_DROP = 4,       // not needed for a while: give the pages back, read again on touch
+} weir_advice;
+
 typedef struct weir_storage_map_desc {
     const char* path;     // opened read-only
     uint64_t byte_offset; // any; need not be a multiple of the page size
     uint64_t byte_size;   // 0: to the end of the file
+    weir_advice advice;   // for the whole range
 } weir_storage_map_desc;
 
 // Maps a range of a file read-only; no byte is read until a kernel touches it. The storage is
-// sealed.
+// sealed. See weir/fault.h for files that another process may cut short.
 //
 // Ownership: the caller holds one reference; the file may be closed or unlinked meanwhile.
+// Aliasing:  mappings of the same bytes of one file are the same memory, wherever they lie.
 // Errors:    WEIR_IO cannot be opened or mapped; WEIR_OUT_OF_RANGE the range passes the end of the
-//            file; WEIR_INVALID_ARGUMENT empty file; WEIR_UNSUPPORTED device cannot read host
-//            memory.
+//            file; WEIR_INVALID_ARGUMENT empty file, unknown advice; WEIR_UNSUPPORTED device cannot
+//            read host memory.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_storage_map(weir_device* device,
                                                     const weir_storage_map_desc* desc,
                                                     weir_storage** storage);
+
+// Tells the system how bytes [byte_offset, + byte_size) of a mapped storage will be read; size 0
+// means to the end. The system counts in pages: the pages at both ends are included.
+//
+// Errors:  WEIR_UNSUPPORTED not a mapping; WEIR_OUT_OF_RANGE past the end; WEIR_INVALID_ARGUMENT
+//          unknown advice; WEIR_IO the system refuses.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_advise(weir_storage* storage, uint64_t byte_offset,
+                                                       uint64_t byte_size, weir_advice advice);
 
 // Called once, when the last reference is gone and no work in flight names the storage.
 typedef void (*weir_storage_release_fn)(void* context, void* pointer);
@@ -104,7 +131,25 @@ WEIR_API WEIR_MUST_USE weir_status weir_storage_seal(weir_storage* storage);
 // Threads: thread-safe.
 WEIR_API bool weir_storage_is_sealed(const weir_storage* storage);
 
-// Returns the address of the first byte where the host can reach the memory, else NULL.
+// Allocates what a lazy storage has not taken yet; does nothing otherwise.
+//
+// Errors:  WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; a later call tries again.
+// Threads: thread-safe; of several at once, one allocates and the others wait for it.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_touch(weir_storage* storage);
+
+// Tells whether the storage has its memory: false for a lazy one before its first touch.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_storage_is_allocated(const weir_storage* storage);
+
+// Tells whether the system agreed to back the storage by huge pages; where it did not, or there is
+// no memory yet, ordinary ones serve.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_storage_has_huge_pages(const weir_storage* storage);
+
+// Returns the address of the first byte where the host can reach the memory, else NULL. Touches a
+// lazy storage; where that fails, NULL is returned and weir_last_error says why.
 //
 // Threads: thread-safe.
 WEIR_API void* weir_storage_host_pointer(const weir_storage* storage);
@@ -137,10 +182,33 @@ WEIR_API weir_range weir_view_range(const weir_view* view);
 WEIR_API weir_access weir_access_from_view(const weir_view* view, weir_access_kind kind);
 
 // Returns the address of the first element where the host can reach the memory, else NULL: the
-// pointer includes the offset of the view. No check against work in flight is made.
+// pointer includes the offset of the view. A lazy storage is touched. No check against work in
+// flight is made.
 //
 // Threads: thread-safe.
 WEIR_API void* weir_view_contents(const weir_view* view);
+
+// Where the device's own interface finds a view, for kernels and libraries that speak it.
+typedef struct weir_native {
+    uint64_t handle;      // of the memory: its address on a host device; else what the interface of
+                          // the device calls a buffer (VkBuffer, CUdeviceptr)
+    uint64_t byte_offset; // of the first byte of the view, counted from what `handle` names
+    uint64_t byte_length; // from there to one past the last byte of the view
+} weir_native;
+
+// Returns the native handle of the memory of a view and the absolute offset in it, also where the
+// host has no pointer. A lazy storage is touched.
+//
+// Ownership: the handle belongs to the storage and holds as long as it.
+// Errors:    WEIR_INVALID_ARGUMENT no storage; as weir_storage_touch.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_view_native(const weir_view* view, weir_native* native);
+
+// Writes "weights: F32 [6, 4] @32 (96 bytes)" to `text`, cut to `capacity`, and returns `text`: the
+// name of the storage, then the view as by weir_view_format.
+//
+// Threads: thread-safe.
+WEIR_API char* weir_view_describe(const weir_view* view, char* text, size_t capacity);
 
 WEIR_C_END
 

@@ -103,7 +103,8 @@ WEIR_API uint64_t weir_view_byte_span(const weir_view* view);
 // Threads: thread-safe.
 WEIR_API bool weir_view_is_contiguous(const weir_view* view);
 
-// Writes "F32 [6, 4] @32 (96 bytes)" to `text`, cut to `capacity`; returns `text`.
+// Writes "F32 [6, 4] @32 (96 bytes)" to `text`, cut to `capacity`; returns `text`. A view that is
+// not contiguous shows its strides: "F32 [4, 6] @32 strides [4, 16] (96 bytes)".
 //
 // Threads: thread-safe.
 WEIR_API char* weir_view_format(const weir_view* view, char* text, size_t capacity);

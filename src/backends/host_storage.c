@@ -2,15 +2,26 @@
 
 #include <assert.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/file_map.h"
+#include "base/futex.h"
 
 // A cache line, and what the widest vector loads like.
 #define ALIGNMENT 64
 
+// What x86-64 and AArch64 (with pages of 4 KiB) call a huge page.
+#define HUGE_PAGE ((size_t)2 << 20)
+
+// Stages of a lazy storage. Those who find it BUSY sleep on the word.
+enum { STAGE_EMPTY, STAGE_BUSY, STAGE_READY };
+
 typedef struct host_storage {
     weir_storage base;
-    size_t owned_size; // bytes from the allocator; 0 when mapped or wrapped
+    atomic_uint stage;
+    weir_fill fill;
+    size_t owned_size; // bytes for the allocator; 0 when mapped or wrapped
+    size_t alignment;
     file_map map;
     weir_storage_release_fn release;
     void* release_context;
@@ -21,17 +32,69 @@ static_assert(offsetof(host_storage, base) == 0, "the base comes first");
 static void destroy(weir_storage* storage) {
     host_storage* host = (host_storage*)storage;
     const weir_allocator allocator = storage->device->allocator;
-    if (host->owned_size > 0) {
-        weir_free(&allocator, storage->host, host->owned_size, ALIGNMENT);
+    void* pointer = atomic_load(&storage->host);
+    if (host->owned_size > 0 && pointer) {
+        weir_free(&allocator, pointer, host->owned_size, host->alignment);
     }
     file_map_close(&host->map);
     if (host->release) {
-        host->release(host->release_context, storage->host);
+        host->release(host->release_context, pointer);
     }
     object_free(&allocator, host);
 }
 
+// Takes the memory of an owned storage. Advice comes before the first write, which is what makes
+// the system choose a page.
+static weir_status take_memory(host_storage* host) {
+    weir_storage* storage = &host->base;
+    void* pointer = NULL;
+    WEIR_TRY(weir_alloc(&storage->device->allocator, host->owned_size, host->alignment, &pointer));
+    if (host->alignment == HUGE_PAGE) {
+        const size_t whole_pages = host->owned_size / HUGE_PAGE * HUGE_PAGE;
+        atomic_store(&storage->huge_pages, madvise(pointer, whole_pages, MADV_HUGEPAGE) == 0);
+    }
+    if (host->fill != WEIR_FILL_NONE) {
+        memset(pointer, host->fill == WEIR_FILL_ZERO ? 0 : 0xFF, host->owned_size);
+    }
+    atomic_store_explicit(&storage->host, pointer, memory_order_release);
+    return WEIR_OK;
+}
+
+// One thread allocates, the others sleep; when it fails, each of them tries for itself.
+static weir_status touch(weir_storage* storage) {
+    host_storage* host = (host_storage*)storage;
+    for (;;) {
+        unsigned stage = STAGE_EMPTY;
+        if (atomic_compare_exchange_strong(&host->stage, &stage, STAGE_BUSY)) {
+            const weir_status status = take_memory(host);
+            atomic_store(&host->stage, status == WEIR_OK ? STAGE_READY : STAGE_EMPTY);
+            futex_wake(&host->stage, UINT32_MAX);
+            return status;
+        }
+        if (stage == STAGE_READY) {
+            return WEIR_OK;
+        }
+        futex_wait(&host->stage, STAGE_BUSY, FUTEX_FOREVER);
+    }
+}
+
+static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_advice advice) {
+    static const file_advice kinds[] = {
+        [WEIR_ADVICE_NORMAL] = FILE_NORMAL, [WEIR_ADVICE_SEQUENTIAL] = FILE_SEQUENTIAL,
+        [WEIR_ADVICE_RANDOM] = FILE_RANDOM, [WEIR_ADVICE_WILL_NEED] = FILE_WILL_NEED,
+        [WEIR_ADVICE_DROP] = FILE_DROP,
+    };
+    host_storage* host = (host_storage*)storage;
+    if (!host->map.base) {
+        return storage_advise_nothing(storage, byte_offset, byte_size, advice);
+    }
+    return file_map_advise(&host->map, byte_offset, byte_size, kinds[advice]);
+}
+
 static const storage_vtable host_storage_vtable = {
+    .touch = touch,
+    .advise = advise,
     .destroy = destroy,
 };
 
@@ -46,12 +109,12 @@ static void set_memory(host_storage* storage, const void* pointer, uint64_t byte
     storage->base.byte_size = byte_size;
     storage->base.memory_id = HOST_MEMORY_ID;
     storage->base.memory_offset = (uint64_t)(uintptr_t)pointer;
-    storage->base.host = (void*)(uintptr_t)pointer;
+    atomic_store(&storage->base.host, (void*)(uintptr_t)pointer);
 }
 
 weir_status host_storage_allocate(weir_device* device, const weir_storage_desc* desc,
                                   weir_storage** storage) {
-    if (desc->byte_size > SIZE_MAX - ALIGNMENT) {
+    if (desc->byte_size > SIZE_MAX - HUGE_PAGE) {
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "%llu bytes pass the address space",
                          (unsigned long long)desc->byte_size);
     }
@@ -59,17 +122,21 @@ weir_status host_storage_allocate(weir_device* device, const weir_storage_desc* 
     WEIR_TRY(new_storage(device, desc->name, &made));
     // Whole cache lines: two storages never share one.
     const size_t rounded = ((size_t)desc->byte_size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    const size_t owned_size = rounded > 0 ? rounded : ALIGNMENT;
-    void* pointer = NULL;
-    const weir_status status = weir_alloc(&device->allocator, owned_size, ALIGNMENT, &pointer);
-    if (status != WEIR_OK) {
-        destroy(&made->base);
-        return status;
-    }
-    made->owned_size = owned_size;
-    set_memory(made, pointer, desc->byte_size);
-    if (desc->fill != WEIR_FILL_NONE) {
-        memset(pointer, desc->fill == WEIR_FILL_ZERO ? 0 : 0xFF, owned_size);
+    made->owned_size = rounded > 0 ? rounded : ALIGNMENT;
+    made->alignment = desc->huge_pages && rounded >= HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    made->fill = desc->fill;
+    made->base.device_only = desc->device_only;
+    made->base.lazy = desc->lazy;
+    if (desc->lazy) { // it has no address yet that could be its identity
+        made->base.byte_size = desc->byte_size;
+        made->base.memory_id = weir_device_new_memory_id(device);
+    } else {
+        const weir_status status = take_memory(made);
+        if (status != WEIR_OK) {
+            destroy(&made->base);
+            return status;
+        }
+        set_memory(made, atomic_load(&made->base.host), desc->byte_size);
     }
     *storage = &made->base;
     return WEIR_OK;
@@ -80,8 +147,10 @@ weir_status host_storage_map(weir_device* device, const weir_storage_map_desc* d
     host_storage* made = NULL;
     const char* slash = strrchr(desc->path, '/');
     WEIR_TRY(new_storage(device, slash ? slash + 1 : desc->path, &made));
-    const weir_status status =
-        file_map_open(desc->path, desc->byte_offset, desc->byte_size, &made->map);
+    weir_status status = file_map_open(desc->path, desc->byte_offset, desc->byte_size, &made->map);
+    if (status == WEIR_OK && desc->advice != WEIR_ADVICE_NORMAL) {
+        status = advise(&made->base, 0, made->map.byte_size, desc->advice);
+    }
     if (status != WEIR_OK) {
         destroy(&made->base);
         return status;

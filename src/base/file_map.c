@@ -38,6 +38,10 @@ static weir_status map_descriptor(int descriptor, const char* path, uint64_t byt
     WEIR_TRY(check_range(path, (uint64_t)facts.st_size, byte_offset, &byte_size));
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     const uint64_t lead = byte_offset % page;
+    if (byte_size > SIZE_MAX - lead) {
+        return WEIR_FAIL(WEIR_IO, "%s: %llu bytes pass the address space", path,
+                         (unsigned long long)byte_size);
+    }
     void* base = mmap(NULL, (size_t)(byte_size + lead), PROT_READ, MAP_SHARED, descriptor,
                       (off_t)(byte_offset - lead));
     if (base == MAP_FAILED) {
@@ -61,6 +65,24 @@ weir_status file_map_open(const char* path, uint64_t byte_offset, uint64_t byte_
     const weir_status status = map_descriptor(descriptor, path, byte_offset, byte_size, map);
     close(descriptor);
     return status;
+}
+
+weir_status file_map_advise(const file_map* map, uint64_t byte_offset, uint64_t byte_size,
+                            file_advice advice) {
+    static const int kinds[] = {
+        [FILE_NORMAL] = MADV_NORMAL, [FILE_SEQUENTIAL] = MADV_SEQUENTIAL,
+        [FILE_RANDOM] = MADV_RANDOM, [FILE_WILL_NEED] = MADV_WILLNEED,
+        [FILE_DROP] = MADV_DONTNEED, // of a shared mapping: the pages are read again
+    };
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)map->bytes + byte_offset) / page * page;
+    const uintptr_t end = (uintptr_t)map->bytes + byte_offset + byte_size;
+    if (begin < end && madvise((void*)begin, end - begin, kinds[advice]) != 0) {
+        return WEIR_FAIL(WEIR_IO, "the system refuses advice for bytes [%llu, +%llu): %s",
+                         (unsigned long long)byte_offset, (unsigned long long)byte_size,
+                         strerror(errno));
+    }
+    return WEIR_OK;
 }
 
 void file_map_close(file_map* map) {

@@ -16,6 +16,21 @@ typedef struct file_map {
 // Errors: WEIR_IO, WEIR_OUT_OF_RANGE, WEIR_INVALID_ARGUMENT for an empty range; all name the path.
 WEIR_MUST_USE weir_status file_map_open(const char* path, uint64_t byte_offset, uint64_t byte_size,
                                         file_map* map);
+
+typedef enum file_advice {
+    FILE_NORMAL,
+    FILE_SEQUENTIAL,
+    FILE_RANDOM,
+    FILE_WILL_NEED,
+    FILE_DROP,
+} file_advice;
+
+// Advises the system on the pages of bytes [byte_offset, + byte_size), which lie in the mapping.
+//
+// Errors: WEIR_IO.
+WEIR_MUST_USE weir_status file_map_advise(const file_map* map, uint64_t byte_offset,
+                                          uint64_t byte_size, file_advice advice);
+
 void file_map_close(file_map* map);
 
 #endif

@@ -35,11 +35,22 @@ struct weir_storage {
     uint64_t byte_size;
     uint64_t memory_id; // identity of the memory, and where in it the storage begins
     uint64_t memory_offset;
-    void* host;    // first byte where the host can reach it, else NULL
-    char name[32]; // for messages; cut to fit
+    uint64_t native;        // handle of the memory in the interface of the device; 0: `host`
+    _Atomic(void*) host;    // first byte where host code (kernels, too) addresses it, else NULL
+    bool lazy;              // takes its memory at the first touch
+    bool device_only;       // `host` is for kernels alone
+    atomic_bool huge_pages; // asked for and granted
+    char name[32];          // for messages; cut to fit
 };
 
 struct storage_vtable {
+    // Allocates the memory of a lazy storage, once, by however many threads it is called.
+    weir_status (*touch)(weir_storage* storage);
+
+    // As weir_storage_advise, for a range that lies in the storage.
+    weir_status (*advise)(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_advice advice);
+
     // Releases memory and object; no work in flight names it.
     void (*destroy)(weir_storage* storage);
 };
@@ -106,9 +117,10 @@ struct weir_device {
     weir_tile_hook_fn hook;
     void* hook_context;
 
-    atomic_uint_least64_t submitted; // sequence of the last commit
-    atomic_uint_least64_t completed; // all up to this one are complete
-    atomic_uint completion_epoch;    // changes with every completion; waiters sleep on it
+    atomic_uint_least64_t memory_ids; // the last one given to memory of its own identity
+    atomic_uint_least64_t submitted;  // sequence of the last commit
+    atomic_uint_least64_t completed;  // all up to this one are complete
+    atomic_uint completion_epoch;     // changes with every completion; waiters sleep on it
     atomic_uint waiters;
     atomic_uint failure_count;
 
@@ -137,6 +149,18 @@ void weir_device_reap(weir_device* device);
 
 // Checks a view that the caller filled in: the bytes lie in its storage, aligned for the dtype.
 WEIR_MUST_USE weir_status weir_view_check_memory(const weir_view* view);
+
+// Finds the address that kernels on the host use for the first element of a view, NULL where they
+// have none; a lazy storage is touched.
+WEIR_MUST_USE weir_status weir_view_resolve(const weir_view* view, void** pointer);
+
+// Entries of a storage vtable for memory that is never lazy, and never a mapping.
+WEIR_MUST_USE weir_status storage_touch_nothing(weir_storage* storage);
+WEIR_MUST_USE weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset,
+                                                 uint64_t byte_size, weir_advice advice);
+
+// Returns a memory id that the device has never given before.
+uint64_t weir_device_new_memory_id(weir_device* device);
 
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,

@@ -205,7 +205,7 @@ static weir_access access_of(const weir_program* program, const schedule_operand
     return access;
 }
 
-static void resolve_operands(weir_program* program, const schedule_dispatch* dispatch) {
+static weir_status resolve_operands(weir_program* program, const schedule_dispatch* dispatch) {
     for (uint32_t i = 0; i < dispatch->operand_count; i++) {
         const size_t index = dispatch->operand_begin + i;
         const schedule_operand* operand = &program->schedule->operands.items[index];
@@ -214,18 +214,19 @@ static void resolve_operands(weir_program* program, const schedule_dispatch* dis
         view->storage = program->bound[operand->root].storage;
         view->byte_offset += program->bound[operand->root].byte_offset;
         program->rows[index] = operand->rows;
-        program->pointers[index] = weir_view_contents(view);
+        WEIR_TRY(weir_view_resolve(view, &program->pointers[index]));
         program->accesses[index] = access_of(program, operand);
         count_traffic(program, operand);
     }
+    return WEIR_OK;
 }
 
-static void resolve(weir_program* program) {
+static weir_status resolve(weir_program* program) {
     const weir_schedule* schedule = program->schedule;
     for (size_t i = 0; i < schedule->dispatches.count; i++) {
         const schedule_dispatch* dispatch = &schedule->dispatches.items[i];
         const uint32_t edge_begin = schedule->edges.begins[i];
-        resolve_operands(program, dispatch);
+        WEIR_TRY(resolve_operands(program, dispatch));
         program->dispatches[i] = (device_dispatch){
             .name = dispatch->name,
             .run = dispatch->kernel->run,
@@ -240,6 +241,7 @@ static void resolve(weir_program* program) {
             .predecessor_count = schedule->edges.begins[i + 1] - edge_begin,
         };
     }
+    return WEIR_OK;
 }
 
 // Finds the arena, the caller's or one of the program's own.
@@ -280,7 +282,7 @@ static weir_status record(weir_program* program, const weir_program_desc* desc) 
     WEIR_TRY(bind_outside(program, desc));
     WEIR_TRY(check_apart(desc, schedule, arena));
     WEIR_TRY(bind_planned(program, arena));
-    resolve(program);
+    WEIR_TRY(resolve(program));
     return device->vtable->prepare(device, program->dispatches,
                                    (uint32_t)schedule->dispatches.count, &program->work);
 }

@@ -30,7 +30,7 @@ struct device_pass {
         size_t count, capacity;
     } views;
     struct {
-        void** items;
+        void** items; // one per operand, filled at commit
         size_t count, capacity;
     } pointers;
     struct {
@@ -197,7 +197,6 @@ static void append_operands(device_pass* pass, const weir_dispatch_desc* desc) {
         const uint64_t byte_length = weir_view_byte_length(&operand->view);
         weir_view_retain(&operand->view);
         pass->views.items[pass->views.count++] = operand->view;
-        pass->pointers.items[pass->pointers.count++] = weir_view_contents(&operand->view);
         pass->bytes_read += (operand->kind & WEIR_ACCESS_READ) != 0 ? byte_length : 0;
         pass->bytes_written += (operand->kind & WEIR_ACCESS_WRITE) != 0 ? byte_length : 0;
     }
@@ -262,6 +261,11 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
 static weir_status resolve(const weir_device* device, device_pass* pass) {
     const size_t count = pass->recorded.count;
     WEIR_TRY(array_reserve(&device->allocator, &pass->dispatches, count));
+    // Lazy storages take their memory here: before anything is handed to the device.
+    for (size_t i = 0; i < pass->views.count; i++) {
+        WEIR_TRY(weir_view_resolve(&pass->views.items[i], &pass->pointers.items[i]));
+    }
+    pass->pointers.count = pass->views.count;
     for (size_t i = 0; i < count; i++) {
         const recorded_dispatch* record = &pass->recorded.items[i];
         pass->dispatches.items[i] = (device_dispatch){

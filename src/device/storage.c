@@ -28,16 +28,36 @@ weir_status weir_storage_allocate(weir_device* device, const weir_storage_desc* 
     return device->vtable->allocate(device, desc, storage);
 }
 
+static weir_status check_advice(weir_advice advice) {
+    return advice >= WEIR_ADVICE_NORMAL && advice <= WEIR_ADVICE_DROP
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "unknown advice %d", (int)advice);
+}
+
 weir_status weir_storage_map(weir_device* device, const weir_storage_map_desc* desc,
                              weir_storage** storage) {
     if (!desc->path) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "no path to map");
     }
+    WEIR_TRY(check_advice(desc->advice));
     weir_storage* mapped = NULL;
     WEIR_TRY(device->vtable->map(device, desc, &mapped));
     atomic_store(&mapped->sealed, true);
     *storage = mapped;
     return WEIR_OK;
+}
+
+weir_status weir_storage_advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                                weir_advice advice) {
+    WEIR_TRY(check_advice(advice));
+    if (byte_offset > storage->byte_size || byte_size > storage->byte_size - byte_offset) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "advice for bytes [%llu, +%llu) passes the end of storage %s at %llu",
+                         (unsigned long long)byte_offset, (unsigned long long)byte_size,
+                         storage->name, (unsigned long long)storage->byte_size);
+    }
+    const uint64_t rest = storage->byte_size - byte_offset;
+    return storage->vtable->advise(storage, byte_offset, byte_size > 0 ? byte_size : rest, advice);
 }
 
 weir_status weir_storage_wrap(weir_device* device, const weir_storage_wrap_desc* desc,
@@ -86,8 +106,43 @@ bool weir_storage_is_sealed(const weir_storage* storage) {
     return atomic_load(&storage->sealed);
 }
 
+weir_status storage_touch_nothing(weir_storage* storage) {
+    (void)storage;
+    return WEIR_OK;
+}
+
+weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                                   weir_advice advice) {
+    (void)byte_offset;
+    (void)byte_size;
+    (void)advice;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "advice for storage %s, which is no mapping", storage->name);
+}
+
+weir_status weir_storage_touch(weir_storage* storage) {
+    return storage->lazy ? storage->vtable->touch(storage) : WEIR_OK;
+}
+
+bool weir_storage_is_allocated(const weir_storage* storage) {
+    return !storage->lazy || atomic_load(&storage->host) != NULL;
+}
+
+bool weir_storage_has_huge_pages(const weir_storage* storage) {
+    return atomic_load(&storage->huge_pages);
+}
+
+// Being looked at is no change that a caller could see, so a const storage may be touched.
+static weir_status find_host(const weir_storage* storage, void** host) {
+    if (storage->lazy && !atomic_load_explicit(&storage->host, memory_order_acquire)) {
+        WEIR_TRY(storage->vtable->touch((weir_storage*)(uintptr_t)storage));
+    }
+    *host = atomic_load_explicit(&storage->host, memory_order_acquire);
+    return WEIR_OK;
+}
+
 void* weir_storage_host_pointer(const weir_storage* storage) {
-    return storage->host;
+    void* host = NULL;
+    return !storage->device_only && find_host(storage, &host) == WEIR_OK ? host : NULL;
 }
 
 weir_status weir_view_check_memory(const weir_view* view) {
@@ -141,7 +196,34 @@ weir_access weir_access_from_view(const weir_view* view, weir_access_kind kind) 
     return (weir_access){.range = weir_view_range(view), .kind = kind};
 }
 
+weir_status weir_view_resolve(const weir_view* view, void** pointer) {
+    void* host = NULL;
+    WEIR_TRY(find_host(view->storage, &host));
+    *pointer = host ? (uint8_t*)host + view->byte_offset : NULL;
+    return WEIR_OK;
+}
+
 void* weir_view_contents(const weir_view* view) {
-    return view->storage && view->storage->host ? (uint8_t*)view->storage->host + view->byte_offset
-                                                : NULL;
+    uint8_t* host = view->storage ? weir_storage_host_pointer(view->storage) : NULL;
+    return host ? host + view->byte_offset : NULL;
+}
+
+weir_status weir_view_native(const weir_view* view, weir_native* native) {
+    const weir_storage* storage = view->storage;
+    if (!storage) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a view without storage has no native handle");
+    }
+    void* host = NULL;
+    WEIR_TRY(find_host(storage, &host));
+    *native = (weir_native){.handle = storage->native != 0 ? storage->native : (uintptr_t)host,
+                            .byte_offset = view->byte_offset,
+                            .byte_length = weir_view_byte_span(view)};
+    return WEIR_OK;
+}
+
+char* weir_view_describe(const weir_view* view, char* text, size_t capacity) {
+    char layout[512];
+    snprintf(text, capacity, "%s: %s", view->storage ? view->storage->name : "no storage",
+             weir_view_format(view, layout, sizeof layout));
+    return text;
 }

@@ -443,11 +443,25 @@ bool weir_view_is_contiguous(const weir_view* view) {
     return true;
 }
 
+// "strides [4, 16] " for a view that is not contiguous, else "".
+static const char* format_strides(const weir_view* view, char* text, size_t capacity) {
+    size_t used = 0;
+    text[0] = '\0';
+    const uint32_t rank = view->shape.rank <= WEIR_RANK_MAX ? view->shape.rank : 0;
+    for (uint32_t i = 0; !weir_view_is_contiguous(view) && i < rank && used < capacity; i++) {
+        used +=
+            (size_t)snprintf(text + used, capacity - used, "%s%lld%s", i == 0 ? "strides [" : ", ",
+                             (long long)view->strides[i], i + 1 == rank ? "] " : "");
+    }
+    return text;
+}
+
 char* weir_view_format(const weir_view* view, char* text, size_t capacity) {
     char shape[256];
-    snprintf(text, capacity, "%s %s @%llu (%llu bytes)", weir_dtype_describe(view->dtype)->name,
+    char strides[256];
+    snprintf(text, capacity, "%s %s @%llu %s(%llu bytes)", weir_dtype_describe(view->dtype)->name,
              weir_shape_format(&view->shape, shape, sizeof shape),
-             (unsigned long long)view->byte_offset,
+             (unsigned long long)view->byte_offset, format_strides(view, strides, sizeof strides),
              (unsigned long long)weir_view_byte_length(view));
     return text;
 }
