@@ -23,6 +23,7 @@ int tokenize_main(int argc, char** argv);
 int info_main(int argc, char** argv);
 int plan_main(int argc, char** argv);
 int check_main(int argc, char** argv);
+int devices_main(int argc, char** argv);
 
 typedef enum cli_option_kind {
     CLI_FLAG = 0,  // bool: set to true
@@ -41,7 +42,8 @@ typedef struct cli_option {
     void* target; // left alone when the option is not given
 } cli_option;
 
-// Reads the command line of a command that takes one model file. `--help` prints `usage`.
+// Reads the command line of a command that takes one model file, or none where `model_path` is
+// NULL. `--help` prints `usage`.
 cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* options,
                    size_t option_count, const char** model_path);
 

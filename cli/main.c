@@ -14,16 +14,17 @@ static const struct {
     {"info", info_main, "describe a model file"},
     {"plan", plan_main, "show what memory a model needs, or place the buffers of a CSV file"},
     {"check", check_main, "prove the programs of a model and compare their runs"},
+    {"devices", devices_main, "list what this machine can run on"},
 };
 
 static void print_help(FILE* file) {
-    fprintf(file, "usage: weir COMMAND FILE [OPTION...]\n\n");
+    fprintf(file, "usage: weir COMMAND [FILE] [OPTION...]\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
     }
-    fprintf(file, "\nFILE is a model in GGUF, for plan also a problem in CSV. weir COMMAND --help "
-                  "lists the options of a command,\n"
-                  "weir --version prints the version.\n"
+    fprintf(file, "\nFILE is a model in GGUF, for plan also a problem in CSV; devices takes none. "
+                  "weir COMMAND --help lists\n"
+                  "the options of a command, weir --version prints the version.\n"
                   "Exit codes: 0 ok, 1 error, 2 infeasible, 3 gave up, 64 wrong usage, 130 "
                   "interrupted.\n");
 }

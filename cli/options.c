@@ -140,6 +140,10 @@ cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* o
                              option->kind == CLI_FLOAT ? "a number" : "a whole number in range");
         }
     }
+    if (!model_path) {
+        return argc == optind ? CLI_GO_ON
+                              : cli_usage(argv[0], "unexpected argument '%s'", argv[optind]);
+    }
     if (argc - optind != 1) {
         return cli_usage(argv[0],
                          argc == optind ? "no model file given" : "more than one model file given");

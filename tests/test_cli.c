@@ -98,7 +98,8 @@ static void assert_one_line(const char* text) {
 static void help_is_printed_on_request(void** state) {
     (void)state;
     const char* calls[] = {"--help",          "-h",      "run --help",  "eval --help",
-                           "tokenize --help", "info -h", "plan --help", "check --help"};
+                           "tokenize --help", "info -h", "plan --help", "check --help",
+                           "devices --help"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         assert_int_equal(weir(calls[i]), 0);
         assert_has(cli.output, "usage: weir");
@@ -106,6 +107,26 @@ static void help_is_printed_on_request(void** state) {
     }
     assert_int_equal(weir("--version"), 0);
     assert_string_equal(cli.output, "weir 0.1.0\n");
+}
+
+static void devices_are_listed_with_what_they_can_do(void** state) {
+    (void)state;
+    // Drivers leave memory behind when they are unloaded, which is not the program's to release.
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    assert_int_equal(weir("devices"), 0);
+    assert_has(cli.output, "cpu        ");
+    assert_has(cli.output, "shared with the host");
+    assert_has(cli.output, "vulkan");
+    assert_int_equal(weir("devices --json"), 0);
+    assert_has(cli.output, "\"name\": \"cpu\"");
+    assert_one_line(cli.output);
+    assert_int_equal(weir("devices extra"), 64);
+    assert_has(cli.errors, "unexpected argument 'extra'");
+    setenv("VK_DRIVER_FILES", "/nowhere", 1);
+    assert_int_equal(weir("devices"), 0);
+    assert_has(cli.output, "vulkan     ");
+    unsetenv("VK_DRIVER_FILES");
+    unsetenv("ASAN_OPTIONS");
 }
 
 static void wrong_usage_exits_with_64(void** state) {
@@ -650,6 +671,7 @@ static void text_that_cannot_be_written_is_an_error(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_is_printed_on_request),
+        cmocka_unit_test(devices_are_listed_with_what_they_can_do),
         cmocka_unit_test(wrong_usage_exits_with_64),
         cmocka_unit_test(errors_are_one_line_and_exit_with_1),
         cmocka_unit_test(run_is_reproducible),

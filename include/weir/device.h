@@ -54,6 +54,26 @@ WEIR_API WEIR_MUST_USE weir_status weir_device_create(const weir_device_desc* de
 // Threads: thread-compatible.
 WEIR_API void weir_device_destroy(weir_device* device);
 
+// What a device is, as far as that can be told without opening it.
+typedef struct weir_device_info {
+    char name[32];         // what weir_device_desc takes
+    char description[320]; // model and driver, or why it is not available
+    bool available;        // weir_device_create can open it
+    bool unified;          // the host shares its memory
+    uint64_t memory_bytes; // of the device
+    uint32_t subgroup_min; // lanes that run in step; 0 where there is no such thing
+    uint32_t subgroup_max; // differs from subgroup_min where a kernel may choose
+    char features[256];    // what it has beyond the base, separated by spaces
+} weir_device_info;
+
+// Lists the devices that can be opened by name, and the kinds that cannot, with the reason.
+// `count` receives how many there are; the first `capacity` of them are written to `infos`.
+//
+// Errors:  WEIR_OUT_OF_MEMORY; a missing driver is no error.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_device_list(weir_device_info* infos, uint32_t capacity,
+                                                    uint32_t* count);
+
 // Return facts of a device.
 //
 // Threads: thread-safe.

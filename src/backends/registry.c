@@ -40,6 +40,14 @@ weir_status weir_target_find(const char* name, weir_target* target) {
     return WEIR_OK;
 }
 
+weir_status weir_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
+    uint32_t found = 0;
+    WEIR_TRY(weir_cpu_device_list(infos, capacity, &found));
+    WEIR_TRY(weir_vulkan_device_list(infos, capacity, &found));
+    *count = found;
+    return WEIR_OK;
+}
+
 weir_status weir_device_create(const weir_device_desc* desc, weir_device** device) {
     const registry_entry* entry = NULL;
     WEIR_TRY(find(desc->name, &entry));

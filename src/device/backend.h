@@ -172,4 +172,10 @@ WEIR_MUST_USE weir_status weir_cpu_device_create(const weir_device_desc* desc,
 WEIR_MUST_USE weir_status weir_null_device_create(const weir_device_desc* desc,
                                                   const weir_target* target, weir_device** device);
 
+// Adds the devices of a kind to a list that has `*count` already, of which `capacity` fit.
+WEIR_MUST_USE weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity,
+                                               uint32_t* count);
+WEIR_MUST_USE weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity,
+                                                  uint32_t* count);
+
 #endif

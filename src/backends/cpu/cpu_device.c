@@ -2,6 +2,8 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include "backends/host_storage.h"
 #include "base/log_line.h"
@@ -34,6 +36,19 @@ static uint32_t available_cores(void) {
     CPU_ZERO(&set);
     const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     return count > 0 ? (uint32_t)count : 1;
+}
+
+weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    weir_device_info info = {.name = "cpu", .available = true, .unified = true};
+    info.memory_bytes = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    snprintf(info.description, sizeof info.description, "%u cores", available_cores());
+    if (*count < capacity) {
+        infos[*count] = info;
+    }
+    ++*count;
+    return WEIR_OK;
 }
 
 weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_target* target,

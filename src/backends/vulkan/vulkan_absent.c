@@ -1,0 +1,14 @@
+// Stands in for the back end where it was built without the headers of Vulkan.
+#include <stdio.h>
+
+#include "device/backend.h"
+
+weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
+    if (*count < capacity) {
+        weir_device_info none = {.name = "vulkan"};
+        snprintf(none.description, sizeof none.description, "this build of weir has no Vulkan");
+        infos[*count] = none;
+    }
+    ++*count;
+    return WEIR_OK;
+}

@@ -1,0 +1,357 @@
+#include "backends/vulkan/vulkan_probe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/array.h"
+
+#define API_VERSION VK_API_VERSION_1_2
+#define PORTABILITY "VK_KHR_portability_enumeration"
+
+typedef struct extension_list {
+    VkExtensionProperties* items;
+    uint32_t count;
+} extension_list;
+
+static bool has_extension(const extension_list* list, const char* name) {
+    for (uint32_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i].extensionName, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void free_extensions(const weir_allocator* allocator, extension_list* list, uint32_t room) {
+    weir_free(allocator, list->items, room * sizeof *list->items, _Alignof(max_align_t));
+}
+
+// Those of an instance (`device` NULL) or of a device. `room` is what free_extensions needs.
+static weir_status list_extensions(const vulkan_instance* instance, VkPhysicalDevice device,
+                                   extension_list* list, uint32_t* room) {
+    const vulkan_api* api = &instance->api;
+    uint32_t count = 0;
+    VULKAN_TRY("vkEnumerateExtensionProperties",
+               device ? api->EnumerateDeviceExtensionProperties(device, NULL, &count, NULL)
+                      : api->EnumerateInstanceExtensionProperties(NULL, &count, NULL));
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, count * sizeof *list->items, &memory));
+    *list = (extension_list){.items = memory, .count = count};
+    *room = count;
+    const VkResult result =
+        device ? api->EnumerateDeviceExtensionProperties(device, NULL, &list->count, list->items)
+               : api->EnumerateInstanceExtensionProperties(NULL, &list->count, list->items);
+    if (result != VK_SUCCESS && result != VK_INCOMPLETE) {
+        free_extensions(&instance->allocator, list, *room);
+        return vulkan_status(result, "vkEnumerateExtensionProperties");
+    }
+    return WEIR_OK;
+}
+
+static weir_status create_instance(vulkan_instance* instance, const char* const* layers,
+                                   uint32_t layer_count, const void* next) {
+    uint32_t version = VK_API_VERSION_1_0;
+    VULKAN_TRY("vkEnumerateInstanceVersion", instance->api.EnumerateInstanceVersion(&version));
+    if (version < API_VERSION) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: the loader speaks %u.%u, 1.2 is needed",
+                         VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
+    }
+    extension_list list;
+    uint32_t room = 0;
+    WEIR_TRY(list_extensions(instance, NULL, &list, &room));
+    const bool portability = has_extension(&list, PORTABILITY);
+    free_extensions(&instance->allocator, &list, room);
+    const char* extensions[2];
+    uint32_t count = 0;
+    if (portability) {
+        extensions[count++] = PORTABILITY;
+    }
+    if (next) { // a messenger is asked for
+        extensions[count++] = "VK_EXT_debug_utils";
+    }
+    const VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
+                                           .pEngineName = "weir",
+                                           .apiVersion = API_VERSION};
+    const VkInstanceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
+        .pNext = next,
+        .flags = portability ? VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR : 0,
+        .pApplicationInfo = &application,
+        .enabledLayerCount = layer_count,
+        .ppEnabledLayerNames = layers,
+        .enabledExtensionCount = count,
+        .ppEnabledExtensionNames = extensions};
+    const VkResult result = instance->api.CreateInstance(&info, NULL, &instance->handle);
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: no driver is installed");
+    }
+    return vulkan_status(result, "vkCreateInstance");
+}
+
+static weir_status list_devices(vulkan_instance* instance) {
+    uint32_t count = 0;
+    VkResult result = instance->api.EnumeratePhysicalDevices(instance->handle, &count, NULL);
+    // Loaders without any driver differ in which of these they return.
+    if (result == VK_ERROR_INITIALIZATION_FAILED || result == VK_ERROR_INCOMPATIBLE_DRIVER) {
+        count = 0;
+        result = VK_SUCCESS;
+    }
+    VULKAN_TRY("vkEnumeratePhysicalDevices", result);
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, count * sizeof(VkPhysicalDevice), &memory));
+    instance->devices = memory;
+    instance->device_count = count;
+    uint32_t got = count;
+    if (count == 0) {
+        return WEIR_OK;
+    }
+    result = instance->api.EnumeratePhysicalDevices(instance->handle, &got, instance->devices);
+    return result == VK_INCOMPLETE ? WEIR_OK : vulkan_status(result, "vkEnumeratePhysicalDevices");
+}
+
+weir_status vulkan_instance_open(const weir_allocator* allocator, const char* const* layers,
+                                 uint32_t layer_count, const void* next,
+                                 vulkan_instance* instance) {
+    vulkan_instance made = {.allocator = allocator ? *allocator : (weir_allocator){0}};
+    WEIR_TRY(vulkan_api_open(&made.api));
+    weir_status status = create_instance(&made, layers, layer_count, next);
+    if (status == WEIR_OK) {
+        status = vulkan_api_instance(&made.api, made.handle);
+    }
+    if (status == WEIR_OK) {
+        status = list_devices(&made);
+    }
+    if (status != WEIR_OK) {
+        vulkan_instance_close(&made);
+        return status;
+    }
+    *instance = made;
+    return WEIR_OK;
+}
+
+void vulkan_instance_close(vulkan_instance* instance) {
+    weir_free(&instance->allocator, instance->devices,
+              instance->device_count * sizeof(VkPhysicalDevice), _Alignof(max_align_t));
+    if (instance->handle && instance->api.DestroyInstance && !instance->borrowed) {
+        instance->api.DestroyInstance(instance->handle, NULL);
+    }
+    vulkan_api_close(&instance->api);
+    *instance = (vulkan_instance){0};
+}
+
+static weir_status probe_extensions(const vulkan_instance* instance, vulkan_probe* probe) {
+    extension_list list;
+    uint32_t room = 0;
+    WEIR_TRY(list_extensions(instance, probe->handle, &list, &room));
+#define VULKAN_EXTENSION_FIND(field, extension) probe->field = has_extension(&list, extension);
+    VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIND)
+#undef VULKAN_EXTENSION_FIND
+    free_extensions(&instance->allocator, &list, room);
+    return WEIR_OK;
+}
+
+static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES,
+        .pNext = &import};
+    VkPhysicalDeviceVulkan11Properties core = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &sizes};
+    VkPhysicalDeviceProperties2 found = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                         .pNext = &core};
+    instance->api.GetPhysicalDeviceProperties2(probe->handle, &found);
+    const VkPhysicalDeviceProperties* device = &found.properties;
+    const VkPhysicalDeviceLimits* limits = &device->limits;
+    snprintf(probe->name, sizeof probe->name, "%s", device->deviceName);
+    memcpy(probe->cache_uuid, device->pipelineCacheUUID, sizeof probe->cache_uuid);
+    probe->type = device->deviceType;
+    probe->api_version = device->apiVersion;
+    probe->driver_version = device->driverVersion;
+    probe->vendor_id = device->vendorID;
+    probe->device_id = device->deviceID;
+    probe->binding_bytes_max = limits->maxStorageBufferRange;
+    probe->allocation_bytes_max = core.maxMemoryAllocationSize;
+    probe->offset_alignment = limits->minStorageBufferOffsetAlignment;
+    probe->import_alignment = import.minImportedHostPointerAlignment;
+    probe->bindings_max = limits->maxPerStageDescriptorStorageBuffers;
+    probe->push_bytes_max = limits->maxPushConstantsSize;
+    probe->timestamp_period_ns = limits->timestampPeriod;
+    probe->group_count_max = limits->maxComputeWorkGroupCount[0];
+    for (int i = 1; i < 3; i++) {
+        const uint32_t count = limits->maxComputeWorkGroupCount[i];
+        probe->group_count_max = count < probe->group_count_max ? count : probe->group_count_max;
+    }
+    const bool ranged = sizes.minSubgroupSize > 0;
+    probe->subgroup_min = ranged ? sizes.minSubgroupSize : core.subgroupSize;
+    probe->subgroup_max = ranged ? sizes.maxSubgroupSize : core.subgroupSize;
+}
+
+static void probe_features(const vulkan_instance* instance, vulkan_probe* probe) {
+    VkPhysicalDeviceSynchronization2Features synchronization = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES};
+    VkPhysicalDeviceVulkan12Features core12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &synchronization};
+    VkPhysicalDeviceVulkan11Features core11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &core12};
+    VkPhysicalDeviceFeatures2 found = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                       .pNext = &core11};
+    instance->api.GetPhysicalDeviceFeatures2(probe->handle, &found);
+    probe->storage16 = core11.storageBuffer16BitAccess;
+    probe->storage8 = core12.storageBuffer8BitAccess;
+    probe->float16 = core12.shaderFloat16;
+    probe->int8 = core12.shaderInt8;
+    probe->synchronization2_feature = synchronization.synchronization2;
+}
+
+static void probe_memory(const vulkan_instance* instance, vulkan_probe* probe) {
+    VkPhysicalDeviceMemoryProperties2 found = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    instance->api.GetPhysicalDeviceMemoryProperties2(probe->handle, &found);
+    probe->memory = found.memoryProperties;
+    probe->unified = true;
+    for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
+        const VkMemoryHeap* heap = &probe->memory.memoryHeaps[i];
+        if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
+            probe->memory_bytes += heap->size;
+        } else {
+            probe->unified = false;
+        }
+    }
+}
+
+// Of the families that compute the first: it is the one that every driver schedules well.
+static weir_status probe_queues(const vulkan_instance* instance, vulkan_probe* probe) {
+    uint32_t count = 0;
+    instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, NULL);
+    void* memory = NULL;
+    const size_t byte_size = count * sizeof(VkQueueFamilyProperties);
+    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, byte_size, &memory));
+    VkQueueFamilyProperties* families = memory;
+    const uint32_t room = count;
+    instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, families);
+    probe->queue_family = VULKAN_NO_QUEUE;
+    for (uint32_t i = count; i > 0; i--) {
+        if ((families[i - 1].queueFlags & VK_QUEUE_COMPUTE_BIT) != 0) {
+            probe->queue_family = i - 1;
+            probe->timestamp_bits = families[i - 1].timestampValidBits;
+        }
+    }
+    weir_free(&instance->allocator, memory, room * sizeof *families, _Alignof(max_align_t));
+    return WEIR_OK;
+}
+
+weir_status vulkan_probe_device(const vulkan_instance* instance, VkPhysicalDevice device,
+                                vulkan_probe* probe) {
+    vulkan_probe made = {.handle = device};
+    probe_limits(instance, &made);
+    WEIR_TRY(probe_extensions(instance, &made));
+    if (made.api_version >= API_VERSION) { // older ones may not be asked in this way
+        probe_features(instance, &made);
+    }
+    probe_memory(instance, &made);
+    WEIR_TRY(probe_queues(instance, &made));
+    *probe = made;
+    return WEIR_OK;
+}
+
+weir_status vulkan_probe_check(const vulkan_probe* probe) {
+    const struct {
+        bool there;
+        const char* what;
+    } base[] = {
+        {probe->api_version >= API_VERSION, "Vulkan 1.2"},
+        {probe->synchronization2 && probe->synchronization2_feature, "synchronization2"},
+        {probe->storage16, "16-bit storage"},
+        {probe->storage8, "8-bit storage"},
+        {probe->queue_family != VULKAN_NO_QUEUE, "a queue that computes"},
+        {probe->memory_bytes > 0, "memory of its own"},
+    };
+    for (size_t i = 0; i < sizeof base / sizeof base[0]; i++) {
+        if (!base[i].there) {
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s lacks %s", probe->name, base[i].what);
+        }
+    }
+    return WEIR_OK;
+}
+
+// Discrete cards first, then what shares the memory of the host, then what emulates.
+static int rank_of(VkPhysicalDeviceType type) {
+    switch ((int)type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return 4;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return 3;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return 2;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static bool is_number(const char* text) {
+    return text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
+}
+
+static bool contains(const char* text, const char* part) {
+    const size_t length = strlen(part);
+    for (; *text; text++) {
+        if (strncasecmp(text, part, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static weir_status not_found(const vulkan_instance* instance, const char* name) {
+    char names[512] = "";
+    for (uint32_t i = 0; i < instance->device_count; i++) {
+        vulkan_probe probe;
+        WEIR_TRY(vulkan_probe_device(instance, instance->devices[i], &probe));
+        const size_t used = strlen(names);
+        snprintf(names + used, sizeof names - used, "%s%u %s", i == 0 ? "" : ", ", i, probe.name);
+    }
+    return instance->device_count == 0
+               ? WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\": the drivers of Vulkan found none",
+                           name)
+               : WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: %s", name, names);
+}
+
+weir_status vulkan_probe_find(const vulkan_instance* instance, const char* name,
+                              vulkan_probe* probe) {
+    const char* colon = strchr(name, ':');
+    const char* wanted = colon ? colon + 1 : NULL;
+    const unsigned long index = wanted && is_number(wanted) ? strtoul(wanted, NULL, 10) : 0;
+    vulkan_probe best = {0};
+    int best_rank = -1;
+    for (uint32_t i = 0; i < instance->device_count; i++) {
+        vulkan_probe found;
+        WEIR_TRY(vulkan_probe_device(instance, instance->devices[i], &found));
+        if (wanted && (is_number(wanted) ? index != i : !contains(found.name, wanted))) {
+            continue;
+        }
+        // One that lacks the base is taken only where there is no other, to say what it lacks.
+        const int rank = vulkan_probe_check(&found) == WEIR_OK ? 1 + rank_of(found.type) : 0;
+        if (rank > best_rank) {
+            best = found;
+            best_rank = rank;
+        }
+    }
+    if (best_rank < 0) {
+        return not_found(instance, name);
+    }
+    WEIR_TRY(vulkan_probe_check(&best));
+    *probe = best;
+    return WEIR_OK;
+}
+
+weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* target) {
+    weir_target made = *target;
+    made.binding_bytes_max = probe->binding_bytes_max;
+    made.storage_bytes_max = probe->allocation_bytes_max;
+    return made;
+}

@@ -1,0 +1,88 @@
+// What there is: an instance, its devices, and what each of them can do. Nothing is opened on a
+// device to find out.
+//
+// The base that every device must have is Vulkan 1.2 with synchronization2, 16-bit and 8-bit
+// storage; everything else is asked for and used where it is there.
+#ifndef WEIR_BACKENDS_VULKAN_PROBE_H
+#define WEIR_BACKENDS_VULKAN_PROBE_H
+
+#include <weir/device.h>
+#include <weir/target.h>
+
+#include "backends/vulkan/vulkan_api.h"
+
+// X(field, extension): extensions that are enabled where a device lists them.
+#define VULKAN_EXTENSION_LIST(X)                                                                   \
+    X(synchronization2, "VK_KHR_synchronization2")                                                 \
+    X(portability_subset, "VK_KHR_portability_subset")                                             \
+    X(external_memory_host, "VK_EXT_external_memory_host")                                         \
+    X(external_memory_fd, "VK_KHR_external_memory_fd")                                             \
+    X(memory_budget, "VK_EXT_memory_budget")                                                       \
+    X(memory_priority, "VK_EXT_memory_priority")
+
+#define VULKAN_EXTENSIONS_MAX 8
+#define VULKAN_NO_QUEUE UINT32_MAX
+
+typedef struct vulkan_instance {
+    weir_allocator allocator;
+    vulkan_api api;
+    VkInstance handle;
+    bool borrowed; // belongs to the caller
+    VkPhysicalDevice* devices;
+    uint32_t device_count;
+} vulkan_instance;
+
+typedef struct vulkan_probe {
+    VkPhysicalDevice handle;
+    char name[VK_MAX_PHYSICAL_DEVICE_NAME_SIZE];
+    VkPhysicalDeviceType type;
+    uint32_t api_version, driver_version, vendor_id, device_id;
+    uint8_t cache_uuid[VK_UUID_SIZE];
+    uint32_t queue_family; // the first that computes; VULKAN_NO_QUEUE
+    uint32_t timestamp_bits;
+    float timestamp_period_ns;
+    VkPhysicalDeviceMemoryProperties memory;
+    bool unified; // all memory is that of the device
+    uint64_t memory_bytes;
+    uint64_t binding_bytes_max;
+    uint64_t allocation_bytes_max;
+    uint64_t offset_alignment; // of a binding
+    uint64_t import_alignment; // of host memory
+    uint32_t bindings_max;     // storage buffers of one kernel
+    uint32_t group_count_max;  // smallest of the three dimensions
+    uint32_t push_bytes_max;
+    uint32_t subgroup_min, subgroup_max;
+    bool storage16, storage8, float16, int8, synchronization2_feature;
+#define VULKAN_EXTENSION_FIELD(field, extension) bool field;
+    VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIELD)
+#undef VULKAN_EXTENSION_FIELD
+} vulkan_probe;
+
+// Opens the loader, an instance and the list of its devices; undone by vulkan_instance_close.
+//
+// Errors: WEIR_UNSUPPORTED no loader, no driver, or one below Vulkan 1.2; WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status vulkan_instance_open(const weir_allocator* allocator,
+                                               const char* const* layers, uint32_t layer_count,
+                                               const void* next, vulkan_instance* instance);
+void vulkan_instance_close(vulkan_instance* instance);
+
+// Asks a device what it can do.
+WEIR_MUST_USE weir_status vulkan_probe_device(const vulkan_instance* instance,
+                                              VkPhysicalDevice device, vulkan_probe* probe);
+
+// Says what a device lacks of the base.
+//
+// Errors: WEIR_UNSUPPORTED, the message names the device and what is missing.
+WEIR_MUST_USE weir_status vulkan_probe_check(const vulkan_probe* probe);
+
+// Finds the device that `name` asks for: "vulkan" (the most capable kind that has the base),
+// "vulkan:1" (by index) or "vulkan:NAME" (a part of its name).
+//
+// Errors: WEIR_NOT_FOUND no such device, the message lists those there are; as vulkan_probe_check.
+WEIR_MUST_USE weir_status vulkan_probe_find(const vulkan_instance* instance, const char* name,
+                                            vulkan_probe* probe);
+
+// The target of a device: that of planning with its own limits.
+weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* target);
+
+#endif
