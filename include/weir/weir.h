@@ -16,6 +16,7 @@
 #include <weir/log.h>
 #include <weir/plan.h>
 #include <weir/plan_csv.h>
+#include <weir/plan_file.h>
 #include <weir/plan_report.h>
 #include <weir/pool.h>
 #include <weir/program.h>

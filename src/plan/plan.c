@@ -18,13 +18,6 @@
 #define MERGE_ATTEMPTS 48 // plans made to find out which buffers to place on others
 #define MERGE_BUFFERS 512 // with more buffers there are fewer, down to 8
 
-struct weir_plan {
-    weir_allocator allocator;
-    weir_plan_entry* entries;
-    uint32_t count;
-    weir_plan_result result;
-};
-
 // One plan and the in-place pairs it takes.
 typedef struct attempt {
     bool* wanted; // per pair; after the attempt those that were taken
@@ -429,28 +422,6 @@ static weir_status run(planner* plan) {
     return refuse(plan);
 }
 
-// The plan outlives the scratch memory, so its entries are copied.
-static weir_status make_plan(const weir_allocator* allocator, const planner* plan,
-                             weir_plan** made) {
-    const uint32_t count = plan->problem->buffer_count;
-    weir_plan* result = NULL;
-    WEIR_TRY(object_new(allocator, &result));
-    const weir_status status = weir_alloc(allocator, count * sizeof *result->entries,
-                                          _Alignof(weir_plan_entry), (void**)&result->entries);
-    if (status != WEIR_OK) {
-        object_free(allocator, result);
-        return status;
-    }
-    if (count > 0) {
-        memcpy(result->entries, plan->best.entries, count * sizeof *result->entries);
-    }
-    result->allocator = *allocator;
-    result->count = count;
-    result->result = plan->best.result;
-    *made = result;
-    return WEIR_OK;
-}
-
 weir_status weir_plan_create(const weir_allocator* allocator, const weir_plan_problem* problem,
                              weir_plan** plan) {
     planner work = {.problem = problem};
@@ -459,29 +430,9 @@ weir_status weir_plan_create(const weir_allocator* allocator, const weir_plan_pr
     }
     weir_status status = run(&work);
     if (status == WEIR_OK) {
-        status = make_plan(&work.scratch.allocator, &work, plan);
+        status = plan_make(&work.scratch.allocator, work.best.entries, problem->buffer_count,
+                           &work.best.result, plan);
     }
     plan_scratch_release(&work.scratch, NULL);
     return status;
-}
-
-void weir_plan_destroy(weir_plan* plan) {
-    if (!plan) {
-        return;
-    }
-    const weir_allocator allocator = plan->allocator;
-    weir_free(&allocator, plan->entries, plan->count * sizeof *plan->entries,
-              _Alignof(weir_plan_entry));
-    object_free(&allocator, plan);
-}
-
-const weir_plan_result* weir_plan_result_of(const weir_plan* plan) {
-    return &plan->result;
-}
-
-const weir_plan_entry* weir_plan_entries(const weir_plan* plan, uint32_t* count) {
-    if (count) {
-        *count = plan->count;
-    }
-    return plan->entries;
 }

@@ -48,6 +48,18 @@ typedef struct plan_instance {
     uint32_t row_words;
 } plan_instance;
 
+struct weir_plan {
+    weir_allocator allocator;
+    weir_plan_entry* entries;
+    uint32_t count;
+    weir_plan_result result;
+};
+
+// Makes a plan of entries, which are copied.
+WEIR_MUST_USE weir_status plan_make(const weir_allocator* allocator, const weir_plan_entry* entries,
+                                    uint32_t count, const weir_plan_result* result,
+                                    weir_plan** plan);
+
 static inline bool row_has(const uint64_t* row, uint32_t index) {
     return row[index / 64] >> (index % 64) & 1;
 }

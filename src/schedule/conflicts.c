@@ -342,7 +342,16 @@ static weir_status place_all(weir_schedule* schedule) {
 
 static weir_status make_plan(weir_schedule* schedule) {
     const weir_plan_problem problem = weir_schedule_problem(schedule);
-    return weir_plan_create(&schedule->allocator, &problem, &schedule->plan);
+    const schedule_given* given = schedule->given;
+    if (!given) {
+        return weir_plan_create(&schedule->allocator, &problem, &schedule->plan);
+    }
+    if (given->entry_count != problem.buffer_count) {
+        return WEIR_FAIL(WEIR_INFEASIBLE, "places for %u values are given, expected %u",
+                         given->entry_count, problem.buffer_count);
+    }
+    return weir_plan_adopt(&schedule->allocator, &problem, given->entries, &given->claims,
+                           &schedule->plan);
 }
 
 // What the serial order needs: lifetimes by position, and in place whatever is read for the last
@@ -374,9 +383,15 @@ static weir_status plan_free(weir_schedule* schedule) {
 }
 
 static weir_status plan_values(weir_schedule* schedule) {
+    const bool serial = schedule->options.reuse == WEIR_REUSE_SERIAL;
     WEIR_TRY(add_buffers(schedule));
-    WEIR_TRY(plan_serial(schedule));
-    if (schedule->options.reuse != WEIR_REUSE_SERIAL) {
+    if (serial || !schedule->given) {
+        WEIR_TRY(plan_serial(schedule));
+    } else {
+        set_lifetimes(schedule, false);
+        schedule->report.serial_bytes = schedule->given->serial_bytes;
+    }
+    if (!serial) {
         drop_plan(schedule);
         WEIR_TRY(plan_free(schedule));
     }

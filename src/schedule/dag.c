@@ -192,13 +192,70 @@ static weir_status sort_by_level(weir_schedule* schedule) {
     return WEIR_OK;
 }
 
+// Checks that a given order names each dispatch once, after all that it waits for, and group by
+// group where boundaries wait. `positions` is filled: where each dispatch stands.
+static weir_status check_given(const weir_schedule* schedule, uint32_t* positions) {
+    const schedule_given* given = schedule->given;
+    const uint32_t count = (uint32_t)schedule->dispatches.count;
+    uint32_t level = 0;
+    memset(positions, 0xFF, count * sizeof *positions);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t dispatch = given->order[i];
+        if (dispatch >= count || positions[dispatch] != UINT32_MAX) {
+            return WEIR_FAIL(WEIR_INFEASIBLE, "position %u of the order: dispatch %u is %s", i,
+                             dispatch, dispatch < count ? "there twice" : "unknown");
+        }
+        positions[dispatch] = i;
+        for (uint32_t e = schedule->edges.begins[dispatch];
+             e < schedule->edges.begins[dispatch + 1]; e++) {
+            if (positions[schedule->edges.items[e]] == UINT32_MAX) {
+                return WEIR_FAIL(WEIR_INFEASIBLE,
+                                 "position %u of the order: %s comes before %s, which it needs", i,
+                                 schedule->dispatches.items[dispatch].name,
+                                 schedule->dispatches.items[schedule->edges.items[e]].name);
+            }
+        }
+        const uint32_t next = schedule->dispatches.items[dispatch].level;
+        if (schedule->target.waits == WEIR_WAIT_GROUPS && next < level) {
+            return WEIR_FAIL(WEIR_INFEASIBLE, "position %u of the order: group %u after group %u",
+                             i, next, level);
+        }
+        level = next;
+    }
+    return WEIR_OK;
+}
+
+static weir_status sort_as_given(weir_schedule* schedule) {
+    const size_t count = schedule->dispatches.count;
+    const size_t byte_size = count * (sizeof(schedule_dispatch) + sizeof(uint32_t));
+    void* memory = NULL;
+    if (schedule->given->dispatch_count != count) {
+        return WEIR_FAIL(WEIR_INFEASIBLE, "an order of %u dispatches is given, expected %zu",
+                         schedule->given->dispatch_count, count);
+    }
+    WEIR_TRY(weir_alloc(&schedule->allocator, byte_size, _Alignof(schedule_dispatch), &memory));
+    schedule_dispatch* sorted = memory;
+    const weir_status status = check_given(schedule, (uint32_t*)(sorted + count));
+    for (size_t i = 0; status == WEIR_OK && i < count; i++) {
+        sorted[i] = schedule->dispatches.items[schedule->given->order[i]];
+    }
+    if (status == WEIR_OK) {
+        memcpy(schedule->dispatches.items, sorted, count * sizeof *sorted);
+    }
+    weir_free(&schedule->allocator, memory, byte_size, _Alignof(schedule_dispatch));
+    return status;
+}
+
 weir_status weir_schedule_order(weir_schedule* schedule) {
     WEIR_TRY(find_edges(schedule));
     WEIR_TRY(weir_schedule_close(schedule));
-    if (schedule->target.waits != WEIR_WAIT_GROUPS) {
+    if (schedule->given) {
+        WEIR_TRY(sort_as_given(schedule));
+    } else if (schedule->target.waits == WEIR_WAIT_GROUPS) {
+        WEIR_TRY(sort_by_level(schedule));
+    } else {
         return WEIR_OK;
     }
-    WEIR_TRY(sort_by_level(schedule));
     WEIR_TRY(weir_schedule_find_uses(schedule));
     WEIR_TRY(find_edges(schedule));
     return weir_schedule_close(schedule);

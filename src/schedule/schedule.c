@@ -1,7 +1,18 @@
 #include "schedule/schedule.h"
 
-static weir_status build(weir_schedule* schedule, const weir_graph* graph) {
-    WEIR_TRY(weir_schedule_lower(schedule, graph));
+weir_status weir_schedule_begin(const weir_allocator* allocator, const weir_target* target,
+                                const weir_schedule_options* options, weir_schedule** schedule) {
+    weir_schedule* made = NULL;
+    WEIR_TRY(object_new(allocator, &made));
+    made->allocator = allocator ? *allocator : (weir_allocator){0};
+    made->target = *target;
+    made->target.alignment = target->alignment > 0 ? target->alignment : 1;
+    made->options = options ? *options : (weir_schedule_options){0};
+    *schedule = made;
+    return WEIR_OK;
+}
+
+weir_status weir_schedule_finish(weir_schedule* schedule) {
     WEIR_TRY(weir_schedule_order(schedule));
     WEIR_TRY(weir_schedule_place_values(schedule));
     WEIR_TRY(weir_schedule_add_residual(schedule));
@@ -15,12 +26,11 @@ weir_status weir_schedule_create(const weir_allocator* allocator, const weir_gra
                                  const weir_target* target, const weir_schedule_options* options,
                                  weir_schedule** schedule) {
     weir_schedule* made = NULL;
-    WEIR_TRY(object_new(allocator, &made));
-    made->allocator = allocator ? *allocator : (weir_allocator){0};
-    made->target = *target;
-    made->target.alignment = target->alignment > 0 ? target->alignment : 1;
-    made->options = options ? *options : (weir_schedule_options){0};
-    const weir_status status = build(made, graph);
+    WEIR_TRY(weir_schedule_begin(allocator, target, options, &made));
+    weir_status status = weir_schedule_lower(made, graph);
+    if (status == WEIR_OK) {
+        status = weir_schedule_finish(made);
+    }
     if (status != WEIR_OK) {
         weir_schedule_destroy(made);
         return status;

@@ -5,6 +5,9 @@
 //   conflicts.c  ancestors -> which values may share bytes -> plan -> placements
 //   residual.c   placements -> edges that sharing bytes still needs
 //   check.c      placements + edges -> proof that nothing unordered shares a byte
+//
+// A plan file takes the place of the search for an order and of planning (schedule_given); all that
+// follows from them is derived and checked as ever.
 #ifndef WEIR_SCHEDULE_SCHEDULE_H
 #define WEIR_SCHEDULE_SCHEDULE_H
 
@@ -12,6 +15,7 @@
 
 #include "base/array.h"
 #include "graph/graph.h"
+#include "plan/plan_adopt.h"
 
 // Rows that one pass touches: `fixed` and the sum of the parameters, each WEIR_PARAM_NONE or one.
 typedef struct schedule_rows {
@@ -59,9 +63,20 @@ typedef struct schedule_bits {
     size_t rows, row_words;
 } schedule_bits;
 
+// What was searched for and planned before; borrowed while a schedule is made.
+typedef struct schedule_given {
+    const uint32_t* order; // per position: the dispatch, numbered as lowered
+    uint32_t dispatch_count;
+    const weir_plan_entry* entries; // per buffer of the plan
+    uint32_t entry_count;
+    plan_claims claims;
+    uint64_t serial_bytes;
+} schedule_given;
+
 struct weir_schedule {
     weir_allocator allocator;
     weir_schedule_options options;
+    const schedule_given* given; // NULL: order and plan are made; NULL in a finished schedule
     weir_target target;
     struct {
         weir_value_info* items; // those of the graph, then scratch
@@ -123,6 +138,13 @@ static inline void schedule_bit_set(schedule_bits* bits, size_t row, size_t colu
 WEIR_MUST_USE weir_status weir_schedule_bits_new(const weir_allocator* allocator, size_t rows,
                                                  size_t columns, schedule_bits* bits);
 void weir_schedule_bits_free(const weir_allocator* allocator, schedule_bits* bits);
+
+// The halves of weir_schedule_create: an empty schedule, then everything else.
+WEIR_MUST_USE weir_status weir_schedule_begin(const weir_allocator* allocator,
+                                              const weir_target* target,
+                                              const weir_schedule_options* options,
+                                              weir_schedule** schedule);
+WEIR_MUST_USE weir_status weir_schedule_finish(weir_schedule* schedule);
 
 WEIR_MUST_USE weir_status weir_schedule_lower(weir_schedule* schedule, const weir_graph* graph);
 WEIR_MUST_USE weir_status weir_schedule_find_uses(weir_schedule* schedule);
