@@ -23,6 +23,7 @@ static const char usage[] =
     "      --rows N     tokens of a prefill pass (default: 16)\n"
     "      --context N  rows of the caches (default: that of the model, at most 128)\n"
     "      --threads N  worker threads (default: one per core)\n"
+    "      --plan FILE  prove the plans of this file, made with the same rows and context\n"
     "      --runs N     runs with random delays (default: 3)\n"
     "      --seed S     of the delays (default: 0)\n"
     "      --json       print one object\n\n"
@@ -34,6 +35,7 @@ typedef struct check_options {
     uint32_t rows;
     uint32_t context;
     uint32_t threads;
+    const char* plan; // file
     uint32_t runs;
     uint64_t seed;
     bool json;
@@ -43,6 +45,7 @@ typedef struct check_options {
 typedef struct checked {
     const check_options* options;
     const cli_model* opened;
+    const weir_plan_file* plans; // NULL: plan now
     const weir_ids* ids;
     json* writer; // NULL: lines
     const char* name;
@@ -71,8 +74,8 @@ static weir_status make_schedule(checked* c) {
                                         .outputs = 1,
                                         .gguf = weir_model_gguf(c->opened->model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &c->pass));
-    return weir_schedule_create(NULL, c->pass.graph, weir_device_target(c->opened->device), NULL,
-                                &c->schedule);
+    return cli_schedule_make(c->plans, c->name, c->pass.graph,
+                             weir_device_target(c->opened->device), &c->schedule);
 }
 
 // Every state gets its part of one storage; a step of 64 bytes suits every dtype.
@@ -199,7 +202,8 @@ static weir_status read_ids(check_options* options, const cli_model* opened, wei
     return WEIR_OK;
 }
 
-static weir_status check_model(check_options* options, const cli_model* opened) {
+static weir_status check_model(check_options* options, const cli_model* opened,
+                               const weir_plan_file* plans) {
     weir_ids ids = {0};
     json writer = {.file = stdout};
     weir_status status = read_ids(options, opened, &ids);
@@ -212,6 +216,7 @@ static weir_status check_model(check_options* options, const cli_model* opened) 
     for (int i = 0; status == WEIR_OK && i < 2; i++) {
         checked program = {.options = options,
                            .opened = opened,
+                           .plans = plans,
                            .ids = &ids,
                            .writer = options->json ? &writer : NULL,
                            .name = i == 0 ? "prefill" : "decode",
@@ -237,8 +242,8 @@ int check_main(int argc, char** argv) {
     const cli_option options[] = {
         {"ids", 0, CLI_TEXT, &check.ids},        {"rows", 0, CLI_U32, &check.rows},
         {"context", 0, CLI_U32, &check.context}, {"threads", 0, CLI_U32, &check.threads},
-        {"runs", 0, CLI_U32, &check.runs},       {"seed", 0, CLI_U64, &check.seed},
-        {"json", 0, CLI_FLAG, &check.json},
+        {"plan", 0, CLI_TEXT, &check.plan},      {"runs", 0, CLI_U32, &check.runs},
+        {"seed", 0, CLI_U64, &check.seed},       {"json", 0, CLI_FLAG, &check.json},
     };
     cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &check.model);
@@ -246,15 +251,20 @@ int check_main(int argc, char** argv) {
         return code;
     }
     cli_model opened = {0};
+    weir_plan_file* plans = NULL;
     weir_status status = cli_model_open(check.model, "cpu", check.threads, &opened);
+    if (status == WEIR_OK && check.plan) {
+        status = weir_plan_file_open(NULL, check.plan, &plans);
+    }
     if (status == WEIR_OK) {
-        status = check_model(&check, &opened);
+        status = check_model(&check, &opened, plans);
     }
     code = cli_finish(CLI_OK);
     if (status != WEIR_OK) { // a plan that is wrong is an error here, whatever its status
         cli_fail(status);
         code = CLI_ERROR;
     }
+    weir_plan_file_destroy(plans);
     cli_model_close(&opened);
     return code;
 }

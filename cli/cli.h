@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <weir-llm/model.h>
 #include <weir-llm/tokenizer.h>
+#include <weir/plan_file.h>
 
 typedef enum cli_exit {
     CLI_OK = 0,
@@ -82,6 +83,11 @@ typedef struct cli_model {
 WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, uint32_t threads,
                                          cli_model* opened);
 void cli_model_close(cli_model* opened);
+
+// Makes the schedule of a phase: taken from a plan file, or planned where `plans` is NULL.
+WEIR_MUST_USE weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,
+                                            const weir_graph* graph, const weir_target* target,
+                                            weir_schedule** schedule);
 
 // Returns a duration per item as items per second, 0 where nothing took time.
 double cli_rate(uint64_t items, uint64_t duration_ns);

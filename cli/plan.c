@@ -17,7 +17,10 @@ static const char usage[] =
     "                     values share\n"
     "      --schedule-json FILE  write the whole schedule; - for standard output\n"
     "      --pass NAME    of which pass: prefill or decode (default)\n"
-    "      --json         print one object, with every value\n\n"
+    "      --json         print one object, with every value\n"
+    "  -o, --output FILE  write the plans of both passes, for --plan here and of run and check\n"
+    "      --plan FILE    show the plans of such a file, proven again\n"
+    "      --diff FILE    show what differs from the plans of such a file\n\n"
     "FILE.csv: places buffers with columns id, lower, upper, size in as few bytes as possible; "
     "also\n"
     "alignment, gaps and offset (fixed where given). - is standard input. Ctrl-C ends the search\n"
@@ -68,6 +71,8 @@ static const char* find_foreign(const plan_options* plan, bool model) {
         {"why", true, plan->why[0] != NULL},
         {"schedule-json", true, plan->schedule_json != NULL},
         {"pass", true, plan->pass != NULL},
+        {"plan", true, plan->plan != NULL},
+        {"diff", true, plan->diff != NULL},
         {"capacity", false, plan->capacity > 0},
         {"minimize", false, plan->minimize},
         {"budget", false, plan->budget > 0},
@@ -77,7 +82,6 @@ static const char* find_foreign(const plan_options* plan, bool model) {
         {"proof", false, plan->proof},
         {"free", false, plan->free},
         {"verify", false, plan->verify},
-        {"output", false, plan->output != NULL},
         {"map", false, plan->map},
         {"svg", false, plan->svg != NULL},
         {"entries", false, plan->entries},
@@ -98,6 +102,8 @@ int plan_main(int argc, char** argv) {
         {"device", 0, CLI_TEXT, &plan.device},
         {"why", 0, CLI_PAIR, plan.why},
         {"pass", 0, CLI_TEXT, &plan.pass},
+        {"plan", 0, CLI_TEXT, &plan.plan},
+        {"diff", 0, CLI_TEXT, &plan.diff},
         {"schedule-json", 0, CLI_TEXT, &plan.schedule_json},
         {"json", 0, CLI_FLAG, &plan.json},
         {"capacity", 0, CLI_U64, &plan.capacity},
@@ -124,6 +130,9 @@ int plan_main(int argc, char** argv) {
     }
     if (plan.pass && strcmp(plan.pass, "prefill") != 0 && strcmp(plan.pass, "decode") != 0) {
         return cli_usage(argv[0], "--pass: expected prefill or decode");
+    }
+    if (plan.json && plan.diff) {
+        return cli_usage(argv[0], "--json and --diff exclude each other");
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

@@ -2,6 +2,8 @@
 #ifndef WEIR_CLI_PLAN_H
 #define WEIR_CLI_PLAN_H
 
+#include <weir-llm/context.h>
+#include <weir-llm/llama.h>
 #include <weir/schedule.h>
 
 #include "cli.h"
@@ -12,10 +14,13 @@ typedef struct plan_options {
     // models
     uint32_t rows;
     uint32_t context;
+    const char* plan; // file to take the plans from
+    const char* diff; // file to compare them with
     const char* device;
     const char* why[2];        // two dispatches or two values to explain
     const char* pass;          // which pass: "prefill" or "decode"
     const char* schedule_json; // file
+    const char* output;        // file: plans of a model, or placed CSV
     // CSV
     uint64_t capacity;
     bool minimize;
@@ -26,7 +31,6 @@ typedef struct plan_options {
     bool proof;
     bool free;
     bool verify;
-    const char* output;
     bool map;
     const char* svg;
     bool entries;
@@ -39,5 +43,34 @@ cli_exit plan_csv_command(const plan_options* options);
 WEIR_MUST_USE weir_status plan_explain(const plan_options* options, const weir_schedule* schedule);
 WEIR_MUST_USE weir_status plan_write_schedule(const plan_options* options,
                                               const weir_schedule* schedule);
+
+// A figure of a report with its names in JSON and in text.
+typedef struct plan_figure {
+    const char* key;
+    const char* text;
+    uint64_t number;
+} plan_figure;
+
+#define PLAN_BYTE_FIGURES 9
+#define PLAN_FIGURES 18
+
+// Lists the figures of a report, those in bytes first.
+void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]);
+
+// Returns "arena", "input", ...
+const char* plan_region_name(weir_region region);
+
+// One pass of a model, planned.
+typedef struct planned {
+    const char* name;
+    uint32_t rows;
+    weir_llama_graph pass;
+    weir_schedule* schedule;
+} planned;
+
+// Write the plans of both passes to --output; compare them with those of --diff.
+WEIR_MUST_USE weir_status plan_save(const plan_options* options, const planned plans[2]);
+WEIR_MUST_USE weir_status plan_compare(const plan_options* options, const weir_target* target,
+                                       const planned plans[2]);
 
 #endif

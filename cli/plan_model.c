@@ -9,14 +9,6 @@
 
 #define LARGEST 8 // values that the text lists
 
-// One planned pass.
-typedef struct planned {
-    const char* name;
-    uint32_t rows;
-    weir_llama_graph pass;
-    weir_schedule* schedule;
-} planned;
-
 typedef struct placed_value {
     weir_value value;
     const char* name; // "" when it has none
@@ -25,14 +17,15 @@ typedef struct placed_value {
 
 // The same graph as weir_context makes, at the same bounds.
 static weir_status plan_pass(const plan_options* options, const weir_model* model,
-                             const weir_target* target, planned* plan) {
+                             const weir_plan_file* saved, const weir_target* target,
+                             planned* plan) {
     const weir_llama_graph_desc desc = {.params = weir_model_params(model),
                                         .context = options->context,
                                         .rows = plan->rows,
                                         .outputs = 1,
                                         .gguf = weir_model_gguf(model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
-    return weir_schedule_create(NULL, plan->pass.graph, target, NULL, &plan->schedule);
+    return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &plan->schedule);
 }
 
 static void plan_free(planned* plan) {
@@ -40,18 +33,8 @@ static void plan_free(planned* plan) {
     weir_graph_destroy(plan->pass.graph);
 }
 
-// The figures of a report with their names in JSON and in text.
-typedef struct figure {
-    const char* key;
-    const char* text;
-    uint64_t number;
-} figure;
-
-#define BYTE_FIGURES 9
-#define COUNT_FIGURES 9
-
-static void list_bytes(const weir_schedule_report* report, figure list[BYTE_FIGURES]) {
-    const figure figures[BYTE_FIGURES] = {
+void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]) {
+    const plan_figure figures[PLAN_FIGURES] = {
         {"weight_bytes", "weights", report->weight_bytes},
         {"state_bytes", "keys and values", report->state_bytes},
         {"input_bytes", "inputs", report->input_bytes},
@@ -61,12 +44,6 @@ static void list_bytes(const weir_schedule_report* report, figure list[BYTE_FIGU
         {"serial_bytes", "arena in serial order", report->serial_bytes},
         {"total_bytes", "arena without reuse", report->total_bytes},
         {"scratch_bytes", "of these scratch", report->scratch_bytes},
-    };
-    memcpy(list, figures, sizeof figures);
-}
-
-static void list_counts(const weir_schedule_report* report, figure list[COUNT_FIGURES]) {
-    const figure figures[COUNT_FIGURES] = {
         {"dispatches", "dispatches", report->dispatches},
         {"waits_naive", "waits without tracking", report->waits_naive},
         {"waits", "waits kept", report->waits},
@@ -104,22 +81,18 @@ static weir_status list_values(const planned* plan, placed_value* values, uint32
     return WEIR_OK;
 }
 
-static const char* region_name(weir_region region) {
+const char* plan_region_name(weir_region region) {
     static const char* const names[] = {"arena", "input", "output", "weight", "state"};
     return (unsigned)region < sizeof names / sizeof *names ? names[region] : "?";
 }
 
 static void print_text(const planned* plan, placed_value* values, uint32_t count) {
-    figure bytes[BYTE_FIGURES];
-    figure counts[COUNT_FIGURES];
-    list_bytes(weir_schedule_report_of(plan->schedule), bytes);
-    list_counts(weir_schedule_report_of(plan->schedule), counts);
+    plan_figure figures[PLAN_FIGURES];
+    plan_figures(weir_schedule_report_of(plan->schedule), figures);
     printf("%s, %u row%s\n", plan->name, plan->rows, plan->rows > 1 ? "s" : "");
-    for (int i = 0; i < BYTE_FIGURES; i++) {
-        printf("  %-26s %14llu bytes\n", bytes[i].text, (unsigned long long)bytes[i].number);
-    }
-    for (int i = 0; i < COUNT_FIGURES; i++) {
-        printf("  %-26s %14llu\n", counts[i].text, (unsigned long long)counts[i].number);
+    for (int i = 0; i < PLAN_FIGURES; i++) {
+        printf("  %-26s %14llu%s\n", figures[i].text, (unsigned long long)figures[i].number,
+               i < PLAN_BYTE_FIGURES ? " bytes" : "");
     }
     qsort(values, count, sizeof *values, compare_sizes);
     printf("  largest values\n");
@@ -129,31 +102,26 @@ static void print_text(const planned* plan, placed_value* values, uint32_t count
         printf("    %-24s %14llu bytes, %s + %llu\n",
                values[i].name[0] != '\0' ? values[i].name : number,
                (unsigned long long)values[i].placement.byte_size,
-               region_name(values[i].placement.region),
+               plan_region_name(values[i].placement.region),
                (unsigned long long)values[i].placement.byte_offset);
     }
 }
 
 static void print_json(json* writer, const planned* plan, const placed_value* values,
                        uint32_t count) {
-    figure bytes[BYTE_FIGURES];
-    figure counts[COUNT_FIGURES];
-    list_bytes(weir_schedule_report_of(plan->schedule), bytes);
-    list_counts(weir_schedule_report_of(plan->schedule), counts);
+    plan_figure figures[PLAN_FIGURES];
+    plan_figures(weir_schedule_report_of(plan->schedule), figures);
     json_begin(writer, plan->name, '{');
     json_u64(writer, "rows", plan->rows);
-    for (int i = 0; i < BYTE_FIGURES; i++) {
-        json_u64(writer, bytes[i].key, bytes[i].number);
-    }
-    for (int i = 0; i < COUNT_FIGURES; i++) {
-        json_u64(writer, counts[i].key, counts[i].number);
+    for (int i = 0; i < PLAN_FIGURES; i++) {
+        json_u64(writer, figures[i].key, figures[i].number);
     }
     json_begin(writer, "results", '[');
     for (uint32_t i = 0; i < count; i++) {
         json_begin(writer, NULL, '{');
         json_u64(writer, "value", values[i].value);
         json_text(writer, "name", values[i].name);
-        json_text(writer, "region", region_name(values[i].placement.region));
+        json_text(writer, "region", plan_region_name(values[i].placement.region));
         json_u64(writer, "offset", values[i].placement.byte_offset);
         json_u64(writer, "bytes", values[i].placement.byte_size);
         json_end(writer, '}');
@@ -199,9 +167,19 @@ static weir_status print_plans(const plan_options* options, const planned plans[
 }
 
 // Shows what the options ask for: an explanation, a file, or the figures of both passes.
-static weir_status show(const plan_options* options, const planned plans[2]) {
+static weir_status show(const plan_options* options, const weir_target* target,
+                        const planned plans[2]) {
     const bool prefill = options->pass && strcmp(options->pass, "prefill") == 0;
     const weir_schedule* schedule = plans[prefill ? 0 : 1].schedule;
+    if (options->output) {
+        WEIR_TRY(plan_save(options, plans));
+        if (strcmp(options->output, "-") == 0) {
+            return WEIR_OK;
+        }
+    }
+    if (options->diff) {
+        return plan_compare(options, target, plans);
+    }
     if (options->schedule_json) {
         WEIR_TRY(plan_write_schedule(options, schedule));
     }
@@ -227,13 +205,18 @@ static weir_status plan_model(plan_options* options, const weir_model* model) {
         {.name = "decode", .rows = 1},
     };
     weir_target target;
+    weir_plan_file* saved = NULL;
     WEIR_TRY(weir_target_find(options->device, &target));
-    weir_status status = plan_pass(options, model, &target, &plans[0]);
-    if (status == WEIR_OK) {
-        status = plan_pass(options, model, &target, &plans[1]);
+    if (options->plan) {
+        WEIR_TRY(weir_plan_file_open(NULL, options->plan, &saved));
     }
+    weir_status status = plan_pass(options, model, saved, &target, &plans[0]);
     if (status == WEIR_OK) {
-        status = show(options, plans);
+        status = plan_pass(options, model, saved, &target, &plans[1]);
+    }
+    weir_plan_file_destroy(saved);
+    if (status == WEIR_OK) {
+        status = show(options, &target, plans);
     }
     plan_free(&plans[0]);
     plan_free(&plans[1]);

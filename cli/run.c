@@ -19,6 +19,9 @@ static const char usage[] =
     "      --threads N    worker threads (default: one per core)\n"
     "      --context N    most tokens of prompt and text (default: that of the model, at most "
     "4096)\n"
+    "      --rows N       most tokens of one prefill pass (default: 128)\n"
+    "      --plan FILE    take the plans of weir plan MODEL -o FILE, made with the same --context\n"
+    "                     and --rows\n"
     "      --trace FILE   write when each worker ran which tile, for Perfetto or chrome://tracing\n"
     "      --trace-passes N  of the last N passes (default: 4)\n"
     "      --stats        print figures to standard error at the end\n"
@@ -33,6 +36,8 @@ typedef struct run_options {
     bool ignore_end;
     uint32_t threads;
     uint32_t context;
+    uint32_t rows;
+    const char* plan;
     const char* trace;
     uint32_t trace_passes;
     bool stats;
@@ -108,6 +113,20 @@ static weir_status read_prompt(run_state* run) {
     return weir_tokenizer_encode(tokenizer, text, strlen(text), WEIR_TOKENIZE_BOS, &run->prompt);
 }
 
+static weir_status make_context(run_state* run) {
+    const run_options* options = run->options;
+    weir_plan_file* plans = NULL;
+    if (options->plan) {
+        WEIR_TRY(weir_plan_file_open(NULL, options->plan, &plans));
+    }
+    const weir_context_options context = {
+        .context_length = options->context, .prefill_rows = options->rows, .plans = plans};
+    const weir_status status =
+        weir_context_create(NULL, run->opened.model, &context, &run->context);
+    weir_plan_file_destroy(plans);
+    return status;
+}
+
 // Everything that can fail before the first byte of output.
 static weir_status prepare(run_state* run) {
     const run_options* options = run->options;
@@ -115,8 +134,7 @@ static weir_status prepare(run_state* run) {
     WEIR_TRY(read_prompt(run));
     WEIR_TRY(weir_sampler_create(NULL, &options->sampler,
                                  weir_tokenizer_size(run->opened.tokenizer), &run->sampler));
-    const weir_context_options context = {.context_length = options->context};
-    WEIR_TRY(weir_context_create(NULL, run->opened.model, &context, &run->context));
+    WEIR_TRY(make_context(run));
     if (run->prompt.count > weir_context_length(run->context)) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE,
                          "the prompt has %zu tokens; the context has room for %u",
@@ -250,6 +268,8 @@ int run_main(int argc, char** argv) {
         {"ignore-end", 0, CLI_FLAG, &run.ignore_end},
         {"threads", 0, CLI_U32, &run.threads},
         {"context", 0, CLI_U32, &run.context},
+        {"rows", 0, CLI_U32, &run.rows},
+        {"plan", 0, CLI_TEXT, &run.plan},
         {"trace", 0, CLI_TEXT, &run.trace},
         {"trace-passes", 0, CLI_U32, &run.trace_passes},
         {"stats", 0, CLI_FLAG, &run.stats},

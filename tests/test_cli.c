@@ -156,6 +156,8 @@ static void wrong_usage_exits_with_64(void** state) {
         {"plan $M --why 1", "two values"},
         {"plan --why 1 2", "no model file"},
         {"plan $M --pass both", "--pass"},
+        {"plan $M --json --diff a.plan", "exclude"},
+        {"plan $M --verify", "--verify is not for models"},
         {"check", "no model file"},
         {"tokenize $M -p x --file y", "exclude"},
     };
@@ -468,6 +470,43 @@ static void check_prints_one_line_per_proof(void** state) {
 
 #define SMALL_CSV "id,lower,upper,size\nb1,0,3,4\nb2,3,9,4\nb3,0,9,4\nb4,9,21,4\nb5,0,21,4\n"
 
+static void plans_in_a_file_are_what_run_and_check_use(void** state) {
+    (void)state;
+    static char planned[OUTPUT_CAPACITY];
+    assert_int_equal(weir("plan $M -o a.plan --rows 8 --context 32"), 0);
+    strcpy(planned, cli.output);
+    assert_int_equal(weir("plan $M --plan a.plan --rows 8 --context 32"), 0);
+    assert_string_equal(cli.output, planned);
+    assert_int_equal(weir("plan $M -o - --rows 8 --context 32 | cmp - a.plan"), 0);
+    assert_int_equal(weir("plan $M --diff a.plan --rows 8 --context 32"), 0);
+    assert_string_equal(cli.output, "prefill\n  no difference\ndecode\n  no difference\n");
+    assert_int_equal(weir("check $M --plan a.plan --rows 8 --context 32"), 0);
+    assert_int_equal(weir("run $M -p abc -n 8 --ignore-end --rows 8 --context 32"), 0);
+    strcpy(planned, cli.output);
+    assert_int_equal(weir("run $M -p abc -n 8 --ignore-end --rows 8 --context 32 --plan a.plan"),
+                     0);
+    assert_string_equal(cli.output, planned);
+}
+
+static void plans_of_another_pass_are_refused_with_what_differs(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M -o a.plan --rows 8 --context 32"), 0);
+    static const char* const calls[] = {"run $M -n 1 --plan a.plan --rows 4 --context 32",
+                                        "check $M --plan a.plan --rows 4 --context 32",
+                                        "plan $M --plan a.plan --rows 4 --context 32",
+                                        "plan $M --diff a.plan --rows 4 --context 32"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        assert_int_equal(weir(calls[i]), 1);
+        assert_has(cli.errors, "a.plan, plan prefill: made for parameter rows in [1, 8], here it "
+                               "is in [1, 4]");
+        assert_one_line(cli.errors);
+    }
+    assert_int_equal(weir("run $M -n 1 --plan $M"), 1);
+    assert_has(cli.errors, "not a plan file");
+    assert_int_equal(weir("run $M -n 1 --plan none.plan"), 1);
+    assert_has(cli.errors, "none.plan");
+}
+
 static void plan_places_the_buffers_of_a_csv(void** state) {
     (void)state;
     write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
@@ -686,6 +725,8 @@ int main(void) {
         cmocka_unit_test(plan_explains_what_two_values_share),
         cmocka_unit_test(plan_writes_the_schedule_as_json),
         cmocka_unit_test(check_prints_one_line_per_proof),
+        cmocka_unit_test(plans_in_a_file_are_what_run_and_check_use),
+        cmocka_unit_test(plans_of_another_pass_are_refused_with_what_differs),
         cmocka_unit_test(plan_places_the_buffers_of_a_csv),
         cmocka_unit_test(plan_exits_with_2_where_nothing_fits),
         cmocka_unit_test(plan_exits_with_3_where_it_gives_up),

@@ -11,6 +11,7 @@
 #define WEIR_LLM_CONTEXT_H
 
 #include <weir-llm/model.h>
+#include <weir/plan_file.h>
 #include <weir/program.h>
 
 WEIR_C_BEGIN
@@ -25,6 +26,8 @@ typedef struct weir_context_options {
     uint32_t prefill_rows;   // most tokens of one pass; 0: the default
     bool output_all;         // WEIR_OUTPUT_ALL is allowed; costs prefill_rows rows of logits
     weir_schedule_options schedule;
+    const weir_plan_file* plans; // planned before, under the names of the phases; read by the call
+                                 // alone. `schedule` is then that of the file. NULL: plan now
 } weir_context_options;
 
 typedef enum weir_output {
@@ -39,11 +42,16 @@ typedef enum weir_phase {
     WEIR_PHASE_COUNT
 } weir_phase;
 
+// Returns "prefill" or "decode", NULL for an unknown phase.
+//
+// Threads: thread-safe.
+WEIR_API const char* weir_phase_name(weir_phase phase);
+
 // Creates an empty context; options may be NULL.
 //
 // Ownership: the caller destroys it; the model must outlive it.
 // Errors:    WEIR_OUT_OF_RANGE more positions than the model has; WEIR_OUT_OF_MEMORY,
-//            WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create.
+//            WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create, or as weir_plan_file_load.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_context_create(const weir_allocator* allocator,
                                                        weir_model* model,

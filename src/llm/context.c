@@ -31,9 +31,14 @@ struct weir_context {
     size_t logit_rows;
 };
 
+const char* weir_phase_name(weir_phase phase) {
+    static const char* const names[WEIR_PHASE_COUNT] = {"prefill", "decode"};
+    return (unsigned)phase < WEIR_PHASE_COUNT ? names[phase] : NULL;
+}
+
 // Plans one phase. No tensor memory is taken, so the larger of both plans can be known first.
 static weir_status make_schedule(weir_context* context, weir_phase kind,
-                                 const weir_schedule_options* options) {
+                                 const weir_context_options* options) {
     context_phase* phase = &context->phases[kind];
     const bool prefill = kind == WEIR_PHASE_PREFILL;
     const weir_llama_graph_desc desc = {.params = weir_model_params(context->model),
@@ -43,8 +48,10 @@ static weir_status make_schedule(weir_context* context, weir_phase kind,
                                         .gguf = weir_model_gguf(context->model)};
     const weir_target* target = weir_device_target(weir_model_device(context->model));
     WEIR_TRY(weir_llama_graph_build(&context->allocator, &desc, &phase->pass));
-    return weir_schedule_create(&context->allocator, phase->pass.graph, target, options,
-                                &phase->schedule);
+    return options->plans ? weir_plan_file_load(options->plans, weir_phase_name(kind),
+                                                phase->pass.graph, target, &phase->schedule)
+                          : weir_schedule_create(&context->allocator, phase->pass.graph, target,
+                                                 &options->schedule, &phase->schedule);
 }
 
 // All caches have one shape: this is the distance from one to the next.
@@ -117,8 +124,8 @@ static weir_status build(weir_context* context, const weir_context_options* opti
     context_phase* prefill = &context->phases[WEIR_PHASE_PREFILL];
     context_phase* decode = &context->phases[WEIR_PHASE_DECODE];
     WEIR_TRY(llm_array_new(&context->allocator, context->outputs, &context->wanted));
-    WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, &options->schedule));
-    WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, &options->schedule));
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, options));
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, options));
     WEIR_TRY(make_cache(context));
     const uint64_t larger =
         arena_bytes(prefill) > arena_bytes(decode) ? arena_bytes(prefill) : arena_bytes(decode);
