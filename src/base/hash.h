@@ -1,6 +1,6 @@
-// FNV-1a with 64 bits (Fowler, Noll and Vo; IETF draft-eastlake-fnv): the same on every machine. One
-// step is a bijection of the state, so two inputs that differ in one byte never have the same hash.
-// It guards against damage, not against an adversary.
+// FNV-1a with 64 bits (Fowler, Noll and Vo; IETF draft-eastlake-fnv), the same on every machine.
+// One step is a bijection of the state, so two inputs that differ in one byte never have the same
+// hash. It guards against damage, not against an adversary.
 #ifndef WEIR_BASE_HASH_H
 #define WEIR_BASE_HASH_H
 

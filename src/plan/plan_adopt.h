@@ -10,7 +10,7 @@ typedef struct plan_claims {
     uint32_t block_bound;
 } plan_claims;
 
-// Makes a plan of given entries, one per buffer, after weir_plan_verify has proven them. All figures
+// Makes a plan of given entries, one per buffer, once weir_plan_verify has proven them. All figures
 // are computed again but for the claims, which may not exceed what the entries need.
 //
 // Errors: those of weir_plan_verify; WEIR_INFEASIBLE a claim above the plan; WEIR_OUT_OF_RANGE the
