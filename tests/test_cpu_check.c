@@ -23,12 +23,12 @@ static weir_status run_two(weir_device* device, const weir_access* first, const 
                            bool ordered) {
     const uint32_t edge = 0;
     const device_dispatch dispatches[] = {
-        {.name = "writer", .run = meet, .tile_count = 1, .accesses = first, .operand_count = 1},
+        {.name = "writer", .run = meet, .tile_count = 1, .accesses = first, .access_count = 1},
         {.name = "reader",
          .run = meet,
          .tile_count = 1,
          .accesses = second,
-         .operand_count = 1,
+         .access_count = 1,
          .predecessors = &edge,
          .predecessor_count = ordered ? 1 : 0},
     };
@@ -36,7 +36,7 @@ static weir_status run_two(weir_device* device, const weir_access* first, const 
     weir_ticket ticket;
     atomic_store(&started, ordered ? 2 : 0);
     assert_ok(device->vtable->prepare(device, dispatches, 2, &work));
-    assert_ok(weir_device_submit(device, work, NULL, &ticket));
+    assert_ok(weir_device_submit(device, &(device_commit){.work = work}, &ticket));
     const weir_status status = weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
     work->vtable->destroy(work);
     return status;

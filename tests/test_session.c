@@ -547,9 +547,9 @@ static void work_that_is_not_complete_times_out(void** state) {
     assert_true(weir_ticket_is_complete(first));
     assert_false(weir_ticket_is_complete(second));
     assert_ok(weir_ticket_wait(first, 0));
-    assert_int_equal(weir_null_complete(device, 5, WEIR_DEVICE_LOST), 1);
+    assert_int_equal(weir_null_complete(device, 5, WEIR_CANCELLED), 1);
     assert_int_equal(weir_null_complete(device, 5, WEIR_OK), 0);
-    assert_status(weir_ticket_wait(second, WEIR_WAIT_FOREVER), WEIR_DEVICE_LOST);
+    assert_status(weir_ticket_wait(second, WEIR_WAIT_FOREVER), WEIR_CANCELLED);
     assert_ok(weir_ticket_wait(first, WEIR_WAIT_FOREVER));
     assert_ok(weir_device_set_tile_hook(device, NULL, NULL));
     weir_session_destroy(session);
@@ -622,8 +622,8 @@ static void dispatches_stay_recorded_when_the_device_refuses_a_commit(void** sta
     for (int i = 0; i < 3; i++) {
         assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
     }
-    weir_null_fail(f->device, 0, WEIR_DEVICE_LOST);
-    assert_status(weir_session_commit(f->session, &ticket), WEIR_DEVICE_LOST);
+    weir_null_fail(f->device, 0, WEIR_IO);
+    assert_status(weir_session_commit(f->session, &ticket), WEIR_IO);
     assert_int_equal(ticket.sequence, 1234);
     assert_int_equal(weir_session_counters(f->session)->submits, 0);
     const weir_operand read = {floats_of(f->storage, 0, 1), WEIR_ACCESS_READ};
@@ -631,9 +631,9 @@ static void dispatches_stay_recorded_when_the_device_refuses_a_commit(void** sta
     assert_ok(weir_session_commit(f->session, &ticket));
     assert_int_equal(ticket.sequence, 1);
     assert_int_equal(weir_session_counters(f->session)->dispatches, 4);
-    weir_null_fail(f->device, 0, WEIR_DEVICE_LOST);
+    weir_null_fail(f->device, 0, WEIR_IO);
     assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
-    assert_status(weir_session_finish(f->session), WEIR_DEVICE_LOST); // and then it is dropped
+    assert_status(weir_session_finish(f->session), WEIR_IO); // and then it is dropped
 }
 
 static void the_last_64_failures_are_kept(void** state) {

@@ -49,7 +49,7 @@ typedef struct weir_counters {
 WEIR_API WEIR_MUST_USE weir_status weir_device_create(const weir_device_desc* desc,
                                                       weir_device** device);
 
-// Waits for work in flight and closes the device; NULL is a no-op.
+// Waits for work in flight and closes the device, lost or not; NULL is a no-op.
 //
 // Threads: thread-compatible.
 WEIR_API void weir_device_destroy(weir_device* device);
@@ -102,22 +102,62 @@ typedef struct weir_ticket {
 
 // Waits until the work of a ticket is complete and returns its status: that of the first kernel
 // that failed, with its message and the name of the dispatch. Of failures the last 64 of a device
-// are kept.
+// are kept. Tickets are complete in any order; work that fails takes no other with it: passes that
+// were to run after it do so.
 //
-// Errors:  WEIR_TIMEOUT not complete after `timeout_ns` nanoseconds; the status of the work.
+// Errors:  WEIR_TIMEOUT not complete after `timeout_ns` nanoseconds; WEIR_DEVICE_LOST the device
+//          was lost before, with the first cause; the status of the work.
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_ticket_wait(weir_ticket ticket, uint64_t timeout_ns);
+
+// Waits until one of several tickets of a device is complete, and returns the status of its work.
+// `index` receives the first of those that are, however its work ended.
+//
+// Errors:  WEIR_TIMEOUT; WEIR_INVALID_ARGUMENT no tickets, or of different devices; as
+//          weir_ticket_wait.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_ticket_wait_any(const weir_ticket* tickets, uint32_t count,
+                                                        uint64_t timeout_ns, uint32_t* index);
 
 // Tells whether the work of a ticket is complete, without waiting.
 //
 // Threads: thread-safe.
 WEIR_API bool weir_ticket_is_complete(weir_ticket ticket);
 
+// When one dispatch ran: from the start of its first tile to the end of its last, both 0 where it
+// did not. Units: nanoseconds of one clock that never goes back.
+typedef struct weir_timing {
+    uint64_t begin_ns, end_ns;
+} weir_timing;
+
+// Copies the times of the dispatches of complete work, in the order of their recording, to
+// `timings`, at most `capacity`; `count` receives how many there are. They are there when the
+// session or program was told to take times (weir_session_set_timing, weir_program_set_timing)
+// before the commit, and are kept for the next 64 commits to the device.
+//
+// Errors:  WEIR_BUSY not complete; WEIR_NOT_FOUND no times were taken, or they are gone.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_ticket_timings(weir_ticket ticket, weir_timing* timings,
+                                                       uint32_t capacity, uint32_t* count);
+
 // Completes the oldest `count` commits of a null device with manual completion, with `status` as
-// their outcome; returns how many there were.
+// their outcome; returns how many there were. WEIR_DEVICE_LOST loses the device: weir_null_lose.
+// Commits wait while 64 are in flight: whoever completes them must be another thread then.
 //
 // Threads: thread-safe.
 WEIR_API uint32_t weir_null_complete(weir_device* device, uint32_t count, weir_status status);
+
+// Completes one commit of a null device with manual completion. Returns false, and does nothing,
+// where it is not in flight, or conflicts with an earlier one that is.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_null_complete_ticket(weir_ticket ticket, weir_status status);
+
+// Loses a null device, as a driver might at any time: work in flight is complete with
+// WEIR_DEVICE_LOST, and so end all later commits, with `cause` in their message.
+//
+// Threads: thread-safe.
+WEIR_API void weir_null_lose(weir_device* device, const char* cause);
 
 // Lets call number `call` from now (0: the next) of a null device to allocate, map, wrap or submit
 // fail with `status`; WEIR_OK cancels.

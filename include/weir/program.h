@@ -81,6 +81,12 @@ WEIR_API WEIR_MUST_USE weir_status weir_program_commit(weir_program* program,
 // Threads:   thread-compatible.
 WEIR_API const void* weir_program_contents(const weir_program* program, weir_value output);
 
+// Lets the commits from now on take the times of their dispatches, for weir_ticket_timings. They
+// are not taken unless asked for.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_program_set_timing(weir_program* program, bool timing);
+
 // Returns what the program has done since its creation.
 //
 // Ownership: belongs to the program.

@@ -4,6 +4,10 @@
 // those it conflicts with and for nothing else. A session that is destroyed before its commit has
 // executed nothing. After a commit it is empty and records the next pass.
 //
+// Several passes can be in flight, of one session and of several. A pass runs after the earlier
+// ones that it conflicts with, byte for byte, whoever committed them, and beside all others; there
+// is no need to wait for the host in between.
+//
 //     weir_session_create(device, &session);
 //     weir_session_dispatch(session, &produce, NULL);
 //     weir_session_dispatch(session, &consume, &verdict);   // verdict.hazards[0]: RAW
@@ -62,9 +66,11 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
                                                          weir_verdict* verdict);
 
 // Hands the recorded dispatches to the device and empties the session. An empty session gives a
-// ticket that is complete.
+// ticket that is complete. While 64 passes of the device are in flight it waits for the oldest.
 //
-// Errors:  WEIR_OUT_OF_MEMORY, also of a lazy storage that is touched here; what the device says.
+// Errors:  WEIR_OUT_OF_MEMORY, also of a lazy storage that is touched here; WEIR_INVALID_ARGUMENT
+//          storage that is written was sealed since; WEIR_DEVICE_LOST the device was lost, with the
+//          first cause; what the device says.
 //          Nothing has been executed then, and the dispatches are still recorded.
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_commit(weir_session* session, weir_ticket* ticket);
@@ -74,6 +80,12 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_commit(weir_session* session, we
 // Errors:  as weir_session_commit; the status of the work.
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_finish(weir_session* session);
+
+// Lets the commits from now on take the times of their dispatches, for weir_ticket_timings. They
+// are not taken unless asked for.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_session_set_timing(weir_session* session, bool timing);
 
 // Returns what the session has done since its creation.
 //

@@ -6,6 +6,15 @@
 //   storage  one piece of memory
 //   work     dispatches with their predecessors, prepared once, submitted any number of times
 // Each structure of a back end begins with the base given here.
+//
+// Passes are ordered by conflict. At a commit the front end compares the bytes that the pass
+// touches with those of all passes in flight and names the ones that must be complete before it;
+// the back end may run it beside all others. Passes are completed in any order, from any thread,
+// each once:
+//
+//     weir_device_submit -> work->submit(work, pass) -> ... -> weir_device_complete(sequence)
+//                                \-> fails: the number is given to the next pass
+//     weir_device_lose: everything in flight is completed by the front end, nothing is submitted
 #ifndef WEIR_DEVICE_BACKEND_H
 #define WEIR_DEVICE_BACKEND_H
 
@@ -15,13 +24,13 @@
 #include <weir/target.h>
 
 #include "base/array.h"
+#include "device/flight.h"
 
 // Memory that the host can address has one id for all of it, and its addresses are the offsets:
 // wraps that overlap, and storages inside wraps, are then the same bytes by construction.
 #define HOST_MEMORY_ID 1
 
 #define FAILURES_KEPT 64
-#define PASSES_IN_FLIGHT 64
 
 typedef struct device_vtable device_vtable;
 typedef struct storage_vtable storage_vtable;
@@ -32,6 +41,7 @@ struct weir_storage {
     weir_device* device;
     atomic_uint references;
     atomic_bool sealed;
+    bool constant; // nobody can write there, by whatever handle: no pass waits for its readers
     uint64_t byte_size;
     uint64_t memory_id; // identity of the memory, and where in it the storage begins
     uint64_t memory_offset;
@@ -55,18 +65,43 @@ struct storage_vtable {
     void (*destroy)(weir_storage* storage);
 };
 
+// What a dispatch does. `run` is always there and does it on memory that the host can reach; other
+// devices use commands of their own for all but DEVICE_KERNEL.
+typedef enum device_dispatch_kind {
+    DEVICE_KERNEL = 0, // code of the caller, or of the target
+    DEVICE_COPY,       // operand 0 to operand 1: same dtype and dims, any strides
+    DEVICE_FILL,       // the constants repeated over operand 0, contiguous; dispatch_fill
+    DEVICE_UPLOAD,     // host bytes to operand 0, contiguous; dispatch_transfer
+    DEVICE_DOWNLOAD,   // operand 0, contiguous, to host bytes; dispatch_transfer
+} device_dispatch_kind;
+
+// The constants of a fill: `byte_count` bytes that are repeated from the first byte on.
+typedef struct dispatch_fill {
+    uint64_t byte_count; // 1, 2, 4 or 8
+    uint8_t bytes[8];
+} dispatch_fill;
+
+// The constants of an upload or download: where in host memory, which holds until completion.
+typedef struct dispatch_transfer {
+    uint8_t* host;
+    uint64_t byte_count; // = the bytes of operand 0
+} dispatch_transfer;
+
 // One dispatch, resolved to memory. All pointers hold as long as the work.
 typedef struct device_dispatch {
     const char* name;
+    device_dispatch_kind kind;
+    bool fence; // touches more than it declares; its predecessors and successors say so
     weir_kernel_fn run;
     const weir_kernel* kernel; // cuts the tiles for the dims of a pass; NULL: tile_count holds
     uint32_t tile_count;
     const void* constants;
-    weir_view* views;            // operands; dims[0] is set at the start of each pass where
-    const weir_param* rows;      // rows[i] names a parameter (NULL: none does)
-    void** pointers;             // host address of each operand
-    const weir_access* accesses; // what each operand may touch under any parameters
+    weir_view* views;       // operands; dims[0] is set at the start of each pass where
+    const weir_param* rows; // rows[i] names a parameter (NULL: none does)
+    void** pointers;        // host address of each operand
     uint32_t operand_count;
+    const weir_access* accesses; // every byte that may be touched, under any parameters
+    uint32_t access_count;
     const uint32_t* predecessors; // all smaller than the dispatch's own number
     uint32_t predecessor_count;
 } device_dispatch;
@@ -75,13 +110,23 @@ typedef struct device_work {
     const work_vtable* vtable;
 } device_work;
 
-struct work_vtable {
-    // Starts one pass as number `sequence` of the device, after all passes before it. The same work
-    // is not in flight. `params` hold until completion, which the back end tells by
-    // weir_device_complete.
-    weir_status (*submit)(device_work* work, const uint64_t* params, uint64_t sequence);
+// One pass of a work, on its way to the device.
+typedef struct device_pass_desc {
+    uint64_t sequence;
+    const uint64_t* params; // hold until completion
+    const uint64_t* after;  // the passes that must be complete before this one starts, rising; some
+    uint32_t after_count;   // may be complete by now. Holds for the call only
+    weir_timing* timings;   // to be filled, one per dispatch; NULL: nobody asks
+} device_pass_desc;
 
-    // Releases work that is not in flight.
+struct work_vtable {
+    // Starts one pass as soon as those before it are complete; calls come one after another, in the
+    // order of the sequences. The same work is not in flight. The back end tells the completion by
+    // weir_device_complete, which may come before this returns. WEIR_DEVICE_LOST poisons the
+    // device.
+    weir_status (*submit)(device_work* work, const device_pass_desc* pass);
+
+    // Releases work that is not in flight, or whose device is lost.
     void (*destroy)(device_work* work);
 };
 
@@ -105,9 +150,20 @@ typedef struct device_failure {
     char message[512];
 } device_failure;
 
+// The times of a pass that was committed with timing, kept until the entry is used again.
+typedef struct device_timings {
+    uint64_t sequence; // 0: none
+    weir_timing* items;
+    size_t count, capacity;
+} device_timings;
+
 // What one commit of a session keeps until it is complete.
 typedef struct device_pass device_pass;
 
+// Invariants:
+//
+//     done[s % PASSES_IN_FLIGHT] >= s    pass s is complete
+//     oldest <= s                        for every s in flight; all passes before it are complete
 struct weir_device {
     const device_vtable* vtable;
     weir_allocator allocator;
@@ -119,15 +175,21 @@ struct weir_device {
 
     atomic_uint_least64_t memory_ids; // the last one given to memory of its own identity
     atomic_uint_least64_t submitted;  // sequence of the last commit
-    atomic_uint_least64_t completed;  // all up to this one are complete
-    atomic_uint completion_epoch;     // changes with every completion; waiters sleep on it
+    atomic_uint_least64_t done[PASSES_IN_FLIGHT];
+    atomic_uint_least64_t oldest;
+    atomic_uint completion_epoch; // changes with every completion; waiters sleep on it
     atomic_uint waiters;
     atomic_uint failure_count;
+    atomic_bool lost;
 
     pthread_mutex_t submit_lock; // orders commits
     pthread_mutex_t lock;        // guards what follows
+    flight flight;
+    device_timings timings[PASSES_IN_FLIGHT]; // the items are the back end's until completion
     device_failure failures[FAILURES_KEPT];
-    device_pass* passes; // in flight or not yet reaped
+    char lost_message[512]; // the first cause; neither changes once `lost` is set
+    uint64_t lost_entries;  // of passes that were in flight then
+    device_pass* passes;    // of sessions, in flight or not yet reaped
 };
 
 // Fills the base of a device; undone by weir_device_finish.
@@ -135,14 +197,74 @@ WEIR_MUST_USE weir_status weir_device_init(weir_device* device, const device_vta
                                            const weir_device_desc* desc, const weir_target* target);
 void weir_device_finish(weir_device* device);
 
-// Gives the next sequence number to `work` and submits it; waits while too many passes are in
-// flight.
-WEIR_MUST_USE weir_status weir_device_submit(weir_device* device, device_work* work,
-                                             const uint64_t* params, weir_ticket* ticket);
+// One commit: prepared work, and the bytes that it touches.
+typedef struct device_commit {
+    device_work* work;
+    const uint64_t* params;
+    weir_access* accesses; // of all dispatches together, without constant memory; held until
+    uint32_t access_count; // completion, and perhaps reduced meanwhile (flight_reduce)
+    bool fence;            // touches more than that: follows and precedes every other pass
+    uint32_t timing_count; // dispatches of the work, to be timed; 0 = no times
+} device_commit;
 
-// Called by the back end, in the order of the sequence numbers. `message` may be NULL for WEIR_OK.
+// Gives the next sequence number to a commit and hands it over, to run after the passes in flight
+// that it conflicts with. Waits while PASSES_IN_FLIGHT passes are in flight.
+//
+// Errors:  WEIR_DEVICE_LOST with the first cause; WEIR_OUT_OF_MEMORY; what the back end says.
+// Threads: thread-safe.
+WEIR_MUST_USE weir_status weir_device_submit(weir_device* device, const device_commit* commit,
+                                             weir_ticket* ticket);
+
+// Tells whether a pass in flight conflicts with these accesses, given in any order; `youngest` (may
+// be NULL) receives the last one of those.
+//
+// Threads: thread-safe.
+bool weir_device_in_flight(weir_device* device, const weir_access* accesses, uint32_t count,
+                           weir_ticket* youngest);
+
+// Waits for the passes that are in flight now and conflict with these accesses. How they end is
+// the affair of those who hold their tickets.
+//
+// Errors:  WEIR_DEVICE_LOST with the first cause.
+// Threads: thread-safe.
+WEIR_MUST_USE weir_status weir_device_wait_for(weir_device* device, const weir_access* accesses,
+                                               uint32_t count);
+
+// Waits until pass `sequence` is complete; false when it is not after `timeout_ns`.
+//
+// Threads: thread-safe.
+bool weir_device_await(weir_device* device, uint64_t sequence, uint64_t timeout_ns);
+
+// Waits until nothing is in flight.
+//
+// Threads: thread-safe.
+void weir_device_drain(weir_device* device);
+
+// Tell whether nothing is in flight, whether pass `sequence` is complete, and whether every pass up
+// to it is.
+//
+// Threads: thread-safe.
+bool weir_device_is_idle(const weir_device* device);
+bool weir_device_has_done(const weir_device* device, uint64_t sequence);
+bool weir_device_is_past(const weir_device* device, uint64_t sequence);
+
+// Called by the back end, once for each pass, in any order. `message` may be NULL for WEIR_OK. Does
+// nothing for a pass that is complete.
+//
+// Threads: thread-safe.
 void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
                           const char* message);
+
+// Poisons the device: completes everything in flight with WEIR_DEVICE_LOST and `message`, and lets
+// every later commit fail with the same. Only the first call counts.
+//
+// Threads: thread-safe.
+void weir_device_lose(weir_device* device, const char* message);
+
+// Fails with the first cause when the device is lost.
+//
+// Threads: thread-safe.
+WEIR_MUST_USE weir_status weir_device_check_lost(weir_device* device);
 
 // Releases what completed passes of sessions kept.
 void weir_device_reap(weir_device* device);

@@ -2,11 +2,8 @@
 
 #include <stdio.h>
 
-#include "base/clock.h"
 #include "base/futex.h"
 #include "base/log_line.h"
-
-#define SPINS_BEFORE_SLEEP 400
 
 weir_status weir_device_init(weir_device* device, const device_vtable* vtable,
                              const weir_device_desc* desc, const weir_target* target) {
@@ -16,6 +13,7 @@ weir_status weir_device_init(weir_device* device, const device_vtable* vtable,
     device->target = *target;
     device->thread_count = 1;
     atomic_init(&device->memory_ids, HOST_MEMORY_ID);
+    atomic_init(&device->oldest, 1);
     const bool made = pthread_mutex_init(&device->submit_lock, NULL) == 0 &&
                       pthread_mutex_init(&device->lock, NULL) == 0;
     return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
@@ -27,6 +25,9 @@ uint64_t weir_device_new_memory_id(weir_device* device) {
 
 void weir_device_finish(weir_device* device) {
     weir_device_reap(device);
+    for (size_t i = 0; i < PASSES_IN_FLIGHT; i++) {
+        array_free(&device->allocator, &device->timings[i]);
+    }
     pthread_mutex_destroy(&device->lock);
     pthread_mutex_destroy(&device->submit_lock);
 }
@@ -46,7 +47,7 @@ uint32_t weir_device_thread_count(const weir_device* device) {
 }
 
 weir_status weir_device_set_tile_hook(weir_device* device, weir_tile_hook_fn hook, void* context) {
-    if (atomic_load(&device->completed) != atomic_load(&device->submitted)) {
+    if (!weir_device_is_idle(device)) {
         return WEIR_FAIL(WEIR_BUSY, "the tile hook cannot change while work is in flight");
     }
     device->hook = hook;
@@ -54,101 +55,213 @@ weir_status weir_device_set_tile_hook(weir_device* device, weir_tile_hook_fn hoo
     return WEIR_OK;
 }
 
-static void wait_for(weir_device* device, uint64_t sequence, uint64_t timeout_ns) {
-    for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        if (atomic_load_explicit(&device->completed, memory_order_acquire) >= sequence) {
-            return;
-        }
-        cpu_relax();
-    }
-    const uint64_t start = timeout_ns == WEIR_WAIT_FOREVER ? 0 : clock_ns();
-    atomic_fetch_add(&device->waiters, 1);
-    for (;;) {
-        const unsigned epoch = atomic_load(&device->completion_epoch);
-        if (atomic_load(&device->completed) >= sequence) {
-            break;
-        }
-        uint64_t left_ns = FUTEX_FOREVER;
-        if (timeout_ns != WEIR_WAIT_FOREVER) {
-            const uint64_t spent_ns = clock_ns() - start;
-            if (spent_ns >= timeout_ns) {
-                break;
-            }
-            left_ns = timeout_ns - spent_ns;
-        }
-        futex_wait(&device->completion_epoch, epoch, left_ns);
-    }
-    atomic_fetch_sub(&device->waiters, 1);
+bool weir_device_has_done(const weir_device* device, uint64_t sequence) {
+    const atomic_uint_least64_t* done = &device->done[sequence % PASSES_IN_FLIGHT];
+    return atomic_load_explicit(done, memory_order_acquire) >= sequence;
 }
 
-void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
-                          const char* message) {
-    if (status != WEIR_OK) {
-        pthread_mutex_lock(&device->lock);
-        const unsigned slot = atomic_load(&device->failure_count) % FAILURES_KEPT;
-        device_failure* failure = &device->failures[slot];
-        failure->sequence = sequence;
-        failure->status = status;
-        snprintf(failure->message, sizeof failure->message, "%s", message);
-        atomic_fetch_add(&device->failure_count, 1);
-        pthread_mutex_unlock(&device->lock);
-        log_line(&device->log, WEIR_LOG_ERROR, "%s: pass %llu failed: %s", device->target.name,
-                 (unsigned long long)sequence, message);
+bool weir_device_is_idle(const weir_device* device) {
+    return atomic_load(&device->oldest) > atomic_load(&device->submitted);
+}
+
+// A commit that the back end refused has given its number back.
+bool weir_device_is_past(const weir_device* device, uint64_t sequence) {
+    const uint64_t oldest = atomic_load(&device->oldest);
+    return oldest > sequence || oldest > atomic_load(&device->submitted);
+}
+
+void weir_device_drain(weir_device* device) {
+    while (!weir_device_is_idle(device)) {
+        weir_device_await(device, atomic_load(&device->oldest), WEIR_WAIT_FOREVER);
     }
-    atomic_store(&device->completed, sequence);
+}
+
+weir_status weir_device_check_lost(weir_device* device) {
+    return atomic_load(&device->lost) ? WEIR_FAIL(WEIR_DEVICE_LOST, "device %s is lost: %s",
+                                                  device->target.name, device->lost_message)
+                                      : WEIR_OK;
+}
+
+// Marks a pass that is in flight as complete; with the lock held. The order matters: who sees it
+// complete finds its entry empty.
+static void settle(weir_device* device, uint64_t sequence) {
+    flight_remove(&device->flight, sequence);
+    atomic_store(&device->done[sequence % PASSES_IN_FLIGHT], sequence);
+    uint64_t oldest = atomic_load(&device->oldest);
+    while (oldest <= atomic_load(&device->submitted) && weir_device_has_done(device, oldest)) {
+        oldest++;
+    }
+    atomic_store(&device->oldest, oldest);
+}
+
+static void wake_waiters(weir_device* device) {
     atomic_fetch_add(&device->completion_epoch, 1);
     if (atomic_load(&device->waiters) > 0) {
         futex_wake(&device->completion_epoch, UINT32_MAX);
     }
 }
 
-static weir_status outcome_of(weir_device* device, uint64_t sequence) {
-    if (atomic_load(&device->failure_count) == 0) {
-        return WEIR_OK;
-    }
-    device_failure found = {.status = WEIR_OK};
+static void keep_failure(weir_device* device, uint64_t sequence, weir_status status,
+                         const char* message) {
+    device_failure* failure =
+        &device->failures[atomic_load(&device->failure_count) % FAILURES_KEPT];
+    failure->sequence = sequence;
+    failure->status = status;
+    snprintf(failure->message, sizeof failure->message, "%s", message);
+    atomic_fetch_add(&device->failure_count, 1);
+}
+
+void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
+                          const char* message) {
     pthread_mutex_lock(&device->lock);
-    for (size_t i = 0; i < FAILURES_KEPT; i++) {
-        if (device->failures[i].sequence == sequence && sequence != 0) {
-            found = device->failures[i];
+    const bool in_flight = flight_has(&device->flight, sequence);
+    if (in_flight) {
+        if (status != WEIR_OK) {
+            keep_failure(device, sequence, status, message);
+        }
+        settle(device, sequence);
+    }
+    pthread_mutex_unlock(&device->lock);
+    if (in_flight) {
+        wake_waiters(device);
+    }
+    if (in_flight && status != WEIR_OK) {
+        log_line(&device->log, WEIR_LOG_ERROR, "%s: pass %llu failed: %s", device->target.name,
+                 (unsigned long long)sequence, message);
+    }
+}
+
+void weir_device_lose(weir_device* device, const char* message) {
+    pthread_mutex_lock(&device->lock);
+    const bool first = !atomic_load(&device->lost);
+    if (first) {
+        snprintf(device->lost_message, sizeof device->lost_message, "%s", message);
+        device->lost_entries = device->flight.used;
+        atomic_store(&device->lost, true);
+        for (uint64_t left = device->lost_entries; left != 0; left &= left - 1) {
+            settle(device, device->flight.entries[__builtin_ctzll(left)].sequence);
         }
     }
     pthread_mutex_unlock(&device->lock);
-    return found.status == WEIR_OK ? WEIR_OK : WEIR_FAIL(found.status, "%s", found.message);
-}
-
-weir_status weir_ticket_wait(weir_ticket ticket, uint64_t timeout_ns) {
-    if (ticket.sequence == 0) {
-        return WEIR_OK;
+    if (first) {
+        wake_waiters(device);
+        log_line(&device->log, WEIR_LOG_ERROR, "%s: device lost: %s", device->target.name, message);
     }
-    wait_for(ticket.device, ticket.sequence, timeout_ns);
-    if (!weir_ticket_is_complete(ticket)) {
-        return WEIR_FAIL(WEIR_TIMEOUT, "the work is not complete after %llu ns",
-                         (unsigned long long)timeout_ns);
+}
+
+// Enters a commit among the passes in flight and lists those that it must wait for.
+static weir_status enter(weir_device* device, const device_commit* commit, uint64_t sequence,
+                         uint64_t after[PASSES_IN_FLIGHT], uint32_t* after_count) {
+    pthread_mutex_lock(&device->lock);
+    const weir_status status = weir_device_check_lost(device);
+    if (status == WEIR_OK) {
+        const uint64_t conflicts = flight_conflicts(&device->flight, commit->accesses,
+                                                    commit->access_count, commit->fence);
+        *after_count = flight_list(&device->flight, conflicts, after);
+        flight_add(&device->flight, sequence, commit->accesses, commit->access_count,
+                   commit->fence);
+        atomic_store(&device->submitted, sequence);
     }
-    weir_device_reap(ticket.device);
-    return outcome_of(ticket.device, ticket.sequence);
+    pthread_mutex_unlock(&device->lock);
+    return status;
 }
 
-bool weir_ticket_is_complete(weir_ticket ticket) {
-    return ticket.sequence == 0 ||
-           atomic_load_explicit(&ticket.device->completed, memory_order_acquire) >= ticket.sequence;
+// Undoes `enter` for a commit that the back end refused. The number of one that was completed all
+// the same, since the device was lost meanwhile, is not used again.
+static void leave(weir_device* device, uint64_t sequence) {
+    pthread_mutex_lock(&device->lock);
+    if (flight_remove(&device->flight, sequence)) {
+        atomic_store(&device->submitted, sequence - 1);
+    }
+    pthread_mutex_unlock(&device->lock);
 }
 
-weir_status weir_device_submit(weir_device* device, device_work* work, const uint64_t* params,
+// Finds room for the times of a pass, all of them zero; NULL where none are asked for.
+static weir_status reserve_timings(weir_device* device, uint64_t sequence, uint32_t count,
+                                   weir_timing** timings) {
+    device_timings* kept = &device->timings[sequence % PASSES_IN_FLIGHT];
+    weir_status status = WEIR_OK;
+    pthread_mutex_lock(&device->lock);
+    kept->sequence = 0;
+    *timings = NULL;
+    if (count > 0) {
+        status = array_reserve(&device->allocator, kept, count);
+    }
+    if (count > 0 && status == WEIR_OK) {
+        for (uint32_t i = 0; i < count; i++) {
+            kept->items[i] = (weir_timing){0};
+        }
+        kept->count = count;
+        kept->sequence = sequence;
+        *timings = kept->items;
+    }
+    pthread_mutex_unlock(&device->lock);
+    return status;
+}
+
+static weir_status submit(weir_device* device, const device_commit* commit, uint64_t sequence) {
+    uint64_t after[PASSES_IN_FLIGHT];
+    device_pass_desc pass = {.sequence = sequence, .params = commit->params, .after = after};
+    WEIR_TRY(reserve_timings(device, sequence, commit->timing_count, &pass.timings));
+    WEIR_TRY(enter(device, commit, sequence, after, &pass.after_count));
+    const weir_status status = commit->work->vtable->submit(commit->work, &pass);
+    if (status != WEIR_OK) {
+        leave(device, sequence);
+        if (status == WEIR_DEVICE_LOST) {
+            weir_device_lose(device, weir_last_error());
+        }
+    }
+    return status;
+}
+
+weir_status weir_device_submit(weir_device* device, const device_commit* commit,
                                weir_ticket* ticket) {
     pthread_mutex_lock(&device->submit_lock);
     const uint64_t sequence = atomic_load(&device->submitted) + 1;
-    if (sequence > PASSES_IN_FLIGHT) {
-        wait_for(device, sequence - PASSES_IN_FLIGHT, WEIR_WAIT_FOREVER);
+    if (sequence > PASSES_IN_FLIGHT) { // its entry is that of an earlier pass
+        weir_device_await(device, sequence - PASSES_IN_FLIGHT, WEIR_WAIT_FOREVER);
     }
-    atomic_store(&device->submitted, sequence);
-    const weir_status status = work->vtable->submit(work, params, sequence);
-    if (status != WEIR_OK) {
-        atomic_store(&device->submitted, sequence - 1);
-    } else {
+    const weir_status status = submit(device, commit, sequence);
+    pthread_mutex_unlock(&device->submit_lock);
+    if (status == WEIR_OK) {
         *ticket = (weir_ticket){.device = device, .sequence = sequence};
     }
-    pthread_mutex_unlock(&device->submit_lock);
     return status;
+}
+
+// The passes up to `last` that conflict, in the order of their commits.
+static uint32_t list_conflicts(weir_device* device, const weir_access* accesses, uint32_t count,
+                               uint64_t last, uint64_t sequences[PASSES_IN_FLIGHT]) {
+    uint32_t found = 0;
+    if (count == 0 || weir_device_is_idle(device)) {
+        return 0;
+    }
+    pthread_mutex_lock(&device->lock);
+    const uint64_t conflicts = flight_conflicts(&device->flight, accesses, count, false);
+    found = flight_list(&device->flight, conflicts, sequences);
+    pthread_mutex_unlock(&device->lock);
+    while (found > 0 && sequences[found - 1] > last) {
+        found--;
+    }
+    return found;
+}
+
+bool weir_device_in_flight(weir_device* device, const weir_access* accesses, uint32_t count,
+                           weir_ticket* youngest) {
+    uint64_t sequences[PASSES_IN_FLIGHT];
+    const uint32_t found = list_conflicts(device, accesses, count, UINT64_MAX, sequences);
+    if (found > 0 && youngest) {
+        *youngest = (weir_ticket){.device = device, .sequence = sequences[found - 1]};
+    }
+    return found > 0;
+}
+
+weir_status weir_device_wait_for(weir_device* device, const weir_access* accesses, uint32_t count) {
+    uint64_t sequences[PASSES_IN_FLIGHT];
+    const uint64_t last = atomic_load(&device->submitted);
+    const uint32_t found = list_conflicts(device, accesses, count, last, sequences);
+    for (uint32_t i = found; i-- > 0;) {
+        weir_device_await(device, sequences[i], WEIR_WAIT_FOREVER);
+    }
+    return weir_device_check_lost(device);
 }

@@ -136,13 +136,10 @@ static void empty_slot(weir_pool* pool, uint32_t slot) {
 
 // Once a storage is returned nobody may take a new reference, and commits only complete, so what is
 // idle stays idle. References cover the work that names the storage. The sequence covers undeclared
-// work, which may touch it without naming it; a commit that the device refused gives its number
-// back, therefore nothing submitted and not complete is enough as well.
+// work, which may touch it without naming it.
 static bool is_idle(const weir_pool* pool, const pool_slot* cached) {
-    const uint64_t completed = atomic_load(&pool->device->completed);
-    const uint64_t submitted = atomic_load(&pool->device->submitted);
     return atomic_load_explicit(&cached->storage->references, memory_order_acquire) == 1 &&
-           (completed >= cached->sequence || completed >= submitted);
+           weir_device_is_past(pool->device, cached->sequence);
 }
 
 static uint64_t waiting_bytes(const weir_pool* pool) {

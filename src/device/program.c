@@ -24,10 +24,13 @@ struct weir_program {
     traffic fixed_traffic; // of every pass
     weir_view* bound;      // per value: its storage and offset; storages are retained
     device_dispatch* dispatches;
-    weir_view* views;       // per operand
-    weir_param* rows;       // per operand
-    void** pointers;        // per operand
-    weir_access* accesses;  // per operand
+    weir_view* views;      // per operand
+    weir_param* rows;      // per operand
+    void** pointers;       // per operand
+    weir_access* accesses; // per operand
+    weir_access* touched;  // of the pass, reduced; without constant memory
+    uint32_t touched_count;
+    bool timing;
     uint64_t* params;       // the parameter block of the pass in flight
     traffic* param_traffic; // per parameter: added for each unit of it
 };
@@ -37,7 +40,7 @@ typedef struct owned_array {
     size_t byte_size;
 } owned_array;
 
-#define OWNED_ARRAYS 8
+#define OWNED_ARRAYS 9
 
 static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS]) {
     const size_t values = program->schedule->values.count;
@@ -51,6 +54,7 @@ static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS])
         {(void**)&program->rows, operands * sizeof *program->rows},
         {(void**)&program->pointers, operands * sizeof *program->pointers},
         {(void**)&program->accesses, operands * sizeof *program->accesses},
+        {(void**)&program->touched, operands * sizeof *program->touched},
         {(void**)&program->params, params * sizeof *program->params},
         {(void**)&program->param_traffic, params * sizeof *program->param_traffic},
     };
@@ -236,12 +240,27 @@ static weir_status resolve(weir_program* program) {
             .rows = program->rows + dispatch->operand_begin,
             .pointers = program->pointers + dispatch->operand_begin,
             .accesses = program->accesses + dispatch->operand_begin,
+            .access_count = dispatch->operand_count,
             .operand_count = dispatch->operand_count,
             .predecessors = schedule->edges.items + edge_begin,
             .predecessor_count = schedule->edges.begins[i + 1] - edge_begin,
         };
     }
     return WEIR_OK;
+}
+
+// What other passes are compared with: every byte under any parameters, in few ranges.
+static void gather_touched(weir_program* program) {
+    const weir_schedule* schedule = program->schedule;
+    uint32_t count = 0;
+    for (size_t i = 0; i < schedule->operands.count; i++) {
+        const weir_value root = schedule->operands.items[i].root;
+        if (!program->bound[root].storage->constant) {
+            program->touched[count++] = program->accesses[i];
+        }
+    }
+    uint32_t write_count = 0;
+    program->touched_count = flight_reduce(program->touched, count, &write_count);
 }
 
 // Finds the arena, the caller's or one of the program's own.
@@ -283,6 +302,7 @@ static weir_status record(weir_program* program, const weir_program_desc* desc) 
     WEIR_TRY(check_apart(desc, schedule, arena));
     WEIR_TRY(bind_planned(program, arena));
     WEIR_TRY(resolve(program));
+    gather_touched(program);
     return device->vtable->prepare(device, program->dispatches,
                                    (uint32_t)schedule->dispatches.count, &program->work);
 }
@@ -403,7 +423,14 @@ weir_status weir_program_commit(weir_program* program, const uint64_t* params, u
     if (param_count > 0) {
         memcpy(program->params, params, param_count * sizeof params[0]);
     }
-    WEIR_TRY(weir_device_submit(program->device, program->work, program->params, &program->ticket));
+    const device_commit commit = {
+        .work = program->work,
+        .params = program->params,
+        .accesses = program->touched,
+        .access_count = program->touched_count,
+        .timing_count = program->timing ? program->schedule->report.dispatches : 0,
+    };
+    WEIR_TRY(weir_device_submit(program->device, &commit, &program->ticket));
     count_pass(program);
     *ticket = program->ticket;
     return WEIR_OK;
@@ -420,6 +447,10 @@ const void* weir_program_contents(const weir_program* program, weir_value output
     return weir_ticket_is_complete(program->ticket)
                ? slot_address(program, output, WEIR_VALUE_RESULT)
                : NULL;
+}
+
+void weir_program_set_timing(weir_program* program, bool timing) {
+    program->timing = timing;
 }
 
 const weir_counters* weir_program_counters(const weir_program* program) {

@@ -4,10 +4,13 @@
 
 #include "device/backend.h"
 
+#define RECENT_BITS 6
+
 // A dispatch as recorded: positions in the arrays of its pass, which move while they grow.
 typedef struct recorded_dispatch {
     const char* name;
     weir_kernel_fn kernel;
+    bool fence;
     uint32_t tile_count;
     uint32_t level; // edges on the longest path that ends here
     size_t operand_begin, operand_count;
@@ -20,6 +23,7 @@ struct device_pass {
     uint64_t sequence;
     device_work* work;
     uint32_t waits; // edges on the longest path
+    bool fence;     // one of the dispatches is
     uint64_t bytes_read, bytes_written;
     struct {
         recorded_dispatch* items;
@@ -38,6 +42,10 @@ struct device_pass {
         size_t count, capacity;
     } accesses;
     struct {
+        weir_access* items; // of all dispatches, for other passes to be compared with
+        size_t count, capacity;
+    } touched;
+    struct {
         uint32_t* items;
         size_t count, capacity;
     } edges;
@@ -55,6 +63,9 @@ struct weir_session {
     weir_device* device;
     weir_tracker* tracker;
     device_pass* pass; // what is recorded and not committed
+    bool timing;
+    uint32_t
+        recent[1u << RECENT_BITS]; // accesses among those touched, found by their range, from 1
     weir_counters counters;
 };
 
@@ -64,9 +75,10 @@ static void empty_pass(device_pass* pass) {
         weir_view_release(&pass->views.items[i]);
     }
     pass->recorded.count = pass->views.count = 0;
-    pass->pointers.count = pass->accesses.count = 0;
+    pass->pointers.count = pass->accesses.count = pass->touched.count = 0;
     pass->edges.count = pass->constants.count = pass->dispatches.count = 0;
     pass->waits = 0;
+    pass->fence = false;
     pass->bytes_read = pass->bytes_written = 0;
 }
 
@@ -83,6 +95,7 @@ static void destroy_pass(weir_device* device, device_pass* pass) {
     array_free(allocator, &pass->views);
     array_free(allocator, &pass->pointers);
     array_free(allocator, &pass->accesses);
+    array_free(allocator, &pass->touched);
     array_free(allocator, &pass->edges);
     array_free(allocator, &pass->constants);
     array_free(allocator, &pass->dispatches);
@@ -90,12 +103,11 @@ static void destroy_pass(weir_device* device, device_pass* pass) {
 }
 
 void weir_device_reap(weir_device* device) {
-    const uint64_t completed = atomic_load(&device->completed);
     device_pass* done = NULL;
     pthread_mutex_lock(&device->lock);
     for (device_pass** link = &device->passes; *link;) {
         device_pass* pass = *link;
-        if (pass->sequence <= completed) {
+        if (weir_device_has_done(device, pass->sequence)) {
             *link = pass->next;
             pass->next = done;
             done = pass;
@@ -172,6 +184,7 @@ static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc
     WEIR_TRY(array_reserve(allocator, &pass->views, operands_end));
     WEIR_TRY(array_reserve(allocator, &pass->pointers, operands_end));
     WEIR_TRY(array_reserve(allocator, &pass->accesses, operands_end));
+    WEIR_TRY(array_reserve(allocator, &pass->touched, pass->touched.count + desc->operand_count));
     WEIR_TRY(array_reserve(allocator, &pass->edges, edges_end));
     return array_reserve(allocator, &pass->constants, constants_end);
 }
@@ -202,6 +215,43 @@ static void append_operands(device_pass* pass, const weir_dispatch_desc* desc) {
     }
 }
 
+static bool same_access(const weir_access* a, const weir_access* b) {
+    bool same = a->range.memory_id == b->range.memory_id &&
+                a->range.byte_offset == b->range.byte_offset &&
+                a->range.byte_length == b->range.byte_length && a->kind == b->kind &&
+                a->range.level_count == b->range.level_count;
+    for (uint32_t i = 0; same && i < a->range.level_count; i++) {
+        same = a->range.levels[i].count == b->range.levels[i].count &&
+               a->range.levels[i].stride == b->range.levels[i].stride;
+    }
+    return same;
+}
+
+// Passes mostly touch the same bytes again and again: what was met lately is not listed twice.
+static void touch(weir_session* session, const weir_access* access) {
+    device_pass* pass = session->pass;
+    const uint64_t place =
+        access->range.byte_offset ^ access->range.byte_length << 32 ^ (uint64_t)access->kind << 60;
+    uint32_t* recent = &session->recent[place * UINT64_C(0x9E3779B97F4A7C15) >> (64 - RECENT_BITS)];
+    // Left over from a pass before, it may name any access of this one.
+    if (*recent == 0 || *recent > pass->touched.count ||
+        !same_access(&pass->touched.items[*recent - 1], access)) {
+        pass->touched.items[pass->touched.count++] = *access;
+        *recent = (uint32_t)pass->touched.count;
+    }
+}
+
+// Nobody writes to constant memory: no pass waits for one that reads it.
+static void touch_operands(weir_session* session, const weir_dispatch_desc* desc) {
+    device_pass* pass = session->pass;
+    const weir_access* accesses = pass->accesses.items + pass->accesses.count - desc->operand_count;
+    for (uint32_t i = 0; i < desc->operand_count; i++) {
+        if (!desc->operands[i].view.storage->constant) {
+            touch(session, &accesses[i]);
+        }
+    }
+}
+
 static void append_edges(device_pass* pass, const weir_verdict* verdict, uint32_t* level) {
     uint32_t last = UINT32_MAX;
     for (uint32_t i = 0; i < verdict->hazard_count; i++) {
@@ -220,6 +270,7 @@ static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir
     *record = (recorded_dispatch){
         .name = desc->name ? desc->name : "kernel",
         .kernel = desc->kernel,
+        .fence = desc->undeclared,
         .tile_count = desc->tile_count > 0 ? desc->tile_count : 1,
         .operand_begin = pass->views.count,
         .operand_count = desc->operand_count,
@@ -230,6 +281,7 @@ static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir
     append_edges(pass, verdict, &record->level);
     record->edge_count = pass->edges.count - record->edge_begin;
     pass->waits = record->level > pass->waits ? record->level : pass->waits;
+    pass->fence |= record->fence;
     if (desc->constants_size > 0) {
         memcpy(pass->constants.items + record->constants_begin, desc->constants,
                desc->constants_size);
@@ -251,8 +303,23 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
     weir_verdict found;
     WEIR_TRY(track(session, desc, &found));
     append(session->pass, desc, &found);
+    touch_operands(session, desc);
     if (verdict) {
         *verdict = found;
+    }
+    return WEIR_OK;
+}
+
+// Storage may have been sealed after the recording.
+static weir_status check_sealed(const device_pass* pass, const recorded_dispatch* record) {
+    for (size_t i = 0; i < record->operand_count; i++) {
+        const weir_storage* storage = pass->views.items[record->operand_begin + i].storage;
+        const weir_access* access = &pass->accesses.items[record->operand_begin + i];
+        if ((access->kind & WEIR_ACCESS_WRITE) != 0 && weir_storage_is_sealed(storage)) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                             "%s: operand %zu writes to storage %s, which was sealed since",
+                             record->name, i, storage->name);
+        }
     }
     return WEIR_OK;
 }
@@ -268,8 +335,10 @@ static weir_status resolve(const weir_device* device, device_pass* pass) {
     pass->pointers.count = pass->views.count;
     for (size_t i = 0; i < count; i++) {
         const recorded_dispatch* record = &pass->recorded.items[i];
+        WEIR_TRY(check_sealed(pass, record));
         pass->dispatches.items[i] = (device_dispatch){
             .name = record->name,
+            .fence = record->fence,
             .run = record->kernel,
             .tile_count = record->tile_count,
             .constants = pass->constants.items + record->constants_begin,
@@ -277,6 +346,7 @@ static weir_status resolve(const weir_device* device, device_pass* pass) {
             .pointers = pass->pointers.items + record->operand_begin,
             .accesses = pass->accesses.items + record->operand_begin,
             .operand_count = (uint32_t)record->operand_count,
+            .access_count = (uint32_t)record->operand_count,
             .predecessors = pass->edges.items + record->edge_begin,
             .predecessor_count = (uint32_t)record->edge_count,
         };
@@ -292,7 +362,14 @@ static weir_status submit(weir_session* session, weir_ticket* ticket) {
     device_work* work = NULL;
     WEIR_TRY(device->vtable->prepare(device, pass->dispatches.items,
                                      (uint32_t)pass->dispatches.count, &work));
-    const weir_status status = weir_device_submit(device, work, NULL, ticket);
+    const device_commit commit = {
+        .work = work,
+        .accesses = pass->touched.items,
+        .access_count = (uint32_t)pass->touched.count,
+        .fence = pass->fence,
+        .timing_count = session->timing ? (uint32_t)pass->dispatches.count : 0,
+    };
+    const weir_status status = weir_device_submit(device, &commit, ticket);
     if (status != WEIR_OK) {
         work->vtable->destroy(work);
         return status;
@@ -340,6 +417,10 @@ weir_status weir_session_finish(weir_session* session) {
     WEIR_TRY(weir_session_commit(session, &ticket));
     session->counters.host_waits += ticket.sequence != 0 ? 1 : 0;
     return weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
+}
+
+void weir_session_set_timing(weir_session* session, bool timing) {
+    session->timing = timing;
 }
 
 const weir_counters* weir_session_counters(const weir_session* session) {

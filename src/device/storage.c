@@ -43,6 +43,7 @@ weir_status weir_storage_map(weir_device* device, const weir_storage_map_desc* d
     weir_storage* mapped = NULL;
     WEIR_TRY(device->vtable->map(device, desc, &mapped));
     atomic_store(&mapped->sealed, true);
+    mapped->constant = true;
     *storage = mapped;
     return WEIR_OK;
 }
@@ -94,8 +95,7 @@ uint64_t weir_storage_byte_size(const weir_storage* storage) {
 }
 
 weir_status weir_storage_seal(weir_storage* storage) {
-    weir_device* device = storage->device;
-    if (atomic_load(&device->completed) != atomic_load(&device->submitted)) {
+    if (!weir_device_is_idle(storage->device)) {
         return WEIR_FAIL(WEIR_BUSY, "a storage cannot be sealed while work is in flight");
     }
     atomic_store(&storage->sealed, true);

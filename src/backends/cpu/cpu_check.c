@@ -2,9 +2,19 @@
 
 #ifdef WEIR_EXPENSIVE_CHECKS
 
+static weir_status fail(const device_dispatch* a, const char* a_range, const device_dispatch* b,
+                        const char* b_range) {
+    return WEIR_FAIL(WEIR_INTERNAL, "%s at %s and %s at %s run at the same time", a->name, a_range,
+                     b->name, b_range);
+}
+
 static weir_status check_pair(const device_dispatch* a, const device_dispatch* b) {
-    for (uint32_t i = 0; i < a->operand_count; i++) {
-        for (uint32_t j = 0; j < b->operand_count; j++) {
+    if (a->fence || b->fence) {
+        return fail(a, a->fence ? "anything" : "its operands", b,
+                    b->fence ? "anything" : "its operands");
+    }
+    for (uint32_t i = 0; i < a->access_count; i++) {
+        for (uint32_t j = 0; j < b->access_count; j++) {
             const weir_access* x = &a->accesses[i];
             const weir_access* y = &b->accesses[j];
             if ((x->kind | y->kind) == WEIR_ACCESS_READ ||
@@ -13,30 +23,36 @@ static weir_status check_pair(const device_dispatch* a, const device_dispatch* b
             }
             char x_text[128];
             char y_text[128];
-            return WEIR_FAIL(WEIR_INTERNAL, "%s at %s and %s at %s run at the same time", a->name,
-                             weir_range_format(&x->range, x_text, sizeof x_text), b->name,
-                             weir_range_format(&y->range, y_text, sizeof y_text));
+            return fail(a, weir_range_format(&x->range, x_text, sizeof x_text), b,
+                        weir_range_format(&y->range, y_text, sizeof y_text));
         }
     }
     return WEIR_OK;
 }
 
-// Each worker first says what it runs and then looks at the others, so of two tiles that overlap in
-// time one sees the other.
+// What another worker runs stays while the lock is held: its tile ends by taking it.
 weir_status cpu_check_start(cpu_worker* worker, const cpu_work* work, uint32_t dispatch) {
-    const cpu_device* device = worker->device;
-    atomic_store(&worker->running, dispatch + 1);
-    for (uint32_t i = 0; i < device->worker_count; i++) {
-        const uint32_t other = atomic_load(&device->workers[i].running);
-        if (other != 0 && other != dispatch + 1) {
-            WEIR_TRY(check_pair(&work->dispatches[dispatch], &work->dispatches[other - 1]));
+    cpu_device* device = worker->device;
+    weir_status status = WEIR_OK;
+    pthread_mutex_lock(&device->check_lock);
+    for (uint32_t i = 0; i < device->worker_count && status == WEIR_OK; i++) {
+        const cpu_worker* other = &device->workers[i];
+        const bool same = other->running.work == work && other->running.dispatch == dispatch;
+        if (other->running.work && !same) {
+            status = check_pair(&work->dispatches[dispatch],
+                                &other->running.work->dispatches[other->running.dispatch]);
         }
     }
-    return WEIR_OK;
+    worker->running.work = work;
+    worker->running.dispatch = dispatch;
+    pthread_mutex_unlock(&device->check_lock);
+    return status;
 }
 
 void cpu_check_end(cpu_worker* worker) {
-    atomic_store(&worker->running, 0);
+    pthread_mutex_lock(&worker->device->check_lock);
+    worker->running.work = NULL;
+    pthread_mutex_unlock(&worker->device->check_lock);
 }
 
 #else

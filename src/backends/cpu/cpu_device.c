@@ -13,11 +13,10 @@ static_assert(offsetof(cpu_device, base) == 0, "the base comes first");
 static void destroy(weir_device* base) {
     cpu_device* device = (cpu_device*)base;
     const weir_allocator allocator = base->allocator;
-    const weir_ticket last = {.device = base, .sequence = atomic_load(&base->submitted)};
-    const weir_status outcome = weir_ticket_wait(last, WEIR_WAIT_FOREVER);
-    (void)outcome; // it belongs to whoever holds the ticket
+    weir_device_drain(base);
     cpu_executor_stop(device);
     weir_device_finish(base);
+    pthread_mutex_destroy(&device->check_lock);
     pthread_mutex_destroy(&device->queue_lock);
     weir_free(&allocator, device, sizeof *device, CPU_LINE);
 }
@@ -62,9 +61,10 @@ weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_targ
     cpu_device* made = memory;
     *made = (cpu_device){0};
     weir_status status = weir_device_init(&made->base, &cpu_device_vtable, desc, target);
-    if (status == WEIR_OK && pthread_mutex_init(&made->queue_lock, NULL) != 0) {
+    if (status == WEIR_OK && (pthread_mutex_init(&made->queue_lock, NULL) != 0 ||
+                              pthread_mutex_init(&made->check_lock, NULL) != 0)) {
         weir_device_finish(&made->base);
-        status = WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of a queue");
+        status = WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a queue");
     }
     if (status != WEIR_OK) {
         weir_free(&desc->allocator, made, sizeof *made, CPU_LINE);

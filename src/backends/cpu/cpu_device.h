@@ -1,10 +1,15 @@
 // The CPU device: workers that follow per-dispatch counters, with no barrier between dispatches.
 //
+// Passes that do not conflict run side by side, each in an entry of its own (its number modulo
+// PASSES_IN_FLIGHT); one that must come after others waits until they are complete. Workers look
+// for tiles in the oldest pass first.
+//
 // A pass works like this. Every dispatch has a count of predecessors that are not complete. At zero
 // it is appended to the ready list of the pass. Each worker walks that list in order, claims tiles
 // of the dispatch it stands at until none is left, and goes on; whoever completes the last tile of
 // a dispatch lowers the counts of its successors. A worker that finds nothing ready spins shortly,
-// then sleeps.
+// then sleeps. A single worker has nobody to share with: it runs the dispatches of a pass one after
+// another and touches no counter.
 //
 // Work is replayed without waiting for slow workers to leave the pass before: claims and list
 // entries carry the number of the pass (its sequence), so that a late worker finds nothing that it
@@ -29,30 +34,41 @@ typedef struct cpu_worker {
     _Alignas(CPU_LINE) _Atomic(cpu_work*) reading;
     cpu_device* device;
     uint32_t number;
-    atomic_uint running; // dispatch whose tile runs, plus 1; kept with WEIR_EXPENSIVE_CHECKS
-    uint64_t sequence;   // the pass that `position` belongs to
-    uint32_t position;   // in its ready list
+    struct {
+        uint64_t sequence;
+        uint32_t position; // in the ready list of that pass
+    } places[PASSES_IN_FLIGHT];
+    struct {
+        const cpu_work* work; // NULL: none
+        uint32_t dispatch;
+    } running; // with WEIR_EXPENSIVE_CHECKS the tile that runs; guarded by check_lock
     pthread_t thread;
 } cpu_worker;
+
+// A pass from its submission to its completion.
+typedef struct cpu_pass {
+    cpu_work* work;
+    uint64_t sequence; // 0: none
+    const uint64_t* params;
+    weir_timing* timings;
+    uint64_t after; // bit i: starts after the pass of entry i
+} cpu_pass;
 
 struct cpu_device {
     weir_device base;
     cpu_worker* workers;
     uint32_t worker_count;
 
-    _Alignas(CPU_LINE) _Atomic(cpu_work*) current; // the pass being executed, or the last one
+    _Alignas(CPU_LINE) atomic_uint_least64_t active; // bit i: the pass of entry i runs
+    _Atomic(cpu_work*) executing[PASSES_IN_FLIGHT];  // its work
     _Alignas(CPU_LINE) atomic_uint sleepers;
     atomic_uint wake_epoch; // sleepers wait for it to change
     atomic_bool stopping;
 
+    pthread_mutex_t check_lock;
     pthread_mutex_t queue_lock; // guards what follows
-    struct {
-        cpu_work* work;
-        const uint64_t* params;
-    } queue[PASSES_IN_FLIGHT]; // by sequence
-    uint64_t queued;           // last sequence in the queue
-    uint64_t started;          // last sequence that was started
-    bool executing;
+    cpu_pass passes[PASSES_IN_FLIGHT];
+    uint64_t waiting; // bit i: the pass of entry i waits for others
 };
 
 // Counters of one dispatch, in a cache line of their own.
@@ -75,33 +91,51 @@ struct cpu_work {
     cpu_slot* slots;
     atomic_uint_least64_t* ready; // the ready list
     const uint64_t* params;
+    weir_timing* timings;           // NULL: nobody asks
     atomic_uint_least64_t sequence; // of the pass
     atomic_uint remaining;          // dispatches not complete
     atomic_int status;              // of the first tile that failed
     char message[512];              // written by whoever set `status`
 };
 
+// A single worker shares nothing; known before the first worker starts.
+static inline bool cpu_is_alone(const cpu_device* device) {
+    return device->base.thread_count == 1;
+}
+
 // cpu_work.c
 WEIR_MUST_USE weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatches,
                                           uint32_t count, device_work** work);
 
-// Sets up the dims and counters of pass `sequence`.
-void cpu_work_begin(cpu_work* work, const uint64_t* params, uint64_t sequence);
+// Sets up the counters of a pass, unless a single worker runs it.
+void cpu_work_begin(cpu_work* work, const cpu_pass* pass);
+
+// Sets the dims of this pass and returns the tiles that a dispatch is cut into.
+uint32_t cpu_work_size(const device_dispatch* dispatch, const uint64_t* params);
 
 // cpu_check.c
 // With WEIR_EXPENSIVE_CHECKS: fails when a tile of `dispatch` starts while another worker runs a
-// tile of a dispatch that it conflicts with, which only a wrong schedule lets happen.
+// tile of a dispatch, of this pass or another, that it conflicts with. Only a wrong schedule, or a
+// wrong order of passes, lets that happen.
 //
 // Errors: WEIR_INTERNAL, the message names both dispatches and ranges.
 WEIR_MUST_USE weir_status cpu_check_start(cpu_worker* worker, const cpu_work* work,
                                           uint32_t dispatch);
 void cpu_check_end(cpu_worker* worker);
 
+// cpu_queue.c
+WEIR_MUST_USE weir_status cpu_queue_submit(device_work* work, const device_pass_desc* pass);
+
+// Tells that the pass of a work is complete, and starts those that waited for it. The work may be
+// replayed or gone when this returns.
+void cpu_queue_complete(cpu_device* device, cpu_work* work);
+
 // cpu_executor.c
 WEIR_MUST_USE weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count);
 void cpu_executor_stop(cpu_device* device);
-WEIR_MUST_USE weir_status cpu_executor_submit(device_work* work, const uint64_t* params,
-                                              uint64_t sequence);
+
+// Lets the workers find a pass whose counters are set up.
+void cpu_executor_open(cpu_device* device, cpu_work* work);
 
 // Returns when no worker can be reading `work`, which is not in flight.
 void cpu_executor_forget(cpu_device* device, cpu_work* work);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backends/cpu/cpu_device.h"
+#include "base/clock.h"
 #include "base/futex.h"
 
 // Some ten microseconds: longer than a hand-over between running threads, far shorter than a time
@@ -44,10 +45,7 @@ static uint32_t push_ready(cpu_work* work, uint32_t taken, uint32_t dispatch, ui
 
 // The pass can be complete, and the work gone, as soon as its last root is pushed: the work is not
 // touched after.
-static void start_pass(cpu_device* device, cpu_work* work, const uint64_t* params,
-                       uint64_t sequence) {
-    cpu_work_begin(work, params, sequence);
-    atomic_store(&device->current, work);
+static uint64_t push_roots(cpu_work* work, uint64_t sequence) {
     uint64_t tiles = 0;
     uint32_t taken = 0;
     uint32_t roots = work->root_count;
@@ -58,59 +56,32 @@ static void start_pass(cpu_device* device, cpu_work* work, const uint64_t* param
             taken = push_ready(work, taken, i, sequence);
         }
     }
-    wake(device, tiles);
+    return tiles;
 }
 
-// Takes the next pass from the queue, if there is one and none is being executed.
-static bool take_next(cpu_device* device, cpu_work** work, const uint64_t** params,
-                      uint64_t* sequence) {
-    pthread_mutex_lock(&device->queue_lock);
-    const bool found = !device->executing && device->started < device->queued;
-    if (found) {
-        device->executing = true;
-        *sequence = ++device->started;
-        *work = device->queue[*sequence % PASSES_IN_FLIGHT].work;
-        *params = device->queue[*sequence % PASSES_IN_FLIGHT].params;
-    }
-    pthread_mutex_unlock(&device->queue_lock);
-    return found;
+void cpu_executor_open(cpu_device* device, cpu_work* work) {
+    const uint64_t sequence = atomic_load(&work->sequence);
+    const uint32_t entry = sequence % PASSES_IN_FLIGHT;
+    atomic_store(&device->executing[entry], work);
+    atomic_fetch_or(&device->active, UINT64_C(1) << entry);
+    wake(device, cpu_is_alone(device) ? 1 : push_roots(work, sequence));
 }
 
-static void start_next(cpu_device* device) {
-    cpu_work* work = NULL;
-    const uint64_t* params = NULL;
-    uint64_t sequence = 0;
-    if (take_next(device, &work, &params, &sequence)) {
-        start_pass(device, work, params, sequence);
-    }
+// Nobody finds the pass any more, and this worker does not touch it after.
+static void close_pass(cpu_worker* worker, cpu_work* work, uint64_t sequence) {
+    cpu_device* device = worker->device;
+    const uint32_t entry = sequence % PASSES_IN_FLIGHT;
+    atomic_fetch_and(&device->active, ~(UINT64_C(1) << entry));
+    atomic_store(&device->executing[entry], NULL);
+    atomic_store(&worker->reading, NULL); // it is not released before the completion is told
+    cpu_queue_complete(device, work);
 }
 
-weir_status cpu_executor_submit(device_work* base, const uint64_t* params, uint64_t sequence) {
-    cpu_work* work = (cpu_work*)base;
-    cpu_device* device = work->device;
-    pthread_mutex_lock(&device->queue_lock);
-    device->queue[sequence % PASSES_IN_FLIGHT].work = work;
-    device->queue[sequence % PASSES_IN_FLIGHT].params = params;
-    device->queued = sequence;
-    pthread_mutex_unlock(&device->queue_lock);
-    start_next(device);
-    return WEIR_OK;
-}
-
-// The work may be replayed or released as soon as the completion is known: it is not touched after.
-static void complete_pass(cpu_device* device, cpu_work* work, uint64_t sequence) {
-    const weir_status status = (weir_status)atomic_load(&work->status);
-    weir_device_complete(&device->base, sequence, status, work->message);
-    pthread_mutex_lock(&device->queue_lock);
-    device->executing = false; // only now: completions are told in order
-    pthread_mutex_unlock(&device->queue_lock);
-    start_next(device);
-}
-
-static void complete_dispatch(cpu_worker* worker, cpu_work* work, uint32_t dispatch,
+// Returns whether the pass is over.
+static bool complete_dispatch(cpu_worker* worker, cpu_work* work, uint32_t dispatch,
                               uint64_t sequence) {
     uint64_t tiles = 0;
-    uint32_t taken = worker->position; // past the entry of this dispatch
+    uint32_t taken = worker->places[sequence % PASSES_IN_FLIGHT].position; // past this dispatch
     const uint32_t end = work->successor_begins[dispatch + 1];
     for (uint32_t e = work->successor_begins[dispatch]; e < end; e++) {
         const uint32_t successor = work->successors[e];
@@ -122,9 +93,11 @@ static void complete_dispatch(cpu_worker* worker, cpu_work* work, uint32_t dispa
     if (tiles > 1) { // this worker takes one itself
         wake(worker->device, tiles - 1);
     }
-    if (atomic_fetch_sub(&work->remaining, 1) == 1) {
-        complete_pass(worker->device, work, sequence);
+    if (atomic_fetch_sub(&work->remaining, 1) != 1) {
+        return false;
     }
+    close_pass(worker, work, sequence);
+    return true;
 }
 
 // Keeps the first failure of a pass; the tiles that are left are claimed and skipped. The text is
@@ -171,79 +144,135 @@ static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index, uint32_
     }
 }
 
-// Claims and runs tiles of one dispatch until none is left or the pass is over.
-static void run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
+// Claims and runs tiles of one dispatch until none is left; returns whether the pass is over, and
+// the work perhaps gone.
+static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
     cpu_slot* slot = &work->slots[index];
     uint64_t cursor = atomic_load_explicit(&slot->cursor, memory_order_acquire);
     while (sequence_of(cursor) == sequence) {
         const uint32_t tile = index_of(cursor);
         const uint32_t tile_count = atomic_load_explicit(&slot->tile_count, memory_order_acquire);
         if (tile >= tile_count) {
-            return;
+            return false;
         }
         if (!atomic_compare_exchange_weak(&slot->cursor, &cursor, cursor + 1)) {
             continue;
         }
+        if (tile == 0 && work->timings) {
+            work->timings[index].begin_ns = clock_ns();
+        }
         run_tile(worker, work, index, tile, tile_count);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
-            complete_dispatch(worker, work, index, sequence);
-            return; // the pass may be over, and the work gone
+            if (work->timings) {
+                work->timings[index].end_ns = clock_ns();
+            }
+            return complete_dispatch(worker, work, index, sequence);
         }
         cursor = atomic_load_explicit(&slot->cursor, memory_order_acquire);
     }
+    return false;
 }
 
-// Publishes that this worker reads the current work, so that it is not released (hazard pointer,
-// Michael 2004). NULL when there is none.
-static cpu_work* hold_current(cpu_worker* worker) {
-    cpu_device* device = worker->device;
+// The dispatches in their order, which no predecessor breaks: all smaller than their successors.
+static void run_alone(cpu_worker* worker, cpu_work* work) {
+    for (uint32_t i = 0; i < work->count; i++) {
+        const uint32_t tile_count = cpu_work_size(&work->dispatches[i], work->params);
+        if (work->timings) {
+            work->timings[i].begin_ns = clock_ns();
+        }
+        for (uint32_t tile = 0; tile < tile_count; tile++) {
+            run_tile(worker, work, i, tile, tile_count);
+        }
+        if (work->timings) {
+            work->timings[i].end_ns = clock_ns();
+        }
+    }
+    close_pass(worker, work, atomic_load(&work->sequence));
+}
+
+// Publishes that this worker reads the work of an entry, so that it is not released (hazard
+// pointer, Michael 2004). NULL when there is none.
+static cpu_work* hold(cpu_worker* worker, uint32_t entry) {
+    _Atomic(cpu_work*)* executing = &worker->device->executing[entry];
     for (;;) {
-        cpu_work* work = atomic_load(&device->current);
+        cpu_work* work = atomic_load(executing);
         atomic_store(&worker->reading, work);
-        if (atomic_load(&device->current) == work) {
+        if (atomic_load(executing) == work) {
             return work;
         }
     }
 }
 
-// Takes up the pass of `work`; false when there is nothing in it for this worker at the moment.
-static bool is_ready(cpu_worker* worker, cpu_work* work) {
-    if (!work) {
-        return false;
+static void release(cpu_worker* worker) {
+    if (atomic_load_explicit(&worker->reading, memory_order_relaxed)) {
+        atomic_store(&worker->reading, NULL);
     }
+}
+
+// Takes up the pass of `work` and returns the next entry of its ready list; 0 when there is nothing
+// in it for this worker at the moment.
+static uint64_t next_ready(cpu_worker* worker, cpu_work* work) {
     const uint64_t sequence = atomic_load(&work->sequence);
-    if (worker->sequence != sequence) {
-        worker->sequence = sequence;
-        worker->position = 0;
+    const uint32_t place = sequence % PASSES_IN_FLIGHT;
+    if (worker->places[place].sequence != sequence) {
+        worker->places[place].sequence = sequence;
+        worker->places[place].position = 0;
     }
-    return worker->position < work->count &&
-           sequence_of(atomic_load(&work->ready[worker->position])) == sequence;
+    const uint32_t position = worker->places[place].position;
+    const uint64_t found = position < work->count ? atomic_load(&work->ready[position]) : 0;
+    return sequence_of(found) == sequence ? found : 0;
 }
 
+// Finds and holds work with something to do, the oldest first; NULL when there is none. Whoever
+// works alone finds every pass that was started and is not complete.
+static cpu_work* find_work(cpu_worker* worker) {
+    cpu_device* device = worker->device;
+    const uint32_t oldest = atomic_load(&device->base.oldest) % PASSES_IN_FLIGHT;
+    const uint64_t active = atomic_load(&device->active);
+    uint64_t left = active >> oldest | active << (PASSES_IN_FLIGHT - oldest) % PASSES_IN_FLIGHT;
+    for (; left != 0; left &= left - 1) {
+        const uint32_t entry = ((uint32_t)__builtin_ctzll(left) + oldest) % PASSES_IN_FLIGHT;
+        cpu_work* work = hold(worker, entry);
+        if (work && (cpu_is_alone(device) || next_ready(worker, work) != 0)) {
+            return work;
+        }
+    }
+    release(worker);
+    return NULL;
+}
+
+// Runs what is ready in a pass, while it is the only one: an older one might have got work.
 static void walk_ready_list(cpu_worker* worker, cpu_work* work) {
-    while (is_ready(worker, work)) {
-        const uint64_t entry = atomic_load(&work->ready[worker->position]);
-        worker->position++;
-        run_dispatch(worker, work, index_of(entry), sequence_of(entry));
+    uint64_t ready = next_ready(worker, work);
+    while (ready != 0) {
+        const uint64_t sequence = sequence_of(ready);
+        const uint32_t entry = sequence % PASSES_IN_FLIGHT;
+        worker->places[entry].position++;
+        if (run_dispatch(worker, work, index_of(ready), sequence) ||
+            atomic_load(&worker->device->active) != UINT64_C(1) << entry) {
+            return;
+        }
+        ready = next_ready(worker, work);
     }
 }
 
-static bool spin_until_ready(cpu_worker* worker) {
+static cpu_work* spin_until_ready(cpu_worker* worker) {
     for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        if (is_ready(worker, hold_current(worker))) {
-            return true;
+        cpu_work* work = find_work(worker);
+        if (work) {
+            return work;
         }
         cpu_relax();
     }
-    return false;
+    return NULL;
 }
 
 static void sleep_until_woken(cpu_worker* worker) {
     cpu_device* device = worker->device;
     const unsigned epoch = atomic_load(&device->wake_epoch);
     atomic_fetch_add(&device->sleepers, 1);
-    const bool ready = is_ready(worker, hold_current(worker)) || atomic_load(&device->stopping);
-    atomic_store(&worker->reading, NULL);
+    const bool ready = find_work(worker) || atomic_load(&device->stopping);
+    release(worker);
     if (!ready) {
         futex_wait(&device->wake_epoch, epoch, FUTEX_FOREVER);
     }
@@ -252,11 +281,15 @@ static void sleep_until_woken(cpu_worker* worker) {
 
 static void* work_until_stopped(void* argument) {
     cpu_worker* worker = argument;
-    while (!atomic_load(&worker->device->stopping)) {
-        if (spin_until_ready(worker)) {
-            walk_ready_list(worker, atomic_load(&worker->reading));
-        } else {
+    cpu_device* device = worker->device;
+    while (!atomic_load(&device->stopping)) {
+        cpu_work* work = spin_until_ready(worker);
+        if (!work) {
             sleep_until_woken(worker);
+        } else if (cpu_is_alone(device)) {
+            run_alone(worker, work);
+        } else {
+            walk_ready_list(worker, work);
         }
     }
     atomic_store(&worker->reading, NULL);
@@ -264,8 +297,6 @@ static void* work_until_stopped(void* argument) {
 }
 
 void cpu_executor_forget(cpu_device* device, cpu_work* work) {
-    cpu_work* expected = work;
-    atomic_compare_exchange_strong(&device->current, &expected, NULL);
     for (uint32_t i = 0; i < device->worker_count; i++) {
         while (atomic_load(&device->workers[i].reading) == work) {
             sched_yield();

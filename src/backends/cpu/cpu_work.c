@@ -18,7 +18,7 @@ static void destroy_work(device_work* base) {
 }
 
 static const work_vtable cpu_work_vtable = {
-    .submit = cpu_executor_submit,
+    .submit = cpu_queue_submit,
     .destroy = destroy_work,
 };
 
@@ -105,8 +105,7 @@ weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatch
     return WEIR_OK;
 }
 
-// Sets the dims of this pass and returns the tiles that they are cut into.
-static uint32_t size_dispatch(const device_dispatch* dispatch, const uint64_t* params) {
+uint32_t cpu_work_size(const device_dispatch* dispatch, const uint64_t* params) {
     for (uint32_t i = 0; dispatch->rows && i < dispatch->operand_count; i++) {
         if (dispatch->rows[i] != WEIR_PARAM_NONE) {
             dispatch->views[i].shape.dims[0] = (int64_t)params[dispatch->rows[i]];
@@ -117,21 +116,25 @@ static uint32_t size_dispatch(const device_dispatch* dispatch, const uint64_t* p
     return tiles > 0 ? tiles : 1;
 }
 
-void cpu_work_begin(cpu_work* work, const uint64_t* params, uint64_t sequence) {
-    work->params = params;
+static void begin_dispatch(cpu_slot* slot, const device_dispatch* dispatch, const cpu_pass* pass) {
+    const uint32_t tiles = cpu_work_size(dispatch, pass->params);
+    const uint64_t first = pass->sequence << CPU_INDEX_BITS;
+    // A late worker of the pass before must not claim a tile by the new count: whoever reads that
+    // count finds the cursor already taken away.
+    atomic_store_explicit(&slot->cursor, first | CPU_INDEX_MASK, memory_order_relaxed);
+    atomic_store_explicit(&slot->tile_count, tiles, memory_order_release);
+    atomic_store_explicit(&slot->tiles_done, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->pending, dispatch->predecessor_count, memory_order_relaxed);
+    atomic_store_explicit(&slot->cursor, first, memory_order_release);
+}
+
+void cpu_work_begin(cpu_work* work, const cpu_pass* pass) {
+    work->params = pass->params;
+    work->timings = pass->timings;
     atomic_store_explicit(&work->status, WEIR_OK, memory_order_relaxed);
     atomic_store_explicit(&work->remaining, work->count, memory_order_relaxed);
-    for (uint32_t i = 0; i < work->count; i++) {
-        const device_dispatch* dispatch = &work->dispatches[i];
-        cpu_slot* slot = &work->slots[i];
-        const uint32_t tiles = size_dispatch(dispatch, params);
-        // A late worker of the pass before must not claim a tile by the new count: whoever reads it
-        // finds the cursor already taken away.
-        atomic_store(&slot->cursor, sequence << CPU_INDEX_BITS | CPU_INDEX_MASK);
-        atomic_store_explicit(&slot->tile_count, tiles, memory_order_release);
-        atomic_store_explicit(&slot->tiles_done, 0, memory_order_relaxed);
-        atomic_store_explicit(&slot->pending, dispatch->predecessor_count, memory_order_relaxed);
-        atomic_store_explicit(&slot->cursor, sequence << CPU_INDEX_BITS, memory_order_release);
+    for (uint32_t i = 0; i < work->count && !cpu_is_alone(work->device); i++) {
+        begin_dispatch(&work->slots[i], &work->dispatches[i], pass);
     }
-    atomic_store(&work->sequence, sequence);
+    atomic_store(&work->sequence, pass->sequence);
 }

@@ -1,12 +1,18 @@
 // The device that executes nothing: it keeps every rule of the front end and lets a test decide
 // when work completes and which call fails. New back ends start from here.
 #include <assert.h>
+#include <string.h>
 
 #include "backends/host_storage.h"
 
 typedef struct null_device {
     weir_device base;
     pthread_mutex_t completion_lock; // completions by several threads come one after another
+    struct {
+        uint64_t sequence;
+        uint64_t after[PASSES_IN_FLIGHT]; // of passes that were in flight at the submission
+        uint32_t after_count;
+    } passes[PASSES_IN_FLIGHT]; // guarded by it; with manual completion
     bool manual_completion;
     bool fail_armed;
     uint32_t calls_until_failure;
@@ -55,13 +61,20 @@ static weir_status null_wrap(weir_device* device, const weir_storage_wrap_desc* 
     return host_storage_wrap(device, desc, storage);
 }
 
-static weir_status null_submit(device_work* work, const uint64_t* params, uint64_t sequence) {
-    (void)params;
+static weir_status null_submit(device_work* work, const device_pass_desc* pass) {
     weir_device* device = ((null_work*)work)->device;
+    null_device* null = cast(device);
     WEIR_TRY(step(device, "submit"));
-    if (!cast(device)->manual_completion) {
-        weir_device_complete(device, sequence, WEIR_OK, NULL);
+    if (!null->manual_completion) {
+        weir_device_complete(device, pass->sequence, WEIR_OK, NULL);
+        return WEIR_OK;
     }
+    const size_t entry = pass->sequence % PASSES_IN_FLIGHT;
+    pthread_mutex_lock(&null->completion_lock);
+    null->passes[entry].sequence = pass->sequence;
+    null->passes[entry].after_count = pass->after_count;
+    memcpy(null->passes[entry].after, pass->after, pass->after_count * sizeof pass->after[0]);
+    pthread_mutex_unlock(&null->completion_lock);
     return WEIR_OK;
 }
 
@@ -94,19 +107,55 @@ static void null_destroy(weir_device* device) {
     object_free(&allocator, cast(device));
 }
 
+// Completes a pass that is in flight; with the lock held.
+static void complete(weir_device* device, uint64_t sequence, weir_status status) {
+    static const char cause[] = "completed with this status by a test";
+    if (status == WEIR_DEVICE_LOST) {
+        weir_device_lose(device, cause);
+    }
+    weir_device_complete(device, sequence, status, cause);
+}
+
 uint32_t weir_null_complete(weir_device* device, uint32_t count, weir_status status) {
     if (device->vtable != &null_device_vtable || !cast(device)->manual_completion) {
         return 0;
     }
     uint32_t done = 0;
     pthread_mutex_lock(&cast(device)->completion_lock);
-    uint64_t next = atomic_load(&device->completed) + 1;
-    while (done < count && next <= atomic_load(&device->submitted)) {
-        weir_device_complete(device, next++, status, "completed with this status by a test");
-        done++;
+    while (done < count && !weir_device_is_idle(device)) {
+        const uint64_t oldest = atomic_load(&device->oldest);
+        complete(device, oldest, status);
+        done += weir_device_has_done(device, oldest) ? 1 : 0; // not if its submission failed
     }
     pthread_mutex_unlock(&cast(device)->completion_lock);
     return done;
+}
+
+bool weir_null_complete_ticket(weir_ticket ticket, weir_status status) {
+    weir_device* device = ticket.device;
+    if (ticket.sequence == 0 || device->vtable != &null_device_vtable ||
+        !cast(device)->manual_completion) {
+        return false;
+    }
+    null_device* null = cast(device);
+    const size_t entry = ticket.sequence % PASSES_IN_FLIGHT;
+    pthread_mutex_lock(&null->completion_lock);
+    bool ready = null->passes[entry].sequence == ticket.sequence &&
+                 !weir_device_has_done(device, ticket.sequence);
+    for (uint32_t i = 0; ready && i < null->passes[entry].after_count; i++) {
+        ready = weir_device_has_done(device, null->passes[entry].after[i]);
+    }
+    if (ready) {
+        complete(device, ticket.sequence, status);
+    }
+    pthread_mutex_unlock(&null->completion_lock);
+    return ready;
+}
+
+void weir_null_lose(weir_device* device, const char* cause) {
+    if (device->vtable == &null_device_vtable) {
+        weir_device_lose(device, cause);
+    }
 }
 
 void weir_null_fail(weir_device* device, uint32_t call, weir_status status) {

@@ -1,0 +1,66 @@
+// The passes of the CPU device between submission and completion: what waits, what may start.
+#include "backends/cpu/cpu_device.h"
+
+static uint64_t bit_of(uint64_t sequence) {
+    return UINT64_C(1) << sequence % PASSES_IN_FLIGHT;
+}
+
+// The pass can be complete, and the work gone, before this returns.
+static void start_pass(cpu_device* device, const cpu_pass* pass) {
+    cpu_work_begin(pass->work, pass);
+    if (pass->work->count > 0) {
+        cpu_executor_open(device, pass->work);
+    } else {
+        cpu_queue_complete(device, pass->work);
+    }
+}
+
+weir_status cpu_queue_submit(device_work* base, const device_pass_desc* desc) {
+    cpu_work* work = (cpu_work*)base;
+    cpu_device* device = work->device;
+    cpu_pass pass = {
+        .work = work, .sequence = desc->sequence, .params = desc->params, .timings = desc->timings};
+    pthread_mutex_lock(&device->queue_lock);
+    for (uint32_t i = 0; i < desc->after_count; i++) {
+        const cpu_pass* other = &device->passes[desc->after[i] % PASSES_IN_FLIGHT];
+        pass.after |= other->sequence == desc->after[i] ? bit_of(other->sequence) : 0;
+    }
+    device->passes[pass.sequence % PASSES_IN_FLIGHT] = pass;
+    device->waiting |= pass.after != 0 ? bit_of(pass.sequence) : 0;
+    pthread_mutex_unlock(&device->queue_lock);
+    if (pass.after == 0) {
+        start_pass(device, &pass);
+    }
+    return WEIR_OK;
+}
+
+// Takes a pass out of the queue and those that waited for nothing else with it: `started` receives
+// them, and their number is returned.
+static uint32_t retire(cpu_device* device, uint64_t sequence, cpu_pass started[PASSES_IN_FLIGHT]) {
+    uint32_t count = 0;
+    pthread_mutex_lock(&device->queue_lock);
+    device->passes[sequence % PASSES_IN_FLIGHT].sequence = 0;
+    for (uint64_t left = device->waiting; left != 0; left &= left - 1) {
+        cpu_pass* pass = &device->passes[__builtin_ctzll(left)];
+        pass->after &= ~bit_of(sequence);
+        if (pass->after == 0) {
+            device->waiting &= ~bit_of(pass->sequence);
+            started[count++] = *pass;
+        }
+    }
+    pthread_mutex_unlock(&device->queue_lock);
+    return count;
+}
+
+// The entry must be free before the completion is told, since the next pass of that entry may come
+// right after.
+void cpu_queue_complete(cpu_device* device, cpu_work* work) {
+    cpu_pass started[PASSES_IN_FLIGHT];
+    const uint64_t sequence = atomic_load(&work->sequence);
+    const weir_status status = (weir_status)atomic_load(&work->status);
+    const uint32_t count = retire(device, sequence, started);
+    weir_device_complete(&device->base, sequence, status, work->message);
+    for (uint32_t i = 0; i < count; i++) {
+        start_pass(device, &started[i]);
+    }
+}
