@@ -639,6 +639,9 @@ static bool stays_small(const weir_tracker* tracker, bool restart) {
 }
 
 static void record_small(weir_tracker* tracker) {
+    if (tracker->pending.count == 0) {
+        return; // the arrays may have no memory yet, and NULL must not be moved on
+    }
     const pending_access* stop = tracker->pending.items + tracker->pending.count;
     const uint32_t dispatch = tracker->next_dispatch;
     uint32_t index = (uint32_t)tracker->accesses.count;
