@@ -10,11 +10,12 @@ CC := gcc
 endif
 export CC
 
-.PHONY: help demo test release install format clean
+.PHONY: help demo test docs release install format clean
 
 help:
 	@echo 'make demo     install what is missing, build, run the example and the model'
 	@echo 'make test     install what is missing, build with every check, run all tests'
+	@echo 'make docs     the reference of the public headers, in build/docs/html'
 	@echo 'make release  the optimised build, in build/release'
 	@echo 'make install  copy the release build to PREFIX ($(PREFIX))'
 	@echo 'make format   let clang-format rewrite the C files'
@@ -35,6 +36,12 @@ test:
 	cmake --preset dev
 	cmake --build --preset dev --parallel $(JOBS)
 	@scripts/run_tests.sh build/dev
+
+docs:
+	@scripts/need.sh doxygen python3
+	@rm -rf build/docs && mkdir -p build/docs
+	doxygen docs/Doxyfile
+	@scripts/check_docs.py
 
 install: release
 	cmake --install build/release --prefix $(PREFIX)
