@@ -1,9 +1,7 @@
 // Schedules of real shapes: the waits are those of the data flow, and each one is needed.
-#include "testing.h"
+#include "schedule_testing.h"
 
 #include <weir-llm/llama.h>
-
-#include "schedule/schedule.h"
 
 typedef struct model_shape {
     const char* name;
@@ -62,39 +60,6 @@ static void waits_are_those_of_the_data_flow(void** state) {
     }
 }
 
-// Takes edge `edge` out of a schedule and returns the dispatch that waited by it.
-static uint32_t remove_edge(weir_schedule* schedule, uint32_t edge) {
-    schedule_edges* edges = &schedule->edges;
-    uint32_t later = 0;
-    while (edges->begins[later + 1] <= edge) {
-        later++;
-    }
-    memmove(edges->items + edge, edges->items + edge + 1,
-            (edges->count - edge - 1) * sizeof edges->items[0]);
-    edges->count--;
-    for (uint32_t i = later + 1; i <= schedule->dispatches.count; i++) {
-        edges->begins[i]--;
-    }
-    return later;
-}
-
-static void restore_edge(weir_schedule* schedule, uint32_t edge, uint32_t earlier, uint32_t later) {
-    schedule_edges* edges = &schedule->edges;
-    memmove(edges->items + edge + 1, edges->items + edge,
-            (edges->count - edge) * sizeof edges->items[0]);
-    edges->items[edge] = earlier;
-    edges->count++;
-    for (uint32_t i = later + 1; i <= schedule->dispatches.count; i++) {
-        edges->begins[i]++;
-    }
-}
-
-static void assert_names(const weir_schedule* schedule, uint32_t dispatch) {
-    char text[300];
-    snprintf(text, sizeof text, "%u (%s)", dispatch, schedule->dispatches.items[dispatch].name);
-    assert_message_has(text);
-}
-
 // The quadratic check reports the dispatch that has lost the edge beside the first, by number, that
 // it is no longer ordered with; the tracked one, which is told of the order without that one pair,
 // reports exactly that.
@@ -106,14 +71,14 @@ static void any_edge_taken_out_is_reported(void** state) {
             const uint32_t earlier = schedule->edges.items[edge];
             const uint32_t later = remove_edge(schedule, edge);
             assert_status(weir_schedule_check_pairs(schedule), WEIR_INTERNAL);
-            assert_names(schedule, later);
+            assert_names_dispatch(schedule, later);
             restore_edge(schedule, edge, earlier, later);
             uint64_t* word =
                 &schedule->ancestors.words[later * schedule->ancestors.row_words + earlier / 64];
             *word ^= UINT64_C(1) << (earlier % 64);
             assert_status(weir_schedule_check_tracked(schedule), WEIR_INTERNAL);
-            assert_names(schedule, earlier);
-            assert_names(schedule, later);
+            assert_names_dispatch(schedule, earlier);
+            assert_names_dispatch(schedule, later);
             *word ^= UINT64_C(1) << (earlier % 64);
         }
         assert_ok(weir_schedule_check(schedule));

@@ -310,7 +310,7 @@ static void other_versions_are_named(void** state) {
     weir_plan_file* none = NULL;
     bytes[8] = 7;
     assert_status(weir_plan_file_parse(NULL, bytes, f->byte_size, &none), WEIR_UNSUPPORTED);
-    assert_message_has("version 7 of plan files, expected 1");
+    assert_message_has("version 7 of plan files, expected 2");
     free(bytes);
 }
 

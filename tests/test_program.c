@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <weir/weir.h>
 
-#include "random_graph.h"
+#include "random_instance.h"
 #include "session_testing.h"
 #include "testing_allocator.h"
 
@@ -19,12 +19,6 @@ static weir_schedule* schedule_of(const weir_graph* graph, weir_schedule_options
     assert_ok(weir_target_find("cpu", &target));
     assert_ok(weir_schedule_create(NULL, graph, &target, &options, &schedule));
     return schedule;
-}
-
-static weir_view view_of(weir_storage* storage, weir_dtype dtype, weir_shape shape) {
-    weir_view view;
-    assert_ok(weir_view_make(storage, 0, dtype, &shape, &view));
-    return view;
 }
 
 static weir_storage* random_floats(weir_device* device, test_random* random, int64_t count,
@@ -132,12 +126,6 @@ static int open_null(void** state) {
 static int close_state(void** state) {
     close_small(*state);
     return 0;
-}
-
-static void fill_floats(test_random* random, float* numbers, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        numbers[i] = random_unit(random);
-    }
 }
 
 static void expect_rows(const small* s, const float* x, uint64_t rows, double* y) {
@@ -564,147 +552,6 @@ static void programs_come_and_go_while_workers_linger(void** state) {
     close_small(&s);
 }
 
-// A random graph on a device: memory for its weights and states, and a program.
-typedef struct instance {
-    weir_device* device;
-    weir_schedule* schedule;
-    weir_program* program;
-    weir_storage* storages[10]; // weights, then states
-    weir_arena* arena;
-    const random_graph* made;
-} instance;
-
-static const float weight_scale = 0.3f;
-
-static weir_storage* random_weight(weir_device* device, const weir_value_info* info,
-                                   test_random* random) {
-    weir_storage* storage = allocate_zeros(device, weir_view_byte_span(&info->layout));
-    uint8_t* bytes = weir_storage_host_pointer(storage);
-    const uint64_t size = weir_storage_byte_size(storage);
-    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_F32 && i < size; i += 4) {
-        const float number = random_unit(random) * weight_scale;
-        memcpy(bytes + i, &number, sizeof number);
-    }
-    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_F16 && i < size; i += 2) {
-        const uint16_t number = weir_f32_to_f16(random_unit(random));
-        memcpy(bytes + i, &number, sizeof number);
-    }
-    for (uint64_t i = 0; info->layout.dtype == WEIR_DTYPE_Q8_0 && i < size; i++) {
-        const uint64_t scale = weir_f32_to_f16(weight_scale / 128.0f);
-        bytes[i] = (uint8_t)(i % 34 < 2 ? scale >> (8 * (i % 34)) : random_u64(random));
-    }
-    return storage;
-}
-
-static instance open_instance(const random_graph* made, uint32_t threads,
-                              weir_schedule_options options) {
-    instance it = {.device = open_device("cpu", threads, NULL), .made = made};
-    test_random random = {53};
-    const weir_value values[10] = {
-        made->square,   made->packed,    made->widen,     made->shrink,    made->row,
-        made->half_row, made->states[0], made->states[1], made->states[2], made->states[3]};
-    weir_binding bindings[10];
-    it.schedule = schedule_of(made->graph, options);
-    for (size_t i = 0; i < 10; i++) {
-        const weir_value_info* info = weir_graph_value_info(made->graph, values[i]);
-        it.storages[i] = random_weight(it.device, info, &random);
-        bindings[i] = (weir_binding){
-            values[i], view_of(it.storages[i], info->layout.dtype, info->layout.shape)};
-    }
-    assert_ok(weir_arena_create(it.device, weir_schedule_plan(it.schedule), &it.arena));
-    const weir_program_desc desc = {
-        .schedule = it.schedule, .bindings = bindings, .binding_count = 10, .arena = it.arena};
-    assert_ok(weir_program_create(it.device, &desc, &it.program));
-    return it;
-}
-
-static void close_instance(instance* it) {
-    weir_program_destroy(it->program);
-    weir_schedule_destroy(it->schedule);
-    weir_arena_destroy(it->arena);
-    for (size_t i = 0; i < 10; i++) {
-        weir_storage_release(it->storages[i]);
-    }
-    weir_device_destroy(it->device);
-}
-
-// One pass with inputs drawn from `seed`. What the arena holds before must not matter.
-static void run_instance(const instance* it, uint64_t seed, const uint64_t params[2], int filler) {
-    test_random random = {seed};
-    float x[RANDOM_ROWS * RANDOM_WIDTH];
-    memset(weir_storage_host_pointer(weir_arena_storage(it->arena)), filler,
-           weir_arena_byte_size(it->arena));
-    for (size_t i = 0; i < 3; i++) {
-        const uint64_t rows = i < 2 ? params[0] : RANDOM_ROWS;
-        fill_floats(&random, x, rows * RANDOM_WIDTH);
-        assert_ok(weir_program_write(it->program, it->made->inputs[i], x,
-                                     rows * RANDOM_WIDTH * sizeof(float)));
-    }
-    assert_ok(weir_program_run(it->program, params, 2));
-}
-
-static void assert_same_bytes(const instance* a, const instance* b, const uint64_t params[2]) {
-    for (uint32_t i = 0; i < a->made->output_count; i++) {
-        const weir_value value = a->made->outputs[i];
-        const weir_value_info* info = weir_schedule_value(a->schedule, value);
-        const uint64_t row_bytes = (uint64_t)info->layout.strides[0];
-        const uint64_t rows =
-            info->rows == WEIR_PARAM_NONE ? (uint64_t)info->layout.shape.dims[0] : params[0];
-        assert_memory_equal(weir_program_contents(a->program, value),
-                            weir_program_contents(b->program, value), rows * row_bytes);
-    }
-    for (size_t i = 6; i < 10; i++) {
-        assert_memory_equal(weir_storage_host_pointer(a->storages[i]),
-                            weir_storage_host_pointer(b->storages[i]),
-                            weir_storage_byte_size(a->storages[i]));
-    }
-}
-
-static void delay_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
-                       uint32_t tile, bool begin) {
-    const uint64_t* seed = context;
-    uint64_t choice = (*seed + dispatch * 64 + tile * 2 + begin) * 0x9E3779B97F4A7C15u;
-    (void)name;
-    (void)worker;
-    choice >>= 48;
-    if (choice % 16 == 0) {
-        sleep_us(choice % 50);
-    }
-}
-
-static void results_depend_neither_on_threads_nor_on_the_schedule(void** state) {
-    (void)state;
-    test_random random = {59};
-    static const weir_schedule_options modes[] = {
-        {0}, {.reuse = WEIR_REUSE_SERIAL}, {.fence_all = true}, {.never_in_place = true}};
-    for (uint32_t round = 0; round < 24; round++) {
-        random_graph made = random_graph_make(&random, 10 + (uint32_t)random_below(&random, 30));
-        instance reference = open_instance(
-            &made, 1, (weir_schedule_options){.reuse = WEIR_REUSE_NONE, .fence_all = true});
-        instance others[4];
-        uint64_t seed = round;
-        for (uint32_t i = 0; i < 4; i++) {
-            others[i] = open_instance(&made, 1 + (round + i) % 4, modes[i]);
-            assert_ok(
-                weir_device_set_tile_hook(others[i].device, round % 2 ? delay_tile : NULL, &seed));
-        }
-        for (uint64_t pass = 0; pass < 3; pass++) {
-            const uint64_t params[2] = {1 + random_below(&random, RANDOM_ROWS),
-                                        random_below(&random, RANDOM_POSITION + 1)};
-            run_instance(&reference, round * 8 + pass + 1, params, 0);
-            for (uint32_t i = 0; i < 4; i++) {
-                run_instance(&others[i], round * 8 + pass + 1, params, 0xFF);
-                assert_same_bytes(&reference, &others[i], params);
-            }
-        }
-        for (uint32_t i = 0; i < 4; i++) {
-            close_instance(&others[i]);
-        }
-        close_instance(&reference);
-        weir_graph_destroy(made.graph);
-    }
-}
-
 typedef struct tile_count {
     atomic_uint tiles;
 } tile_count;
@@ -833,7 +680,6 @@ int main(void) {
         on_null(a_program_in_flight_is_busy),
         cmocka_unit_test(each_failing_allocation_of_a_program_is_reported_and_leaks_nothing),
         cmocka_unit_test(programs_come_and_go_while_workers_linger),
-        cmocka_unit_test(results_depend_neither_on_threads_nor_on_the_schedule),
         cmocka_unit_test(passes_of_other_sizes_are_cut_into_other_tiles),
         cmocka_unit_test(rows_looked_up_come_from_the_table_and_bad_indices_fail),
     };

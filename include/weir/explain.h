@@ -52,6 +52,38 @@ WEIR_API WEIR_MUST_USE weir_status weir_why_find(const weir_allocator* allocator
 // Threads: thread-compatible.
 WEIR_API void weir_why_free(weir_why* why);
 
+// A wait and one reason for it.
+typedef struct weir_wait_need {
+    uint32_t boundary; // where boundaries wait: the one in question, from 1; else 0
+    uint32_t earlier;  // dispatches
+    uint32_t later;
+    bool only; // no other boundary stands between the two, or no other edges lead from one to the
+               // other
+    weir_reason reason;
+} weir_wait_need;
+
+// Called for a wait; a status other than WEIR_OK ends the walk.
+typedef weir_status (*weir_wait_need_fn)(void* context, const weir_wait_need* need);
+
+// Visits what needs each boundary, from the first to the last: every hazard of the placed accesses
+// whose later dispatch stands in the group that the boundary opens. Per byte only the last writer
+// and the readers since count, as for the tracker. A barrier that covers, for each boundary, the
+// accesses visited with it covers all hazards of the pass; each boundary has some with `only`.
+// Visits nothing where waits are edges.
+//
+// Errors:  those of `visit`; WEIR_OUT_OF_MEMORY.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_boundary_visit(const weir_schedule* schedule,
+                                                       weir_wait_need_fn visit, void* context);
+
+// Visits the edges that only the reuse of memory needs (report.residual_edges), each with every
+// reason: what an order by bytes, a byte budget or WEIR_REUSE_SERIAL costs.
+//
+// Errors:  those of `visit`; WEIR_OUT_OF_MEMORY.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_residual_visit(const weir_schedule* schedule,
+                                                       weir_wait_need_fn visit, void* context);
+
 typedef struct weir_sharing {
     bool shares; // a byte of both; nothing below holds otherwise
     weir_region region;
@@ -76,8 +108,9 @@ WEIR_API WEIR_MUST_USE weir_status weir_schedule_sharing(const weir_schedule* sc
                                                          weir_sharing* sharing);
 
 // Writes the schedule as one JSON object on one line: target, report, values with their placements,
-// and dispatches with level, predecessors and operands with their ranges {region, offset, length,
-// levels}. What is no valid UTF-8 in a name becomes U+FFFD.
+// dispatches with level, group, predecessors and operands with their ranges {region, offset,
+// length, levels}, and the edges [earlier, later] that only the reuse of memory needs. What is no
+// valid UTF-8 in a name becomes U+FFFD.
 //
 // Errors:  WEIR_IO `write` returned false.
 // Threads: thread-safe.

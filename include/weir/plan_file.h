@@ -1,7 +1,7 @@
 // Plan files: what planning and the search for an order have found, kept for the next start.
 //
-// A file holds the schedules of one or more graphs, by name: the order of the dispatches, the place
-// of each value, and what identifies target and graph. Loading does what is cheap again, lowering
+// A file holds the schedules of one or more graphs, by name: the groups of dispatches, the place of
+// each value, and what identifies target and graph. Loading does what is cheap again, lowering
 // and the derivation of every wait, and takes from the file what is not. Nothing in it is trusted:
 // the order must keep the flow of data, weir_plan_verify proves the places, the schedule is checked
 // as if it had been planned, and its edges must be those that it was saved with.
@@ -22,7 +22,7 @@
 
 WEIR_C_BEGIN
 
-#define WEIR_PLAN_FILE_VERSION 1 // of what is written; other versions are refused
+#define WEIR_PLAN_FILE_VERSION 2 // of what is written; other versions are refused
 
 typedef struct weir_plan_file weir_plan_file;
 

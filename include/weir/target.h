@@ -57,7 +57,8 @@ typedef struct weir_target {
     uint32_t kernel_count;
 } weir_target;
 
-// Finds the target of a kind of device by name: "cpu" or "null"; NULL means "cpu".
+// Finds the target of a kind of device by name: "cpu" or "null"; NULL means "cpu". "barriers" is
+// none: the kernels and sizes of the CPU for a device that waits by boundaries, to plan for.
 //
 // Errors:  WEIR_NOT_FOUND, the message lists the names.
 // Threads: thread-safe.

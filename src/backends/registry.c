@@ -7,13 +7,15 @@
 typedef struct registry_entry {
     const char* name;
     const weir_target* target; // planned for as this one, under the name of the entry
+    weir_wait_kind waits;      // instead of the target's
     weir_status (*create)(const weir_device_desc* desc, const weir_target* target,
-                          weir_device** device);
+                          weir_device** device); // NULL where there is only a target
 } registry_entry;
 
 static const registry_entry entries[] = {
     {.name = "cpu", .target = &weir_cpu_target, .create = weir_cpu_device_create},
     {.name = "null", .target = &weir_cpu_target, .create = weir_null_device_create},
+    {.name = "barriers", .target = &weir_cpu_target, .waits = WEIR_WAIT_GROUPS},
 };
 
 static weir_status find(const char* wanted, const registry_entry** found) {
@@ -24,12 +26,13 @@ static weir_status find(const char* wanted, const registry_entry** found) {
             return WEIR_OK;
         }
     }
-    return WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: cpu, null", name);
+    return WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: cpu, null, barriers", name);
 }
 
 static weir_target target_of(const registry_entry* entry) {
     weir_target target = *entry->target;
     target.name = entry->name;
+    target.waits = entry->waits;
     return target;
 }
 
@@ -52,5 +55,9 @@ weir_status weir_device_create(const weir_device_desc* desc, weir_device** devic
     const registry_entry* entry = NULL;
     WEIR_TRY(find(desc->name, &entry));
     const weir_target target = target_of(entry);
+    if (!entry->create) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "\"%s\" is a target to plan for; nothing executes it",
+                         entry->name);
+    }
     return entry->create(desc, &target, device);
 }

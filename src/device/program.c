@@ -33,6 +33,7 @@ struct weir_program {
     bool timing;
     uint64_t* params;       // the parameter block of the pass in flight
     traffic* param_traffic; // per parameter: added for each unit of it
+    uint32_t* numbers;      // per dispatch its number, of which groups are runs
 };
 
 typedef struct owned_array {
@@ -40,7 +41,7 @@ typedef struct owned_array {
     size_t byte_size;
 } owned_array;
 
-#define OWNED_ARRAYS 9
+#define OWNED_ARRAYS 10
 
 static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS]) {
     const size_t values = program->schedule->values.count;
@@ -57,6 +58,7 @@ static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS])
         {(void**)&program->touched, operands * sizeof *program->touched},
         {(void**)&program->params, params * sizeof *program->params},
         {(void**)&program->param_traffic, params * sizeof *program->param_traffic},
+        {(void**)&program->numbers, dispatches * sizeof *program->numbers},
     };
     memcpy(arrays, list, sizeof list);
 }
@@ -225,6 +227,23 @@ static weir_status resolve_operands(weir_program* program, const schedule_dispat
     return WEIR_OK;
 }
 
+// A schedule by groups on a device that waits along edges: each dispatch follows all of the group
+// before its own, and through these everything before. A later dispatch has no lower group.
+static void follow_groups(weir_program* program) {
+    const schedule_dispatch* items = program->schedule->dispatches.items;
+    uint32_t before = 0; // first of the group before, and of the group itself
+    uint32_t begin = 0;
+    for (uint32_t i = 0; i < program->schedule->dispatches.count; i++) {
+        program->numbers[i] = i;
+        if (i > 0 && items[i].group > items[i - 1].group) {
+            before = begin;
+            begin = i;
+        }
+        program->dispatches[i].predecessors = program->numbers + before;
+        program->dispatches[i].predecessor_count = begin - before;
+    }
+}
+
 static weir_status resolve(weir_program* program) {
     const weir_schedule* schedule = program->schedule;
     for (size_t i = 0; i < schedule->dispatches.count; i++) {
@@ -245,6 +264,10 @@ static weir_status resolve(weir_program* program) {
             .predecessors = schedule->edges.items + edge_begin,
             .predecessor_count = schedule->edges.begins[i + 1] - edge_begin,
         };
+    }
+    if (schedule->target.waits == WEIR_WAIT_GROUPS &&
+        program->device->target.waits == WEIR_WAIT_EDGES) {
+        follow_groups(program);
     }
     return WEIR_OK;
 }

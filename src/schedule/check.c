@@ -48,20 +48,27 @@ static weir_status check_verdict(const weir_schedule* schedule, const weir_verdi
     return WEIR_OK;
 }
 
+weir_status weir_schedule_track(const weir_schedule* schedule, uint32_t dispatch,
+                                weir_tracker* tracker, weir_verdict* verdict) {
+    const schedule_dispatch* item = &schedule->dispatches.items[dispatch];
+    weir_access accesses[SCHEDULE_OPERANDS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < item->operand_count; i++) {
+        const schedule_operand* operand = &schedule->operands.items[item->operand_begin + i];
+        const weir_range range = weir_schedule_placed_range(schedule, operand);
+        if (range.byte_length > 0) { // nothing writes what has none
+            accesses[count++] = (weir_access){.range = range, .kind = operand->kind};
+        }
+    }
+    const weir_tracker_dispatch declared = {
+        .accesses = accesses, .access_count = count, .declared = true};
+    return weir_tracker_record(tracker, &declared, verdict);
+}
+
 static weir_status track_placed(const weir_schedule* schedule, weir_tracker* tracker) {
     for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
-        const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
-        weir_access accesses[GRAPH_OP_INPUTS + 2];
-        for (uint32_t i = 0; i < dispatch->operand_count; i++) {
-            const schedule_operand* operand =
-                &schedule->operands.items[dispatch->operand_begin + i];
-            accesses[i] = (weir_access){.range = weir_schedule_placed_range(schedule, operand),
-                                        .kind = operand->kind};
-        }
-        const weir_tracker_dispatch declared = {
-            .accesses = accesses, .access_count = dispatch->operand_count, .declared = true};
         weir_verdict verdict;
-        WEIR_TRY(weir_tracker_record(tracker, &declared, &verdict));
+        WEIR_TRY(weir_schedule_track(schedule, d, tracker, &verdict));
         WEIR_TRY(check_verdict(schedule, &verdict));
     }
     return WEIR_OK;
@@ -82,7 +89,7 @@ static weir_status mark_ancestors(const weir_schedule* schedule, uint32_t later,
     const schedule_dispatch* dispatches = schedule->dispatches.items;
     const bool by_groups = schedule->target.waits == WEIR_WAIT_GROUPS;
     for (uint32_t i = 0; i < later; i++) {
-        marks[i] = by_groups && dispatches[i].level < dispatches[later].level;
+        marks[i] = by_groups && dispatches[i].group < dispatches[later].group;
     }
     marks[later] = 1;
     for (uint32_t i = by_groups ? 0 : later + 1; i-- > 0;) {
@@ -98,7 +105,24 @@ static weir_status mark_ancestors(const weir_schedule* schedule, uint32_t later,
     return WEIR_OK;
 }
 
-static weir_status check_pair(const weir_schedule* schedule, uint32_t earlier, uint32_t later) {
+// Two windows on one value are in the order in which the graph has their operations, whatever the
+// order of the schedule: it is the meaning of the graph.
+static weir_status check_direction(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
+                                   const schedule_operand* x, const schedule_operand* y) {
+    const schedule_dispatch* a = &schedule->dispatches.items[earlier];
+    const schedule_dispatch* b = &schedule->dispatches.items[later];
+    if (x->root == y->root && a->given > b->given) {
+        return WEIR_FAIL(
+            WEIR_INTERNAL,
+            "dispatches %u (%s) and %u (%s) are in the wrong order: the graph has them "
+            "the other way round",
+            earlier, a->name, later, b->name);
+    }
+    return WEIR_OK;
+}
+
+static weir_status check_pair(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
+                              bool ordered) {
     const schedule_dispatch* a = &schedule->dispatches.items[earlier];
     const schedule_dispatch* b = &schedule->dispatches.items[later];
     for (uint32_t i = 0; i < a->operand_count; i++) {
@@ -106,11 +130,17 @@ static weir_status check_pair(const weir_schedule* schedule, uint32_t earlier, u
         const weir_range x_range = weir_schedule_placed_range(schedule, x);
         for (uint32_t j = 0; j < b->operand_count; j++) {
             const schedule_operand* y = &schedule->operands.items[b->operand_begin + j];
+            if ((x->kind | y->kind) == WEIR_ACCESS_READ || (ordered && x->root != y->root)) {
+                continue;
+            }
             const weir_range y_range = weir_schedule_placed_range(schedule, y);
-            if ((x->kind | y->kind) != WEIR_ACCESS_READ &&
-                weir_range_overlaps(&x_range, &y_range)) {
+            if (!weir_range_overlaps(&x_range, &y_range)) {
+                continue;
+            }
+            if (!ordered) {
                 return not_ordered(schedule, earlier, later, &x_range, &y_range);
             }
+            WEIR_TRY(check_direction(schedule, earlier, later, x, y));
         }
     }
     return WEIR_OK;
@@ -120,9 +150,7 @@ static weir_status check_pairs(const weir_schedule* schedule, uint8_t* marks) {
     for (uint32_t later = 0; later < schedule->dispatches.count; later++) {
         WEIR_TRY(mark_ancestors(schedule, later, marks));
         for (uint32_t earlier = 0; earlier < later; earlier++) {
-            if (!marks[earlier]) {
-                WEIR_TRY(check_pair(schedule, earlier, later));
-            }
+            WEIR_TRY(check_pair(schedule, earlier, later, marks[earlier] != 0));
         }
     }
     return WEIR_OK;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "plan/plan_scratch.h"
+
 weir_status weir_schedule_bits_new(const weir_allocator* allocator, size_t rows, size_t columns,
                                    schedule_bits* bits) {
     const size_t row_words = (columns + 63) / 64;
@@ -27,51 +29,110 @@ static weir_status push_edge(weir_schedule* schedule, uint32_t predecessor) {
     return WEIR_OK;
 }
 
-// The accesses of one dispatch that can conflict: weights and inputs are never written in a pass.
-static uint32_t gather_accesses(const weir_schedule* schedule, const schedule_dispatch* dispatch,
-                                weir_access* accesses) {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < dispatch->operand_count; i++) {
-        const schedule_operand* operand = &schedule->operands.items[dispatch->operand_begin + i];
-        const weir_value_kind kind = schedule->values.items[operand->root].kind;
-        if (kind != WEIR_VALUE_WEIGHT && kind != WEIR_VALUE_INPUT) {
-            accesses[count++] = (weir_access){.range = operand->extent, .kind = operand->kind};
-        }
-    }
-    return count;
+// What the walk along the graph knows. A result is written once, by the dispatch that makes it, and
+// read after that: its hazards are known without looking for them. Only values that are written
+// again, states above all, need the tracker.
+typedef struct flow_walk {
+    weir_schedule* schedule;
+    weir_tracker* tracker;
+    bool* tracked;    // per value
+    uint32_t* number; // in the graph of each dispatch that the tracker has seen
+    uint32_t seen;
+} flow_walk;
+
+static uint32_t maker_of(const weir_schedule* schedule, weir_value root) {
+    return schedule->uses.items[schedule->uses.begins[root]];
 }
 
-static weir_status track_dispatches(weir_schedule* schedule, weir_tracker* tracker) {
+static void find_tracked(const weir_schedule* schedule, bool* tracked) {
+    for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
+        const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
+        for (uint32_t i = 0; i < dispatch->operand_count; i++) {
+            const schedule_operand* operand =
+                &schedule->operands.items[dispatch->operand_begin + i];
+            const bool made = schedule->values.items[operand->root].kind == WEIR_VALUE_RESULT &&
+                              maker_of(schedule, operand->root) == d;
+            tracked[operand->root] |= operand->kind != WEIR_ACCESS_READ && !made;
+        }
+    }
+}
+
+// Pushes an edge to the maker of each result that a dispatch reads, and collects the accesses that
+// the tracker has to look at.
+static weir_status walk_operands(flow_walk* walk, uint32_t index, weir_access* accesses,
+                                 uint32_t* access_count) {
+    weir_schedule* schedule = walk->schedule;
+    const schedule_dispatch* dispatch = &schedule->dispatches.items[index];
+    *access_count = 0;
+    for (uint32_t i = 0; i < dispatch->operand_count; i++) {
+        const schedule_operand* operand = &schedule->operands.items[dispatch->operand_begin + i];
+        if (walk->tracked[operand->root]) {
+            accesses[(*access_count)++] =
+                (weir_access){.range = operand->extent, .kind = operand->kind};
+        } else if (schedule->values.items[operand->root].kind == WEIR_VALUE_RESULT &&
+                   maker_of(schedule, operand->root) != index) {
+            WEIR_TRY(push_edge(schedule, maker_of(schedule, operand->root)));
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status track_dispatch(flow_walk* walk, uint32_t index, const weir_access* accesses,
+                                  uint32_t access_count) {
+    const weir_tracker_dispatch declared = {
+        .accesses = accesses, .access_count = access_count, .declared = true};
+    weir_verdict verdict;
+    WEIR_TRY(weir_tracker_record(walk->tracker, &declared, &verdict));
+    walk->number[walk->seen++] = index;
+    uint32_t last = UINT32_MAX;
+    for (uint32_t h = 0; h < verdict.hazard_count; h++) {
+        if (verdict.hazards[h].earlier != last) {
+            last = verdict.hazards[h].earlier;
+            WEIR_TRY(push_edge(walk->schedule, walk->number[last]));
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status walk_dispatches(flow_walk* walk) {
+    weir_schedule* schedule = walk->schedule;
+    find_tracked(schedule, walk->tracked);
     for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
-        const schedule_dispatch* dispatch = &schedule->dispatches.items[i];
-        weir_access accesses[GRAPH_OP_INPUTS + 2];
-        const weir_tracker_dispatch declared = {
-            .accesses = accesses,
-            .access_count = gather_accesses(schedule, dispatch, accesses),
-            .declared = true,
-        };
-        weir_verdict verdict;
-        WEIR_TRY(weir_tracker_record(tracker, &declared, &verdict));
+        weir_access accesses[SCHEDULE_OPERANDS_MAX];
+        uint32_t access_count = 0;
         schedule->edges.begins[i] = (uint32_t)schedule->edges.count;
-        uint32_t last = UINT32_MAX;
-        for (uint32_t h = 0; h < verdict.hazard_count; h++) {
-            if (verdict.hazards[h].earlier != last) {
-                last = verdict.hazards[h].earlier;
-                WEIR_TRY(push_edge(schedule, last));
-            }
+        WEIR_TRY(walk_operands(walk, i, accesses, &access_count));
+        if (access_count > 0) {
+            WEIR_TRY(track_dispatch(walk, i, accesses, access_count));
         }
     }
     schedule->edges.begins[schedule->dispatches.count] = (uint32_t)schedule->edges.count;
     return WEIR_OK;
 }
 
-static weir_status find_edges(weir_schedule* schedule) {
+static weir_status find_flow(weir_schedule* schedule) {
+    plan_scratch scratch = {.allocator = schedule->allocator};
+    flow_walk walk = {.schedule = schedule};
+    weir_status status = weir_tracker_create(&schedule->allocator, WEIR_TRACKER_DAG, &walk.tracker);
+    if (status == WEIR_OK) {
+        status = scratch_take(&scratch, &walk.tracked, schedule->values.count);
+    }
+    if (status == WEIR_OK) {
+        status = scratch_take(&scratch, &walk.number, schedule->dispatches.count);
+    }
+    if (status == WEIR_OK) {
+        status = walk_dispatches(&walk);
+    }
+    plan_scratch_release(&scratch, NULL);
+    weir_tracker_destroy(walk.tracker);
+    return status;
+}
+
+weir_status weir_schedule_find_edges(weir_schedule* schedule) {
     schedule_edges* edges = &schedule->edges;
     const size_t byte_size = (schedule->dispatches.count + 1) * sizeof(uint32_t);
-    if (!edges->begins) {
-        WEIR_TRY(weir_alloc(&schedule->allocator, byte_size, _Alignof(max_align_t),
-                            (void**)&edges->begins));
-    }
+    WEIR_TRY(
+        weir_alloc(&schedule->allocator, byte_size, _Alignof(max_align_t), (void**)&edges->begins));
     memset(edges->begins, 0, byte_size);
     edges->count = 0;
     WEIR_TRY(array_reserve(&schedule->allocator, edges, 1)); // lists of none point somewhere too
@@ -82,11 +143,7 @@ static weir_status find_edges(weir_schedule* schedule) {
         }
         return WEIR_OK;
     }
-    weir_tracker* tracker = NULL;
-    WEIR_TRY(weir_tracker_create(&schedule->allocator, WEIR_TRACKER_DAG, &tracker));
-    const weir_status status = track_dispatches(schedule, tracker);
-    weir_tracker_destroy(tracker);
-    return status;
+    return find_flow(schedule);
 }
 
 // Adds the ancestors of `from`, and `from` itself, to those of `to`.
@@ -122,18 +179,6 @@ static uint32_t reduce_row(schedule_bits* ancestors, uint32_t dispatch, uint32_t
     return kept;
 }
 
-// Where a boundary waits for everything before it, all lower levels are ancestors.
-static void close_groups(weir_schedule* schedule) {
-    const schedule_dispatch* dispatches = schedule->dispatches.items;
-    for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
-        for (uint32_t j = 0; j < schedule->dispatches.count; j++) {
-            if (dispatches[j].level < dispatches[i].level) {
-                schedule_bit_set(&schedule->ancestors, i, j);
-            }
-        }
-    }
-}
-
 weir_status weir_schedule_close(weir_schedule* schedule) {
     const uint32_t count = (uint32_t)schedule->dispatches.count;
     schedule_edges* edges = &schedule->edges;
@@ -165,98 +210,5 @@ weir_status weir_schedule_close(weir_schedule* schedule) {
     edges->begins[count] = written;
     edges->count = written;
     schedule->report.edges = written;
-    if (schedule->target.waits == WEIR_WAIT_GROUPS) {
-        close_groups(schedule);
-    }
     return WEIR_OK;
-}
-
-// Numbers the dispatches in the order of their groups, and within a group as they were: what comes
-// later by number then never runs earlier, and lifetimes in groups agree with the numbers.
-static weir_status sort_by_level(weir_schedule* schedule) {
-    const size_t count = schedule->dispatches.count;
-    const size_t byte_size = count * sizeof(schedule_dispatch);
-    void* memory = NULL;
-    WEIR_TRY(weir_alloc(&schedule->allocator, byte_size, _Alignof(schedule_dispatch), &memory));
-    schedule_dispatch* sorted = memory;
-    size_t placed = 0;
-    for (uint32_t level = 0; level <= schedule->report.waits; level++) {
-        for (size_t i = 0; i < count; i++) {
-            if (schedule->dispatches.items[i].level == level) {
-                sorted[placed++] = schedule->dispatches.items[i];
-            }
-        }
-    }
-    memcpy(schedule->dispatches.items, sorted, byte_size);
-    weir_free(&schedule->allocator, sorted, byte_size, _Alignof(schedule_dispatch));
-    return WEIR_OK;
-}
-
-// Checks that a given order names each dispatch once, after all that it waits for, and group by
-// group where boundaries wait. `positions` is filled: where each dispatch stands.
-static weir_status check_given(const weir_schedule* schedule, uint32_t* positions) {
-    const schedule_given* given = schedule->given;
-    const uint32_t count = (uint32_t)schedule->dispatches.count;
-    uint32_t level = 0;
-    memset(positions, 0xFF, count * sizeof *positions);
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t dispatch = given->order[i];
-        if (dispatch >= count || positions[dispatch] != UINT32_MAX) {
-            return WEIR_FAIL(WEIR_INFEASIBLE, "position %u of the order: dispatch %u is %s", i,
-                             dispatch, dispatch < count ? "there twice" : "unknown");
-        }
-        positions[dispatch] = i;
-        for (uint32_t e = schedule->edges.begins[dispatch];
-             e < schedule->edges.begins[dispatch + 1]; e++) {
-            if (positions[schedule->edges.items[e]] == UINT32_MAX) {
-                return WEIR_FAIL(WEIR_INFEASIBLE,
-                                 "position %u of the order: %s comes before %s, which it needs", i,
-                                 schedule->dispatches.items[dispatch].name,
-                                 schedule->dispatches.items[schedule->edges.items[e]].name);
-            }
-        }
-        const uint32_t next = schedule->dispatches.items[dispatch].level;
-        if (schedule->target.waits == WEIR_WAIT_GROUPS && next < level) {
-            return WEIR_FAIL(WEIR_INFEASIBLE, "position %u of the order: group %u after group %u",
-                             i, next, level);
-        }
-        level = next;
-    }
-    return WEIR_OK;
-}
-
-static weir_status sort_as_given(weir_schedule* schedule) {
-    const size_t count = schedule->dispatches.count;
-    const size_t byte_size = count * (sizeof(schedule_dispatch) + sizeof(uint32_t));
-    void* memory = NULL;
-    if (schedule->given->dispatch_count != count) {
-        return WEIR_FAIL(WEIR_INFEASIBLE, "an order of %u dispatches is given, expected %zu",
-                         schedule->given->dispatch_count, count);
-    }
-    WEIR_TRY(weir_alloc(&schedule->allocator, byte_size, _Alignof(schedule_dispatch), &memory));
-    schedule_dispatch* sorted = memory;
-    const weir_status status = check_given(schedule, (uint32_t*)(sorted + count));
-    for (size_t i = 0; status == WEIR_OK && i < count; i++) {
-        sorted[i] = schedule->dispatches.items[schedule->given->order[i]];
-    }
-    if (status == WEIR_OK) {
-        memcpy(schedule->dispatches.items, sorted, count * sizeof *sorted);
-    }
-    weir_free(&schedule->allocator, memory, byte_size, _Alignof(schedule_dispatch));
-    return status;
-}
-
-weir_status weir_schedule_order(weir_schedule* schedule) {
-    WEIR_TRY(find_edges(schedule));
-    WEIR_TRY(weir_schedule_close(schedule));
-    if (schedule->given) {
-        WEIR_TRY(sort_as_given(schedule));
-    } else if (schedule->target.waits == WEIR_WAIT_GROUPS) {
-        WEIR_TRY(sort_by_level(schedule));
-    } else {
-        return WEIR_OK;
-    }
-    WEIR_TRY(weir_schedule_find_uses(schedule));
-    WEIR_TRY(find_edges(schedule));
-    return weir_schedule_close(schedule);
 }

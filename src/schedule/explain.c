@@ -4,7 +4,6 @@
 
 #include "schedule/schedule.h"
 
-#define OPERANDS_MAX (GRAPH_OP_INPUTS + 2)
 #define UNREACHED UINT32_MAX
 
 // What the later access suffers from: reading stale bytes outweighs being overwritten.
@@ -32,14 +31,14 @@ static bool is_placed_on(const weir_schedule* schedule, weir_value later, weir_v
 }
 
 static void add_reason(const weir_schedule* schedule, const schedule_operand* earlier,
-                       const schedule_operand* later, weir_why* why) {
+                       const schedule_operand* later, weir_reason* reasons, uint32_t* count) {
     const weir_range earlier_range = weir_schedule_placed_range(schedule, earlier);
     const weir_range later_range = weir_schedule_placed_range(schedule, later);
     if ((earlier->kind | later->kind) == WEIR_ACCESS_READ ||
         !weir_range_overlaps(&earlier_range, &later_range)) {
         return;
     }
-    why->reasons[why->reason_count++] = (weir_reason){
+    reasons[(*count)++] = (weir_reason){
         .kind = hazard_of(earlier->kind, later->kind),
         .earlier_value = earlier->value,
         .later_value = later->value,
@@ -51,16 +50,18 @@ static void add_reason(const weir_schedule* schedule, const schedule_operand* ea
     };
 }
 
-static void find_reasons(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
-                         weir_why* why) {
+uint32_t weir_schedule_reasons(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
+                               weir_reason reasons[SCHEDULE_REASONS_MAX]) {
+    uint32_t count = 0;
     const schedule_dispatch* a = &schedule->dispatches.items[earlier];
     const schedule_dispatch* b = &schedule->dispatches.items[later];
     for (uint32_t i = 0; i < a->operand_count; i++) {
         for (uint32_t k = 0; k < b->operand_count; k++) {
             add_reason(schedule, &schedule->operands.items[a->operand_begin + i],
-                       &schedule->operands.items[b->operand_begin + k], why);
+                       &schedule->operands.items[b->operand_begin + k], reasons, &count);
         }
     }
+    return count;
 }
 
 typedef struct step {
@@ -119,9 +120,9 @@ weir_status weir_why_find(const weir_allocator* allocator, const weir_schedule* 
     weir_why found = {.ordered = schedule_bit(&schedule->ancestors, later, earlier),
                       .fenced = schedule->options.fence_all};
     found.allocator = allocator ? *allocator : (weir_allocator){0};
-    WEIR_TRY(weir_alloc(&found.allocator, OPERANDS_MAX * OPERANDS_MAX * sizeof(weir_reason),
+    WEIR_TRY(weir_alloc(&found.allocator, SCHEDULE_REASONS_MAX * sizeof(weir_reason),
                         _Alignof(weir_reason), (void**)&found.reasons));
-    find_reasons(schedule, earlier, later, &found);
+    found.reason_count = weir_schedule_reasons(schedule, earlier, later, found.reasons);
     const weir_status status = find_path(schedule, earlier, later, &found);
     if (status != WEIR_OK) {
         weir_why_free(&found);
@@ -133,7 +134,7 @@ weir_status weir_why_find(const weir_allocator* allocator, const weir_schedule* 
 }
 
 void weir_why_free(weir_why* why) {
-    weir_free(&why->allocator, why->reasons, OPERANDS_MAX * OPERANDS_MAX * sizeof(weir_reason),
+    weir_free(&why->allocator, why->reasons, SCHEDULE_REASONS_MAX * sizeof(weir_reason),
               _Alignof(weir_reason));
     weir_free(&why->allocator, why->path, why->path_count * sizeof *why->path, _Alignof(uint32_t));
     *why = (weir_why){0};

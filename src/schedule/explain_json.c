@@ -33,6 +33,7 @@ static void write_report(plan_text* text, const weir_schedule_report* report) {
         {"edges", report->edges},
         {"residual_edges", report->residual_edges},
         {"waits_naive", report->waits_naive},
+        {"depth", report->depth},
         {"waits", report->waits},
         {"waits_elided", report->waits_elided},
         {"values", report->values},
@@ -112,6 +113,7 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
     write_name(text, "op", weir_op_name(dispatch->op));
     write_name(text, "kernel", dispatch->kernel->name);
     write_number(text, "level", dispatch->level);
+    write_number(text, "group", dispatch->group);
     write_key(text, "predecessors");
     plan_text_string(text, "[");
     const uint32_t begin = schedule->edges.begins[index];
@@ -128,6 +130,19 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
         plan_text_string(text, "}");
     }
     plan_text_string(text, "]}");
+}
+
+static void write_residual(plan_text* text, const weir_schedule* schedule) {
+    write_key(text, "residual");
+    plan_text_string(text, "[");
+    for (size_t i = 0; i < schedule->residual.count; i++) {
+        plan_text_string(text, i > 0 ? ", [" : "[");
+        plan_text_u64(text, schedule->residual.items[i].from);
+        plan_text_string(text, ", ");
+        plan_text_u64(text, schedule->residual.items[i].to);
+        plan_text_string(text, "]");
+    }
+    plan_text_string(text, "]");
 }
 
 weir_status weir_schedule_json(const weir_schedule* schedule, weir_plan_write_fn write,
@@ -148,6 +163,8 @@ weir_status weir_schedule_json(const weir_schedule* schedule, weir_plan_write_fn
     for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
         write_dispatch(&text, schedule, i);
     }
-    plan_text_string(&text, "]}\n");
+    plan_text_string(&text, "], ");
+    write_residual(&text, schedule);
+    plan_text_string(&text, "}\n");
     return plan_text_finish(&text);
 }

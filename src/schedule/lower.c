@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPERANDS_MAX (GRAPH_OP_INPUTS + 2) // inputs, output, scratch
-
 static uint64_t min_u64(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
@@ -185,8 +183,8 @@ static weir_status check_bindings(const weir_schedule* schedule, const graph_op*
 }
 
 static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
-    schedule_operand operands[OPERANDS_MAX];
-    weir_view views[OPERANDS_MAX];
+    schedule_operand operands[SCHEDULE_OPERANDS_MAX];
+    weir_view views[SCHEDULE_OPERANDS_MAX];
     uint32_t count = 0;
     for (uint32_t i = 0; i < op->input_count; i++) {
         operands[count++] = make_operand(schedule, op->inputs[i], WEIR_ACCESS_READ);
@@ -217,14 +215,16 @@ static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
         array_reserve(&schedule->allocator, &schedule->dispatches, schedule->dispatches.count + 1));
     memcpy(schedule->operands.items + schedule->operands.count, operands,
            count * sizeof operands[0]);
-    schedule->dispatches.items[schedule->dispatches.count++] = (schedule_dispatch){
+    schedule->dispatches.items[schedule->dispatches.count] = (schedule_dispatch){
         .name = (const char*)(uintptr_t)name,
         .op = op->kind,
         .kernel = kernel,
         .constants = op->constants,
         .operand_begin = (uint32_t)schedule->operands.count,
         .operand_count = count,
+        .given = (uint32_t)schedule->dispatches.count,
     };
+    schedule->dispatches.count++;
     schedule->operands.count += count;
     return WEIR_OK;
 }

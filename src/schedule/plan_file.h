@@ -3,11 +3,11 @@
 //     header    "WEIRPLAN" | u32 version | u32 plans | u64 bytes of the file | u64 checksum
 //     plan      u64 bytes after the name | text name | target | options | graph | results
 //     target    text name | u32 waits | u64 alignment, binding_bytes_max, storage_bytes_max
-//     options   u32 reuse | u32 flags | u64 plan_iterations
+//     options   u32 policy, reuse, order | u64 byte_budget | u32 flags | u64 plan_iterations
 //     graph     u32 count, u64 lower and upper of each parameter
 //               u32 values of the graph | u32 count, u32 hash of each value as lowered
 //               u32 count, u32 hash of each dispatch as lowered
-//     results   u32 count, u32 dispatch at each position
+//     results   u32 count, u32 group of each dispatch as lowered, when values were placed
 //               u32 count, u64 offset, u64 size, u32 pool, u32 block, u32 placed_on of each buffer
 //               claims and facts (plan_facts)
 //

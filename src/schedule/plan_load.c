@@ -1,44 +1,19 @@
 #include "base/hash.h"
 #include "schedule/plan_file.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 // Flags of the options.
 #define FENCE_ALL 1u
 #define NEVER_IN_PLACE 2u
 
-// A dispatch by its place in the lowered order: operands are appended while lowering, and stay.
-typedef struct lowered_dispatch {
-    uint32_t operand_begin;
-    uint32_t position;
-} lowered_dispatch;
-
-static int compare_lowered(const void* a, const void* b) {
-    const lowered_dispatch* x = a;
-    const lowered_dispatch* y = b;
-    return (x->operand_begin > y->operand_begin) - (x->operand_begin < y->operand_begin);
-}
-
-// Fills the position of each dispatch as lowered, and the dispatch as lowered at each position.
-static weir_status find_lowered(const weir_schedule* schedule, uint32_t* lowered, uint32_t* order) {
-    const uint32_t count = (uint32_t)schedule->dispatches.count;
-    void* memory = NULL;
-    WEIR_TRY(weir_alloc(&schedule->allocator, count * sizeof(lowered_dispatch),
-                        _Alignof(lowered_dispatch), &memory));
-    lowered_dispatch* list = memory;
-    for (uint32_t i = 0; i < count; i++) {
-        list[i] = (lowered_dispatch){.operand_begin = schedule->dispatches.items[i].operand_begin,
-                                     .position = i};
+// Fills the position and the group of each dispatch as lowered.
+static void find_lowered(const weir_schedule* schedule, uint32_t* lowered, uint32_t* groups) {
+    for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
+        const schedule_dispatch* dispatch = &schedule->dispatches.items[i];
+        lowered[dispatch->given] = i;
+        groups[dispatch->given] = dispatch->planned;
     }
-    qsort(list, count, sizeof *list, compare_lowered);
-    for (uint32_t i = 0; i < count; i++) {
-        lowered[i] = list[i].position;
-        order[list[i].position] = i;
-    }
-    weir_free(&schedule->allocator, memory, count * sizeof(lowered_dispatch),
-              _Alignof(lowered_dispatch));
-    return WEIR_OK;
 }
 
 static plan_facts facts_of(const weir_schedule* schedule) {
@@ -62,22 +37,33 @@ static plan_facts facts_of(const weir_schedule* schedule) {
     return facts;
 }
 
-static void write_options(plan_writer* writer, const weir_schedule_options* options) {
+static void write_options(plan_writer* writer, const weir_schedule* schedule) {
+    const weir_schedule_options* options = &schedule->options;
+    plan_write_u32(writer, schedule->policy);
     plan_write_u32(writer, options->reuse);
+    plan_write_u32(writer, options->order);
+    plan_write_u64(writer, options->byte_budget);
     plan_write_u32(writer, (options->fence_all ? FENCE_ALL : 0) |
                                (options->never_in_place ? NEVER_IN_PLACE : 0));
     plan_write_u64(writer, options->plan_iterations);
 }
 
-static void read_options(plan_reader* reader, weir_schedule_options* options) {
+static void read_options(plan_reader* reader, weir_schedule_options* options,
+                         schedule_policy* policy) {
+    const uint32_t kind = plan_read_u32(reader);
     const uint32_t reuse = plan_read_u32(reader);
+    const uint32_t order = plan_read_u32(reader);
+    const uint64_t byte_budget = plan_read_u64(reader);
     const uint32_t flags = plan_read_u32(reader);
+    *policy = (schedule_policy)kind;
     *options = (weir_schedule_options){.reuse = (weir_reuse)reuse,
+                                       .order = (weir_order)order,
+                                       .byte_budget = byte_budget,
                                        .fence_all = (flags & FENCE_ALL) != 0,
                                        .never_in_place = (flags & NEVER_IN_PLACE) != 0,
                                        .plan_iterations = plan_read_u64(reader)};
-    reader->failed =
-        reader->failed || reuse > WEIR_REUSE_NONE || (flags & ~(FENCE_ALL | NEVER_IN_PLACE)) != 0;
+    reader->failed = reader->failed || kind > SCHEDULE_CAP || reuse > WEIR_REUSE_NONE ||
+                     order > WEIR_ORDER_GIVEN || (flags & ~(FENCE_ALL | NEVER_IN_PLACE)) != 0;
 }
 
 static void write_entries(plan_writer* writer, const weir_plan* plan) {
@@ -123,29 +109,26 @@ weir_status weir_plan_file_encode(plan_writer* writer, const weir_schedule* sche
     void* memory = NULL;
     WEIR_TRY(weir_alloc(writer->allocator, byte_size, _Alignof(uint32_t), &memory));
     uint32_t* lowered = memory;
-    uint32_t* order = lowered + count;
-    weir_status status = find_lowered(schedule, lowered, order);
-    if (status == WEIR_OK) {
-        const plan_facts facts = facts_of(schedule);
-        weir_plan_write_target(writer, &schedule->target);
-        write_options(writer, &schedule->options);
-        weir_plan_write_graph(writer, schedule, lowered);
-        plan_write_u32(writer, count);
-        for (uint32_t i = 0; i < count; i++) {
-            plan_write_u32(writer, order[i]);
-        }
-        write_entries(writer, schedule->plan);
-        write_facts(writer, &facts);
-        status = writer->status;
+    uint32_t* groups = lowered + count;
+    const plan_facts facts = facts_of(schedule);
+    find_lowered(schedule, lowered, groups);
+    weir_plan_write_target(writer, &schedule->target);
+    write_options(writer, schedule);
+    weir_plan_write_graph(writer, schedule, lowered);
+    plan_write_u32(writer, count);
+    for (uint32_t i = 0; i < count; i++) {
+        plan_write_u32(writer, groups[i]);
     }
+    write_entries(writer, schedule->plan);
+    write_facts(writer, &facts);
     weir_free(writer->allocator, memory, byte_size, _Alignof(uint32_t));
-    return status;
+    return writer->status;
 }
 
 // The lists of a plan as read; sized by what the bytes hold, so that a false count costs nothing.
 typedef struct given_lists {
-    uint32_t* order;
-    size_t order_bytes;
+    uint32_t* groups;
+    size_t groups_bytes;
     weir_plan_entry* entries;
     size_t entries_bytes;
     schedule_given given;
@@ -160,19 +143,19 @@ static weir_status read_count(plan_reader* reader, const char* label, size_t ite
                : weir_plan_file_damaged(label, "a list is cut");
 }
 
-static weir_status read_order(const weir_allocator* allocator, plan_reader* reader,
-                              const char* label, given_lists* lists) {
+static weir_status read_groups(const weir_allocator* allocator, plan_reader* reader,
+                               const char* label, given_lists* lists) {
     uint32_t count = 0;
     void* memory = NULL;
     WEIR_TRY(read_count(reader, label, sizeof(uint32_t), &count));
     const size_t byte_size = count * sizeof(uint32_t);
     WEIR_TRY(weir_alloc(allocator, byte_size, _Alignof(uint32_t), &memory));
-    lists->order = memory;
-    lists->order_bytes = byte_size;
+    lists->groups = memory;
+    lists->groups_bytes = byte_size;
     for (uint32_t i = 0; i < count; i++) {
-        lists->order[i] = plan_read_u32(reader);
+        lists->groups[i] = plan_read_u32(reader);
     }
-    lists->given.order = lists->order;
+    lists->given.groups = lists->groups;
     lists->given.dispatch_count = count;
     return WEIR_OK;
 }
@@ -201,7 +184,7 @@ static weir_status read_entries(const weir_allocator* allocator, plan_reader* re
 
 static weir_status read_results(const weir_allocator* allocator, plan_reader* reader,
                                 const char* label, given_lists* lists) {
-    WEIR_TRY(read_order(allocator, reader, label, lists));
+    WEIR_TRY(read_groups(allocator, reader, label, lists));
     WEIR_TRY(read_entries(allocator, reader, label, lists));
     lists->facts = read_facts(reader);
     lists->given.claims = (plan_claims){.lower_bound = lists->facts.lower_bound,
@@ -221,7 +204,7 @@ static weir_status check_facts(const weir_schedule* schedule, const char* label,
                       there->serial_bytes == here.serial_bytes;
     return same ? WEIR_OK
                 : WEIR_FAIL(WEIR_INFEASIBLE,
-                            "%s: its order and places give %u edges (%u for reuse), %u waits and "
+                            "%s: its groups and places give %u edges (%u for reuse), %u waits and "
                             "%llu bytes; it was saved with %u (%u), %u and %llu",
                             label, here.edges, here.residual_edges, here.waits,
                             (unsigned long long)here.arena_bytes, there->edges,
@@ -244,7 +227,7 @@ static weir_status finish_given(weir_schedule* schedule, plan_reader* reader, co
     if (status == WEIR_OK) {
         status = check_facts(schedule, label, &lists.facts);
     }
-    weir_free(&schedule->allocator, lists.order, lists.order_bytes, _Alignof(uint32_t));
+    weir_free(&schedule->allocator, lists.groups, lists.groups_bytes, _Alignof(uint32_t));
     weir_free(&schedule->allocator, lists.entries, lists.entries_bytes, _Alignof(weir_plan_entry));
     return status;
 }
@@ -260,15 +243,16 @@ weir_status weir_plan_file_decode(const weir_allocator* allocator, plan_reader* 
                                   const char* label, const weir_graph* graph,
                                   const weir_target* target, weir_schedule** schedule) {
     weir_schedule_options options;
+    schedule_policy policy;
     weir_schedule* made = NULL;
     weir_target used = *target;
     used.alignment = target->alignment > 0 ? target->alignment : 1;
     WEIR_TRY(weir_plan_match_target(reader, label, &used));
-    read_options(reader, &options);
+    read_options(reader, &options, &policy);
     if (reader->failed) {
         return weir_plan_file_damaged(label, "unknown options");
     }
-    WEIR_TRY(weir_schedule_begin(allocator, &used, &options, &made));
+    WEIR_TRY(weir_schedule_begin(allocator, &used, &options, policy, &made));
     const weir_status status = make_schedule(made, reader, label, graph);
     if (status != WEIR_OK) {
         weir_schedule_destroy(made);

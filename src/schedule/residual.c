@@ -1,11 +1,9 @@
 #include "schedule/schedule.h"
 
-typedef struct edge {
-    uint32_t from, to;
-} edge;
+#include <stdlib.h>
 
 typedef struct edge_list {
-    edge* items;
+    schedule_edge* items;
     size_t count, capacity;
 } edge_list;
 
@@ -29,7 +27,7 @@ static weir_status order_values(weir_schedule* schedule, weir_value earlier, wei
         for (uint32_t f = 0; f < from_count && from[f] < to[t]; f++) {
             if (!schedule_bit(&schedule->ancestors, to[t], from[f])) {
                 WEIR_TRY(array_reserve(&schedule->allocator, added, added->count + 1));
-                added->items[added->count++] = (edge){.from = from[f], .to = to[t]};
+                added->items[added->count++] = (schedule_edge){.from = from[f], .to = to[t]};
             }
         }
     }
@@ -38,10 +36,6 @@ static weir_status order_values(weir_schedule* schedule, weir_value earlier, wei
 
 static weir_status order_pair(void* context, uint32_t earlier, uint32_t later) {
     residual_walk* walk = context;
-    const schedule_bits* precedes = &walk->schedule->precedes;
-    if (precedes->words && schedule_bit(precedes, earlier, later)) {
-        return WEIR_OK;
-    }
     return order_values(walk->schedule, walk->values[earlier], walk->values[later], &walk->added);
 }
 
@@ -76,6 +70,12 @@ static void end_walk(weir_schedule* schedule, residual_walk* walk) {
     array_free(&schedule->allocator, &walk->added);
 }
 
+static int compare_targets(const void* a, const void* b) {
+    const schedule_edge* x = a;
+    const schedule_edge* y = b;
+    return x->to < y->to ? -1 : x->to > y->to;
+}
+
 // Merges the added edges into the edge lists; they are reduced afterwards.
 static weir_status merge_edges(weir_schedule* schedule, const edge_list* added) {
     const uint32_t count = (uint32_t)schedule->dispatches.count;
@@ -85,15 +85,15 @@ static weir_status merge_edges(weir_schedule* schedule, const edge_list* added) 
     merged.begins = begins;
     weir_status status =
         array_reserve(&schedule->allocator, &merged, schedule->edges.count + added->count);
+    size_t next = 0;
+    qsort(added->items, added->count, sizeof *added->items, compare_targets);
     for (uint32_t i = 0; status == WEIR_OK && i < count; i++) {
         merged.begins[i] = (uint32_t)merged.count;
         for (uint32_t e = schedule->edges.begins[i]; e < schedule->edges.begins[i + 1]; e++) {
             merged.items[merged.count++] = schedule->edges.items[e];
         }
-        for (size_t e = 0; e < added->count; e++) {
-            if (added->items[e].to == i) {
-                merged.items[merged.count++] = added->items[e].from;
-            }
+        for (; next < added->count && added->items[next].to == i; next++) {
+            merged.items[merged.count++] = added->items[next].from;
         }
     }
     merged.begins[count] = (uint32_t)merged.count;
@@ -107,44 +107,53 @@ static weir_status merge_edges(weir_schedule* schedule, const edge_list* added) 
     return status;
 }
 
-// Counts the edges of the reduced DAG that the data flow alone does not imply.
-static void count_residual(weir_schedule* schedule, const schedule_bits* data_flow) {
+// Lists the edges of the reduced DAG that the data flow alone does not imply.
+static weir_status list_residual(weir_schedule* schedule, const schedule_bits* data_flow) {
     for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
         for (uint32_t e = schedule->edges.begins[i]; e < schedule->edges.begins[i + 1]; e++) {
-            if (!schedule_bit(data_flow, i, schedule->edges.items[e])) {
-                schedule->report.residual_edges++;
+            const uint32_t from = schedule->edges.items[e];
+            if (!schedule_bit(data_flow, i, from)) {
+                WEIR_TRY(array_reserve(&schedule->allocator, &schedule->residual,
+                                       schedule->residual.count + 1));
+                schedule->residual.items[schedule->residual.count++] =
+                    (schedule_edge){.from = from, .to = i};
             }
         }
     }
+    schedule->report.residual_edges = (uint32_t)schedule->residual.count;
+    return WEIR_OK;
 }
 
-// Until nothing is left to order: where boundaries wait, an added edge moves dispatches to later
-// groups, and what their old groups ordered needs an edge of its own.
-weir_status weir_schedule_add_residual(weir_schedule* schedule) {
-    residual_walk walk = {.schedule = schedule};
+static weir_status order_sharing(weir_schedule* schedule, residual_walk* walk) {
     schedule_bits data_flow = {0};
-    weir_status status = start_walk(schedule, &walk);
+    weir_status status = find_residual(walk);
+    if (status != WEIR_OK || walk->added.count == 0) {
+        return status;
+    }
+    data_flow = schedule->ancestors;
+    schedule->ancestors = (schedule_bits){0};
+    status = merge_edges(schedule, &walk->added);
     if (status == WEIR_OK) {
-        status = find_residual(&walk);
+        status = weir_schedule_close(schedule);
     }
-    while (status == WEIR_OK && walk.added.count > 0) {
-        if (!data_flow.words) {
-            data_flow = schedule->ancestors;
-            schedule->ancestors = (schedule_bits){0};
-        }
-        status = merge_edges(schedule, &walk.added);
-        if (status == WEIR_OK) {
-            status = weir_schedule_close(schedule);
-        }
-        walk.added.count = 0;
-        if (status == WEIR_OK) {
-            status = find_residual(&walk);
-        }
-    }
-    if (status == WEIR_OK && data_flow.words) {
-        count_residual(schedule, &data_flow);
+    if (status == WEIR_OK) {
+        status = list_residual(schedule, &data_flow);
     }
     weir_schedule_bits_free(&schedule->allocator, &data_flow);
+    return status;
+}
+
+// Orders by edges whatever shares bytes and is not ordered by the flow of data. Where boundaries
+// wait, the groups follow from these edges afterwards.
+weir_status weir_schedule_add_residual(weir_schedule* schedule) {
+    if (!schedule_has_residual(schedule)) {
+        return WEIR_OK;
+    }
+    residual_walk walk = {.schedule = schedule};
+    weir_status status = start_walk(schedule, &walk);
+    if (status == WEIR_OK) {
+        status = order_sharing(schedule, &walk);
+    }
     end_walk(schedule, &walk);
     return status;
 }

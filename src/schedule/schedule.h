@@ -1,16 +1,21 @@
 // Inside a schedule: what lowering, ordering, planning and checking hand to each other.
 //
 //   lower.c      graph -> dispatches with operands and declared ranges, scratch values
-//   dag.c        order -> edges -> ancestors of each dispatch, reduced edges, levels
-//   conflicts.c  ancestors -> which values may share bytes -> plan -> placements
+//   dag.c        the flow of data -> edges -> ancestors of each dispatch, reduced edges, levels
+//   groups.c     which dispatches run between the same boundaries, and their numbers by group
+//   order_*.c    the searches that choose these groups (order.h)
+//   values.c     which values may lie where: lifetimes, pairs in place -> plan -> placements
+//   conflicts.c  ancestors -> which buffers precede which
 //   residual.c   placements -> edges that sharing bytes still needs
+//   budget.c     one schedule after another until the bytes fit; the curve of bytes and waits
 //   check.c      placements + edges -> proof that nothing unordered shares a byte
 //
-// A plan file takes the place of the search for an order and of planning (schedule_given); all that
+// A plan file takes the place of the search for groups and of planning (schedule_given); all that
 // follows from them is derived and checked as ever.
 #ifndef WEIR_SCHEDULE_SCHEDULE_H
 #define WEIR_SCHEDULE_SCHEDULE_H
 
+#include <weir/explain.h>
 #include <weir/schedule.h>
 
 #include "base/array.h"
@@ -41,7 +46,10 @@ typedef struct schedule_dispatch {
     weir_op_constants constants;
     uint32_t operand_begin; // in weir_schedule.operands
     uint32_t operand_count;
-    uint32_t level;
+    uint32_t level;   // edges on the longest path that ends here
+    uint32_t group;   // boundaries before it
+    uint32_t planned; // its group when values were placed
+    uint32_t given;   // its place among the operations of the graph
 } schedule_dispatch;
 
 // Predecessors of dispatch i are items[begins[i]] .. items[begins[i + 1] - 1].
@@ -50,6 +58,18 @@ typedef struct schedule_edges {
     size_t count, capacity;
     uint32_t* begins; // dispatch_count + 1
 } schedule_edges;
+
+typedef struct schedule_edge {
+    uint32_t from, to;
+} schedule_edge;
+
+// How the groups of a schedule are chosen.
+typedef enum schedule_policy {
+    SCHEDULE_EARLY = 0, // each dispatch as soon as the flow of data allows
+    SCHEDULE_GIVEN = 1, // dispatches stay in the order of the graph
+    SCHEDULE_DEPTH = 2, // as few groups as SCHEDULE_EARLY, with few live bytes
+    SCHEDULE_CAP = 3,   // live bytes within a cap, then few groups
+} schedule_policy;
 
 // The dispatches that touch value v, rising: items[begins[v]] .. items[begins[v + 1] - 1].
 typedef struct schedule_uses {
@@ -65,7 +85,7 @@ typedef struct schedule_bits {
 
 // What was searched for and planned before; borrowed while a schedule is made.
 typedef struct schedule_given {
-    const uint32_t* order; // per position: the dispatch, numbered as lowered
+    const uint32_t* groups; // of each dispatch as lowered, before edges were added
     uint32_t dispatch_count;
     const weir_plan_entry* entries; // per buffer of the plan
     uint32_t entry_count;
@@ -77,6 +97,8 @@ struct weir_schedule {
     weir_allocator allocator;
     weir_schedule_options options;
     const schedule_given* given; // NULL: order and plan are made; NULL in a finished schedule
+    schedule_policy policy;
+    uint64_t cap; // SCHEDULE_CAP: the most live bytes, as far as any order found has so few
     weir_target target;
     struct {
         weir_value_info* items; // those of the graph, then scratch
@@ -101,6 +123,11 @@ struct weir_schedule {
     weir_value graph_value_count; // values from here on are scratch
     schedule_uses uses;           // by root value
     schedule_edges edges;
+    struct {
+        schedule_edge* items;
+        size_t count, capacity;
+    } residual; // edges that only the reuse of memory needs
+    uint32_t group_count;
     schedule_bits ancestors;    // bit (i, j): dispatch j surely completes before i starts
     weir_placement* placements; // one per value
     uint32_t* buffers;          // plan buffer of each value, or WEIR_PLAN_NONE
@@ -139,20 +166,72 @@ WEIR_MUST_USE weir_status weir_schedule_bits_new(const weir_allocator* allocator
                                                  size_t columns, schedule_bits* bits);
 void weir_schedule_bits_free(const weir_allocator* allocator, schedule_bits* bits);
 
-// The halves of weir_schedule_create: an empty schedule, then everything else.
-WEIR_MUST_USE weir_status weir_schedule_begin(const weir_allocator* allocator,
-                                              const weir_target* target,
-                                              const weir_schedule_options* options,
-                                              weir_schedule** schedule);
-WEIR_MUST_USE weir_status weir_schedule_finish(weir_schedule* schedule);
+// The operand that a dispatch writes first: its result, or the state that it writes to.
+static inline uint32_t schedule_output_of(const weir_schedule* schedule,
+                                          const schedule_dispatch* dispatch) {
+    uint32_t output = 0;
+    while (schedule->operands.items[dispatch->operand_begin + output].kind == WEIR_ACCESS_READ) {
+        output++;
+    }
+    return output;
+}
+
+// Whether values lie in the same bytes only where the groups keep them apart: of edges, those that
+// this needs are then added.
+static inline bool schedule_by_groups(const weir_schedule* schedule) {
+    return schedule->options.reuse == WEIR_REUSE_FREE &&
+           (schedule->target.waits == WEIR_WAIT_GROUPS || schedule->policy >= SCHEDULE_DEPTH);
+}
+
+// Whether edges have to be added after planning, from which the groups then follow.
+static inline bool schedule_has_residual(const weir_schedule* schedule) {
+    return schedule->options.reuse == WEIR_REUSE_SERIAL || schedule->policy == SCHEDULE_CAP ||
+           (schedule->target.waits == WEIR_WAIT_EDGES && schedule_by_groups(schedule));
+}
 
 WEIR_MUST_USE weir_status weir_schedule_lower(weir_schedule* schedule, const weir_graph* graph);
 WEIR_MUST_USE weir_status weir_schedule_find_uses(weir_schedule* schedule);
-WEIR_MUST_USE weir_status weir_schedule_order(weir_schedule* schedule);
+WEIR_MUST_USE weir_status weir_schedule_find_edges(weir_schedule* schedule);
 WEIR_MUST_USE weir_status weir_schedule_close(weir_schedule* schedule);
+WEIR_MUST_USE weir_status weir_schedule_form_groups(weir_schedule* schedule);
+WEIR_MUST_USE weir_status weir_schedule_settle(weir_schedule* schedule);
+WEIR_MUST_USE weir_status weir_schedule_add_buffers(weir_schedule* schedule);
+WEIR_MUST_USE weir_status weir_schedule_find_order(weir_schedule* schedule);
 WEIR_MUST_USE weir_status weir_schedule_place_values(weir_schedule* schedule);
 WEIR_MUST_USE weir_status weir_schedule_add_residual(weir_schedule* schedule);
 WEIR_MUST_USE weir_status weir_schedule_check_tracked(const weir_schedule* schedule);
+
+// The two ends of making a schedule: an empty one, and all that comes after lowering.
+WEIR_MUST_USE weir_status weir_schedule_begin(const weir_allocator* allocator,
+                                              const weir_target* target,
+                                              const weir_schedule_options* options,
+                                              schedule_policy policy, weir_schedule** schedule);
+WEIR_MUST_USE weir_status weir_schedule_finish(weir_schedule* schedule);
+
+// Makes a schedule with one way of choosing groups.
+WEIR_MUST_USE weir_status weir_schedule_build(const weir_allocator* allocator,
+                                              const weir_graph* graph, const weir_target* target,
+                                              const weir_schedule_options* options,
+                                              schedule_policy policy, uint64_t cap,
+                                              weir_schedule** schedule);
+
+// Whether the contract of an operation lets its output lie on an input: the input is the whole of
+// its root, both have the same layout, and no other operand is a window on that root. It is done
+// only where no other access of the root comes after.
+bool weir_schedule_can_overwrite(const weir_schedule* schedule, const schedule_dispatch* dispatch,
+                                 uint32_t input, uint32_t output);
+
+#define SCHEDULE_OPERANDS_MAX (GRAPH_OP_INPUTS + 2) // inputs, output, scratch
+#define SCHEDULE_REASONS_MAX (SCHEDULE_OPERANDS_MAX * SCHEDULE_OPERANDS_MAX)
+
+// Fills in why one dispatch follows another: every two accesses that share a byte. Returns how many
+// there are.
+uint32_t weir_schedule_reasons(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
+                               weir_reason reasons[SCHEDULE_REASONS_MAX]);
+
+// Records a dispatch where its operands were placed.
+WEIR_MUST_USE weir_status weir_schedule_track(const weir_schedule* schedule, uint32_t dispatch,
+                                              weir_tracker* tracker, weir_verdict* verdict);
 
 // The two halves of weir_schedule_check.
 WEIR_MUST_USE weir_status weir_schedule_check_plan(const weir_schedule* schedule);
