@@ -98,15 +98,37 @@ typedef struct weir_storage_wrap_desc {
     const char* name;                // for messages; copied (31 bytes), may be NULL
 } weir_storage_wrap_desc;
 
-// Wraps host memory that somebody else owns, without a copy. Wraps that overlap share their
-// identity, so accesses through either conflict where they share a byte.
+// Wraps host memory that somebody else owns, without a copy.
 //
 // Ownership: the caller holds one reference; `pointer` must hold until `release` is called.
+// Aliasing:  wraps that overlap, each other or any storage of the device, are the same memory where
+//            they do: accesses through either conflict where they share a byte. Memory that is
+//            mapped at two addresses must be declared: weir_storage_alias.
 // Errors:    WEIR_INVALID_ARGUMENT NULL pointer with bytes; WEIR_UNSUPPORTED on this device.
 // Threads:   thread-safe; `release` runs in the thread that drops the last reference.
 WEIR_API WEIR_MUST_USE weir_status weir_storage_wrap(weir_device* device,
                                                      const weir_storage_wrap_desc* desc,
                                                      weir_storage** storage);
+
+// Declares that bytes [byte_offset, + byte_size) of a storage are bytes [other_offset, + byte_size)
+// of another, or of the same: one memory mapped at two addresses, which nothing else would show.
+// From then on accesses conflict where they share a byte through either. It takes in everything
+// that overlaps one of the two, now or later, and what was declared for their bytes before; it ends
+// when no storage has bytes of one side any more.
+//
+//     weir_storage_wrap(device, &(weir_storage_wrap_desc){.pointer = a, .byte_size = n}, &left);
+//     weir_storage_wrap(device, &(weir_storage_wrap_desc){.pointer = b, .byte_size = n}, &right);
+//     weir_storage_alias(left, 0, right, 0, n);
+//
+// Dispatches that were recorded before do not know of it.
+//
+// Errors:  WEIR_OUT_OF_RANGE past the end of a storage; WEIR_BUSY work is in flight on the device;
+//          WEIR_INVALID_ARGUMENT storages of two devices; WEIR_OUT_OF_MEMORY. Nothing is declared
+//          then.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_alias(weir_storage* storage, uint64_t byte_offset,
+                                                      weir_storage* other, uint64_t other_offset,
+                                                      uint64_t byte_size);
 
 // Adds or drops one reference; NULL is a no-op. Sessions and programs hold references of their own
 // to what they record, until completion.
@@ -171,7 +193,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_view_make(weir_storage* storage, uint64_
 WEIR_API void weir_view_retain(const weir_view* view);
 WEIR_API void weir_view_release(const weir_view* view);
 
-// Returns the exact bytes of the view in the memory of its storage; empty without a storage.
+// Returns the exact bytes of the view in the memory of its storage; empty without a storage. Bytes
+// with declared aliases have more ranges: weir_view_accesses.
 //
 // Threads: thread-safe.
 WEIR_API weir_range weir_view_range(const weir_view* view);
@@ -180,6 +203,24 @@ WEIR_API weir_range weir_view_range(const weir_view* view);
 //
 // Threads: thread-safe.
 WEIR_API weir_access weir_access_from_view(const weir_view* view, weir_access_kind kind);
+
+// Lists the accesses of a dispatch to a view under every name that its bytes have: that of
+// weir_access_from_view, then one or more for each alias. A tracker of the caller must be given all
+// of them; sessions do so themselves. At most `capacity` are written; `count` receives how many
+// there are.
+//
+// Errors:  WEIR_INVALID_ARGUMENT no storage; WEIR_OUT_OF_MEMORY.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_view_accesses(const weir_view* view, weir_access_kind kind,
+                                                      weir_access* accesses, uint32_t capacity,
+                                                      uint32_t* count);
+
+// Tells whether two views share a byte, under whatever names.
+//
+// Errors:  WEIR_INVALID_ARGUMENT no storage; WEIR_OUT_OF_MEMORY.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_view_overlaps(const weir_view* a, const weir_view* b,
+                                                      bool* overlap);
 
 // Returns the address of the first element where the host can reach the memory, else NULL: the
 // pointer includes the offset of the view. A lazy storage is touched. No check against work in

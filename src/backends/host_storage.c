@@ -33,6 +33,13 @@ static void destroy(weir_storage* storage) {
     host_storage* host = (host_storage*)storage;
     const weir_allocator allocator = storage->device->allocator;
     void* pointer = atomic_load(&storage->host);
+    if (storage->lazy && pointer && storage->byte_size > 0) {
+        identity_remove_place(storage->device, pointer);
+    }
+    if (host->map.base && storage->memory_id != 0) {
+        identity_remove_place(storage->device, host->map.bytes);
+        identity_forget_file(storage->device, storage->memory_id);
+    }
     if (host->owned_size > 0 && pointer) {
         weir_free(&allocator, pointer, host->owned_size, host->alignment);
     }
@@ -55,6 +62,15 @@ static weir_status take_memory(host_storage* host) {
     }
     if (host->fill != WEIR_FILL_NONE) {
         memset(pointer, host->fill == WEIR_FILL_ZERO ? 0 : 0xFF, host->owned_size);
+    }
+    weir_status status = WEIR_OK;
+    if (storage->lazy && storage->byte_size > 0) {
+        status = identity_add_place(storage->device, pointer, storage->byte_size,
+                                    storage->memory_id, storage->memory_offset);
+    }
+    if (status != WEIR_OK) {
+        weir_free(&storage->device->allocator, pointer, host->owned_size, host->alignment);
+        return status;
     }
     atomic_store_explicit(&storage->host, pointer, memory_order_release);
     return WEIR_OK;
@@ -104,12 +120,10 @@ static weir_status new_storage(weir_device* device, const char* name, host_stora
     return WEIR_OK;
 }
 
-// Where the bytes lie is who they are: see HOST_MEMORY_ID.
-static void set_memory(host_storage* storage, const void* pointer, uint64_t byte_size) {
-    storage->base.byte_size = byte_size;
-    storage->base.memory_id = HOST_MEMORY_ID;
-    storage->base.memory_offset = (uint64_t)(uintptr_t)pointer;
-    atomic_store(&storage->base.host, (void*)(uintptr_t)pointer);
+// Memory that was just allocated is where nothing else is: its address is its name.
+static void name_by_address(weir_storage* storage) {
+    storage->memory_id = HOST_MEMORY_ID;
+    storage->memory_offset = (uintptr_t)atomic_load(&storage->host);
 }
 
 weir_status host_storage_allocate(weir_device* device, const weir_storage_desc* desc,
@@ -127,18 +141,36 @@ weir_status host_storage_allocate(weir_device* device, const weir_storage_desc* 
     made->fill = desc->fill;
     made->base.device_only = desc->device_only;
     made->base.lazy = desc->lazy;
-    if (desc->lazy) { // it has no address yet that could be its identity
-        made->base.byte_size = desc->byte_size;
-        made->base.memory_id = weir_device_new_memory_id(device);
+    made->base.byte_size = desc->byte_size;
+    if (desc->lazy) { // it has no address yet that could be its name
+        made->base.memory_id = identity_new_id(device);
     } else {
         const weir_status status = take_memory(made);
         if (status != WEIR_OK) {
             destroy(&made->base);
             return status;
         }
-        set_memory(made, atomic_load(&made->base.host), desc->byte_size);
+        name_by_address(&made->base);
     }
     *storage = &made->base;
+    return WEIR_OK;
+}
+
+// Bytes of a file are the same through every mapping of it.
+static weir_status name_by_file(weir_storage* storage, const file_map* map, uint64_t byte_offset) {
+    weir_device* device = storage->device;
+    uint64_t memory_id = 0;
+    WEIR_TRY(identity_name_file(device, map->device, map->inode, &memory_id));
+    const weir_status status =
+        identity_add_place(device, map->bytes, map->byte_size, memory_id, byte_offset);
+    if (status != WEIR_OK) {
+        identity_forget_file(device, memory_id);
+        return status;
+    }
+    storage->byte_size = map->byte_size;
+    storage->memory_id = memory_id;
+    storage->memory_offset = byte_offset;
+    atomic_store(&storage->host, (void*)(uintptr_t)map->bytes);
     return WEIR_OK;
 }
 
@@ -151,11 +183,13 @@ weir_status host_storage_map(weir_device* device, const weir_storage_map_desc* d
     if (status == WEIR_OK && desc->advice != WEIR_ADVICE_NORMAL) {
         status = advise(&made->base, 0, made->map.byte_size, desc->advice);
     }
+    if (status == WEIR_OK) {
+        status = name_by_file(&made->base, &made->map, desc->byte_offset);
+    }
     if (status != WEIR_OK) {
         destroy(&made->base);
         return status;
     }
-    set_memory(made, made->map.bytes, made->map.byte_size);
     *storage = &made->base;
     return WEIR_OK;
 }
@@ -166,7 +200,10 @@ weir_status host_storage_wrap(weir_device* device, const weir_storage_wrap_desc*
     WEIR_TRY(new_storage(device, desc->name, &made));
     made->release = desc->release;
     made->release_context = desc->context;
-    set_memory(made, desc->pointer, desc->byte_size);
+    made->base.byte_size = desc->byte_size;
+    identity_name_host(device, desc->pointer, desc->byte_size, &made->base.memory_id,
+                       &made->base.memory_offset);
+    atomic_store(&made->base.host, desc->pointer);
     *storage = &made->base;
     return WEIR_OK;
 }

@@ -51,7 +51,9 @@ static weir_status map_descriptor(int descriptor, const char* path, uint64_t byt
     *map = (file_map){.bytes = (const uint8_t*)base + lead,
                       .byte_size = byte_size,
                       .base = base,
-                      .base_size = (size_t)(byte_size + lead)};
+                      .base_size = (size_t)(byte_size + lead),
+                      .device = (uint64_t)facts.st_dev,
+                      .inode = (uint64_t)facts.st_ino};
     return WEIR_OK;
 }
 

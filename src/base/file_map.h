@@ -9,6 +9,7 @@ typedef struct file_map {
     uint64_t byte_size;   // bytes asked for
     void* base;           // what munmap takes
     size_t base_size;
+    uint64_t device, inode; // of the file
 } file_map;
 
 // Maps `byte_size` bytes (0: to the end) of `path` from `byte_offset`; no byte is read yet.

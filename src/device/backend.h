@@ -25,9 +25,12 @@
 
 #include "base/array.h"
 #include "device/flight.h"
+#include "device/identity.h"
 
-// Memory that the host can address has one id for all of it, and its addresses are the offsets:
-// wraps that overlap, and storages inside wraps, are then the same bytes by construction.
+// Memory that has an address when its storage is made has one id for all of it, and its addresses
+// are the offsets: wraps that overlap, and storages inside wraps, are then the same bytes by
+// construction. A device whose memory the host cannot address gives ids of its own
+// (identity_new_id), and this one to host memory that it imports.
 #define HOST_MEMORY_ID 1
 
 #define FAILURES_KEPT 64
@@ -51,6 +54,10 @@ struct weir_storage {
     bool device_only;       // `host` is for kernels alone
     atomic_bool huge_pages; // asked for and granted
     char name[32];          // for messages; cut to fit
+
+    bool joined;                   // in the list of the device
+    weir_storage *next, *previous; // in it
+    atomic_uint plain_epoch;       // of identity: when it was seen that there is one name only
 };
 
 struct storage_vtable {
@@ -173,8 +180,9 @@ struct weir_device {
     weir_tile_hook_fn hook;
     void* hook_context;
 
-    atomic_uint_least64_t memory_ids; // the last one given to memory of its own identity
-    atomic_uint_least64_t submitted;  // sequence of the last commit
+    identity names; // of the bytes in its memories
+
+    atomic_uint_least64_t submitted; // sequence of the last commit
     atomic_uint_least64_t done[PASSES_IN_FLIGHT];
     atomic_uint_least64_t oldest;
     atomic_uint completion_epoch; // changes with every completion; waiters sleep on it
@@ -280,9 +288,6 @@ WEIR_MUST_USE weir_status weir_view_resolve(const weir_view* view, void** pointe
 WEIR_MUST_USE weir_status storage_touch_nothing(weir_storage* storage);
 WEIR_MUST_USE weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset,
                                                  uint64_t byte_size, weir_advice advice);
-
-// Returns a memory id that the device has never given before.
-uint64_t weir_device_new_memory_id(weir_device* device);
 
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,

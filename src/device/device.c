@@ -12,15 +12,11 @@ weir_status weir_device_init(weir_device* device, const device_vtable* vtable,
     device->log = desc->log;
     device->target = *target;
     device->thread_count = 1;
-    atomic_init(&device->memory_ids, HOST_MEMORY_ID);
     atomic_init(&device->oldest, 1);
+    WEIR_TRY(identity_init(&device->names));
     const bool made = pthread_mutex_init(&device->submit_lock, NULL) == 0 &&
                       pthread_mutex_init(&device->lock, NULL) == 0;
     return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
-}
-
-uint64_t weir_device_new_memory_id(weir_device* device) {
-    return atomic_fetch_add_explicit(&device->memory_ids, 1, memory_order_relaxed) + 1;
 }
 
 void weir_device_finish(weir_device* device) {
@@ -28,6 +24,7 @@ void weir_device_finish(weir_device* device) {
     for (size_t i = 0; i < PASSES_IN_FLIGHT; i++) {
         array_free(&device->allocator, &device->timings[i]);
     }
+    identity_finish(&device->allocator, &device->names);
     pthread_mutex_destroy(&device->lock);
     pthread_mutex_destroy(&device->submit_lock);
 }

@@ -28,8 +28,7 @@ struct weir_program {
     weir_param* rows;      // per operand
     void** pointers;       // per operand
     weir_access* accesses; // per operand
-    weir_access* touched;  // of the pass, reduced; without constant memory
-    uint32_t touched_count;
+    access_array touched;  // of the pass, reduced, by every name; without constant memory
     bool timing;
     uint64_t* params;       // the parameter block of the pass in flight
     traffic* param_traffic; // per parameter: added for each unit of it
@@ -41,7 +40,7 @@ typedef struct owned_array {
     size_t byte_size;
 } owned_array;
 
-#define OWNED_ARRAYS 10
+#define OWNED_ARRAYS 9
 
 static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS]) {
     const size_t values = program->schedule->values.count;
@@ -55,7 +54,6 @@ static void list_arrays(weir_program* program, owned_array arrays[OWNED_ARRAYS])
         {(void**)&program->rows, operands * sizeof *program->rows},
         {(void**)&program->pointers, operands * sizeof *program->pointers},
         {(void**)&program->accesses, operands * sizeof *program->accesses},
-        {(void**)&program->touched, operands * sizeof *program->touched},
         {(void**)&program->params, params * sizeof *program->params},
         {(void**)&program->param_traffic, params * sizeof *program->param_traffic},
         {(void**)&program->numbers, dispatches * sizeof *program->numbers},
@@ -115,6 +113,13 @@ static weir_status check_binding(const weir_program* program, const weir_binding
     return status == WEIR_OK ? WEIR_OK : WEIR_FAIL(status, "%s: %s", info->name, weir_last_error());
 }
 
+static weir_view bytes_of(weir_storage* storage) {
+    return (weir_view){.storage = storage,
+                       .dtype = WEIR_DTYPE_U8,
+                       .shape = {.rank = 1, .dims = {(int64_t)storage->byte_size}},
+                       .strides = {1}};
+}
+
 // The schedule takes states for memory of their own: nothing else may lie on their bytes.
 static weir_status check_apart(const weir_program_desc* desc, const weir_schedule* schedule,
                                weir_storage* arena) {
@@ -124,17 +129,17 @@ static weir_status check_apart(const weir_program_desc* desc, const weir_schedul
             continue;
         }
         const char* name = schedule->values.items[state->value].name;
-        const weir_range bytes = weir_view_range(&state->view);
-        const weir_range arena_bytes =
-            weir_range_make(arena->memory_id, arena->memory_offset, arena->byte_size);
-        if (weir_range_overlaps(&bytes, &arena_bytes)) {
+        const weir_view arena_bytes = bytes_of(arena);
+        bool shared = false;
+        WEIR_TRY(weir_view_overlaps(&state->view, &arena_bytes, &shared));
+        if (shared) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "state %s is bound to bytes of the arena",
                              name);
         }
         for (uint32_t k = 0; k < desc->binding_count; k++) {
             const weir_binding* other = &desc->bindings[k];
-            const weir_range other_bytes = weir_view_range(&other->view);
-            if (other->value != state->value && weir_range_overlaps(&bytes, &other_bytes)) {
+            WEIR_TRY(weir_view_overlaps(&state->view, &other->view, &shared));
+            if (other->value != state->value && shared) {
                 return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
                                  "state %s and %s are bound to the same bytes", name,
                                  schedule->values.items[other->value].name);
@@ -272,18 +277,24 @@ static weir_status resolve(weir_program* program) {
     return WEIR_OK;
 }
 
-// What other passes are compared with: every byte under any parameters, in few ranges.
-static void gather_touched(weir_program* program) {
+// What other passes are compared with: every byte under any parameters, in few ranges. Constant
+// memory counts by its other names only, by which somebody may write.
+static weir_status gather_touched(weir_program* program) {
     const weir_schedule* schedule = program->schedule;
-    uint32_t count = 0;
+    access_array* touched = &program->touched;
     for (size_t i = 0; i < schedule->operands.count; i++) {
-        const weir_value root = schedule->operands.items[i].root;
-        if (!program->bound[root].storage->constant) {
-            program->touched[count++] = program->accesses[i];
+        weir_storage* storage = program->bound[schedule->operands.items[i].root].storage;
+        const size_t position = touched->count;
+        WEIR_TRY(array_reserve(&program->device->allocator, touched, position + 1));
+        touched->items[touched->count++] = program->accesses[i];
+        WEIR_TRY(identity_append_names(storage, position, touched));
+        if (storage->constant) {
+            touched->items[position] = touched->items[--touched->count];
         }
     }
     uint32_t write_count = 0;
-    program->touched_count = flight_reduce(program->touched, count, &write_count);
+    touched->count = flight_reduce(touched->items, (uint32_t)touched->count, &write_count);
+    return WEIR_OK;
 }
 
 // Finds the arena, the caller's or one of the program's own.
@@ -325,7 +336,7 @@ static weir_status record(weir_program* program, const weir_program_desc* desc) 
     WEIR_TRY(check_apart(desc, schedule, arena));
     WEIR_TRY(bind_planned(program, arena));
     WEIR_TRY(resolve(program));
-    gather_touched(program);
+    WEIR_TRY(gather_touched(program));
     return device->vtable->prepare(device, program->dispatches,
                                    (uint32_t)schedule->dispatches.count, &program->work);
 }
@@ -369,6 +380,7 @@ void weir_program_destroy(weir_program* program) {
     weir_arena_destroy(program->own_arena);
     weir_storage_release(program->slot);
     free_arrays(program);
+    array_free(&program->device->allocator, &program->touched);
     object_free(&program->device->allocator, program);
 }
 
@@ -449,8 +461,8 @@ weir_status weir_program_commit(weir_program* program, const uint64_t* params, u
     const device_commit commit = {
         .work = program->work,
         .params = program->params,
-        .accesses = program->touched,
-        .access_count = program->touched_count,
+        .accesses = program->touched.items,
+        .access_count = (uint32_t)program->touched.count,
         .timing_count = program->timing ? program->schedule->report.dispatches : 0,
     };
     WEIR_TRY(weir_device_submit(program->device, &commit, &program->ticket));

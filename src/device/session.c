@@ -14,6 +14,7 @@ typedef struct recorded_dispatch {
     uint32_t tile_count;
     uint32_t level; // edges on the longest path that ends here
     size_t operand_begin, operand_count;
+    size_t access_begin, access_count; // one for each operand first
     size_t edge_begin, edge_count;
     size_t constants_begin;
 } recorded_dispatch;
@@ -37,10 +38,7 @@ struct device_pass {
         void** items; // one per operand, filled at commit
         size_t count, capacity;
     } pointers;
-    struct {
-        weir_access* items;
-        size_t count, capacity;
-    } accesses;
+    access_array accesses;
     struct {
         weir_access* items; // of all dispatches, for other passes to be compared with
         size_t count, capacity;
@@ -183,25 +181,44 @@ static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc
     WEIR_TRY(array_reserve(allocator, &pass->recorded, pass->recorded.count + 1));
     WEIR_TRY(array_reserve(allocator, &pass->views, operands_end));
     WEIR_TRY(array_reserve(allocator, &pass->pointers, operands_end));
-    WEIR_TRY(array_reserve(allocator, &pass->accesses, operands_end));
-    WEIR_TRY(array_reserve(allocator, &pass->touched, pass->touched.count + desc->operand_count));
+    WEIR_TRY(
+        array_reserve(allocator, &pass->accesses, pass->accesses.count + desc->operand_count + 1));
     WEIR_TRY(array_reserve(allocator, &pass->edges, edges_end));
     return array_reserve(allocator, &pass->constants, constants_end);
+}
+
+// Appends the accesses of a dispatch: one for each operand, for which there is room, then the other
+// names of their bytes.
+static weir_status append_accesses(device_pass* pass, const weir_allocator* allocator,
+                                   const weir_dispatch_desc* desc) {
+    access_array* accesses = &pass->accesses;
+    const size_t begin = accesses->count;
+    for (uint32_t i = 0; i < desc->operand_count; i++) {
+        const weir_operand* operand = &desc->operands[i];
+        accesses->items[accesses->count++] = weir_access_from_view(&operand->view, operand->kind);
+    }
+    for (uint32_t i = 0; i < desc->operand_count; i++) {
+        WEIR_TRY(identity_append_names(desc->operands[i].view.storage, begin + i, accesses));
+    }
+    return array_reserve(allocator, &pass->touched, pass->touched.count + accesses->count - begin);
 }
 
 // Checks the accesses against what is recorded; they become part of the pass when that succeeds.
 static weir_status track(weir_session* session, const weir_dispatch_desc* desc,
                          weir_verdict* verdict) {
-    device_pass* pass = session->pass;
-    weir_access* accesses = pass->accesses.items + pass->accesses.count;
-    for (uint32_t i = 0; i < desc->operand_count; i++) {
-        accesses[i] = weir_access_from_view(&desc->operands[i].view, desc->operands[i].kind);
+    access_array* accesses = &session->pass->accesses;
+    const size_t begin = accesses->count;
+    weir_status status = append_accesses(session->pass, &session->device->allocator, desc);
+    if (status == WEIR_OK) {
+        const weir_tracker_dispatch declared = {.accesses = accesses->items + begin,
+                                                .access_count = (uint32_t)(accesses->count - begin),
+                                                .declared = !desc->undeclared};
+        status = weir_tracker_record(session->tracker, &declared, verdict);
     }
-    const weir_tracker_dispatch declared = {
-        .accesses = accesses, .access_count = desc->operand_count, .declared = !desc->undeclared};
-    WEIR_TRY(weir_tracker_record(session->tracker, &declared, verdict));
-    pass->accesses.count += desc->operand_count;
-    return WEIR_OK;
+    if (status != WEIR_OK) {
+        accesses->count = begin;
+    }
+    return status;
 }
 
 static void append_operands(device_pass* pass, const weir_dispatch_desc* desc) {
@@ -242,12 +259,14 @@ static void touch(weir_session* session, const weir_access* access) {
 }
 
 // Nobody writes to constant memory: no pass waits for one that reads it.
-static void touch_operands(weir_session* session, const weir_dispatch_desc* desc) {
-    device_pass* pass = session->pass;
-    const weir_access* accesses = pass->accesses.items + pass->accesses.count - desc->operand_count;
-    for (uint32_t i = 0; i < desc->operand_count; i++) {
-        if (!desc->operands[i].view.storage->constant) {
-            touch(session, &accesses[i]);
+static void touch_operands(weir_session* session, const weir_dispatch_desc* desc,
+                           size_t access_begin) {
+    const access_array* accesses = &session->pass->accesses;
+    for (size_t i = access_begin; i < accesses->count; i++) {
+        const size_t operand = i - access_begin;
+        // Behind the operands come other names, by which somebody may write.
+        if (operand >= desc->operand_count || !desc->operands[operand].view.storage->constant) {
+            touch(session, &accesses->items[i]);
         }
     }
 }
@@ -265,7 +284,8 @@ static void append_edges(device_pass* pass, const weir_verdict* verdict, uint32_
     }
 }
 
-static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir_verdict* verdict) {
+static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir_verdict* verdict,
+                   size_t access_begin) {
     recorded_dispatch* record = &pass->recorded.items[pass->recorded.count];
     *record = (recorded_dispatch){
         .name = desc->name ? desc->name : "kernel",
@@ -274,6 +294,8 @@ static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir
         .tile_count = desc->tile_count > 0 ? desc->tile_count : 1,
         .operand_begin = pass->views.count,
         .operand_count = desc->operand_count,
+        .access_begin = access_begin,
+        .access_count = pass->accesses.count - access_begin,
         .edge_begin = pass->edges.count,
         .constants_begin = (pass->constants.count + 15) / 16 * 16,
     };
@@ -300,10 +322,11 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
         WEIR_TRY(check_operand(session, name, i, &desc->operands[i]));
     }
     WEIR_TRY(reserve(session, desc));
+    const size_t access_begin = session->pass->accesses.count;
     weir_verdict found;
     WEIR_TRY(track(session, desc, &found));
-    append(session->pass, desc, &found);
-    touch_operands(session, desc);
+    append(session->pass, desc, &found, access_begin);
+    touch_operands(session, desc, access_begin);
     if (verdict) {
         *verdict = found;
     }
@@ -314,7 +337,7 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
 static weir_status check_sealed(const device_pass* pass, const recorded_dispatch* record) {
     for (size_t i = 0; i < record->operand_count; i++) {
         const weir_storage* storage = pass->views.items[record->operand_begin + i].storage;
-        const weir_access* access = &pass->accesses.items[record->operand_begin + i];
+        const weir_access* access = &pass->accesses.items[record->access_begin + i];
         if ((access->kind & WEIR_ACCESS_WRITE) != 0 && weir_storage_is_sealed(storage)) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
                              "%s: operand %zu writes to storage %s, which was sealed since",
@@ -344,9 +367,9 @@ static weir_status resolve(const weir_device* device, device_pass* pass) {
             .constants = pass->constants.items + record->constants_begin,
             .views = pass->views.items + record->operand_begin,
             .pointers = pass->pointers.items + record->operand_begin,
-            .accesses = pass->accesses.items + record->operand_begin,
+            .accesses = pass->accesses.items + record->access_begin,
+            .access_count = (uint32_t)record->access_count,
             .operand_count = (uint32_t)record->operand_count,
-            .access_count = (uint32_t)record->operand_count,
             .predecessors = pass->edges.items + record->edge_begin,
             .predecessor_count = (uint32_t)record->edge_count,
         };

@@ -25,7 +25,11 @@ weir_status weir_storage_allocate(weir_device* device, const weir_storage_desc* 
             WEIR_DEVICE_OUT_OF_MEMORY, "a storage of %llu bytes passes the limit of %s, %llu bytes",
             (unsigned long long)desc->byte_size, device->target.name, (unsigned long long)limit);
     }
-    return device->vtable->allocate(device, desc, storage);
+    weir_storage* allocated = NULL;
+    WEIR_TRY(device->vtable->allocate(device, desc, &allocated));
+    identity_join(allocated);
+    *storage = allocated;
+    return WEIR_OK;
 }
 
 static weir_status check_advice(weir_advice advice) {
@@ -44,6 +48,7 @@ weir_status weir_storage_map(weir_device* device, const weir_storage_map_desc* d
     WEIR_TRY(device->vtable->map(device, desc, &mapped));
     atomic_store(&mapped->sealed, true);
     mapped->constant = true;
+    identity_join(mapped);
     *storage = mapped;
     return WEIR_OK;
 }
@@ -74,6 +79,7 @@ weir_status weir_storage_wrap(weir_device* device, const weir_storage_wrap_desc*
     weir_storage* wrapped = NULL;
     WEIR_TRY(device->vtable->wrap(device, desc, &wrapped));
     atomic_store(&wrapped->sealed, desc->sealed);
+    identity_join(wrapped);
     *storage = wrapped;
     return WEIR_OK;
 }
@@ -86,6 +92,7 @@ void weir_storage_retain(weir_storage* storage) {
 
 void weir_storage_release(weir_storage* storage) {
     if (storage && atomic_fetch_sub_explicit(&storage->references, 1, memory_order_acq_rel) == 1) {
+        identity_leave(storage);
         storage->vtable->destroy(storage);
     }
 }
