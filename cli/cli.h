@@ -24,6 +24,7 @@ int tokenize_main(int argc, char** argv);
 int info_main(int argc, char** argv);
 int plan_main(int argc, char** argv);
 int check_main(int argc, char** argv);
+int synth_main(int argc, char** argv);
 int devices_main(int argc, char** argv);
 
 typedef enum cli_option_kind {

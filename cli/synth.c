@@ -1,0 +1,394 @@
+// weir synth: a model of any shape and type with made-up weights, for benchmarks without a
+// download. The numbers are drawn from a seed: the same command writes the same file.
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weir-llm/llama.h>
+
+#include "gguf_write.h"
+
+static const char usage[] =
+    "usage: weir synth OUT.gguf [OPTION...]\n\n"
+    "Writes a model of the llama architecture whose weights are random.\n\n"
+    "      --preset NAME      110m (768 wide, 12 blocks) or 1b (2048 wide, 22 blocks); default "
+    "110m\n"
+    "      --type TYPE        of the matrices: F32, F16, BF16, Q8_0, Q4_0, Q4_K ... (default "
+    "Q8_0)\n"
+    "      --embd-type TYPE   of token_embd.weight (default: that of the matrices)\n"
+    "      --output-type TYPE of output.weight (default: that of the matrices)\n"
+    "      --blocks N --embedding N --heads N --kv-heads N --feed-forward N --vocabulary N\n"
+    "      --context N        instead of the numbers of the preset\n"
+    "      --tied             no output.weight: the embedding is used\n"
+    "      --seed N           of the weights (default 1)\n";
+
+#define PIECES_RESERVED 259 // <unk>, <s>, </s> and the 256 byte tokens
+#define CHUNK_BYTES (1u << 20)
+#define DEVIATION 0.02 // of the weights
+#define SCALES_MAX 2
+
+typedef struct synth_options {
+    const char* path;
+    const char* preset;
+    const char* type;
+    const char* embd_type;
+    const char* output_type;
+    weir_llama_params wanted; // 0: as the preset has it
+    uint64_t seed;
+} synth_options;
+
+static const struct {
+    const char* name;
+    weir_llama_params params;
+} presets[] = {
+    {"110m",
+     {.blocks = 12,
+      .embedding = 768,
+      .feed_forward = 2048,
+      .heads = 12,
+      .kv_heads = 12,
+      .vocabulary = 32000,
+      .context = 4096}},
+    {"1b",
+     {.blocks = 22,
+      .embedding = 2048,
+      .feed_forward = 5632,
+      .heads = 32,
+      .kv_heads = 4,
+      .vocabulary = 32000,
+      .context = 4096}},
+};
+
+// Where the blocks of a type keep their half-precision scales, and what a scale of 1 makes of
+// random bytes: the root mean square of the numbers. All other bytes may be anything.
+typedef struct synth_type {
+    weir_dtype dtype;
+    uint32_t gguf_type;
+    uint32_t scale_count;
+    uint32_t scales[SCALES_MAX]; // byte offsets in a block
+    double magnitude;
+} synth_type;
+
+static const synth_type types[] = {
+    {WEIR_DTYPE_F32, 0, 0, {0}, 1},         {WEIR_DTYPE_F16, 1, 0, {0}, 1},
+    {WEIR_DTYPE_BF16, 30, 0, {0}, 1},       {WEIR_DTYPE_Q8_0, 8, 1, {0}, 74},
+    {WEIR_DTYPE_Q4_0, 2, 1, {0}, 4.6},      {WEIR_DTYPE_Q4_1, 3, 2, {0, 2}, 9.6},
+    {WEIR_DTYPE_Q5_0, 6, 1, {0}, 9.2},      {WEIR_DTYPE_Q5_1, 7, 2, {0, 2}, 19},
+    {WEIR_DTYPE_Q2_K, 10, 2, {80, 82}, 18}, {WEIR_DTYPE_Q3_K, 11, 1, {108}, 42},
+    {WEIR_DTYPE_Q4_K, 12, 2, {0, 2}, 330},  {WEIR_DTYPE_Q5_K, 13, 2, {0, 2}, 660},
+    {WEIR_DTYPE_Q6_K, 14, 1, {208}, 1370},  {WEIR_DTYPE_IQ4_NL, 20, 1, {0}, 70},
+    {WEIR_DTYPE_IQ4_XS, 23, 1, {0}, 1300},
+};
+
+static weir_status find_type(const char* name, const synth_type** found) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(name, weir_dtype_describe(types[i].dtype)->name) == 0) {
+            *found = &types[i];
+            return WEIR_OK;
+        }
+    }
+    return weir_status_fail(WEIR_UNSUPPORTED, __FILE__, __LINE__,
+                            "no weights of type \"%s\" can be made up; F32, F16, BF16, Q8_0, Q4_0, "
+                            "Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL and IQ4_XS can",
+                            name);
+}
+
+static uint64_t next_random(uint64_t* state) { // xorshift64* (Vigna 2016)
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * UINT64_C(0x2545F4914F6CDD1D);
+}
+
+// Uniform with the given root mean square: as good as a normal distribution for a benchmark.
+static float next_weight(uint64_t* state) {
+    const double unit = (double)(next_random(state) >> 11) / 4503599627370496.0 - 1.0;
+    return (float)(unit * DEVIATION * sqrt(3.0));
+}
+
+static void fill_plain(weir_dtype dtype, uint64_t* state, uint8_t* bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const float weight = next_weight(state);
+        const uint16_t half =
+            dtype == WEIR_DTYPE_F16 ? weir_f32_to_f16(weight) : weir_f32_to_bf16(weight);
+        if (dtype == WEIR_DTYPE_F32) {
+            memcpy(bytes + 4 * i, &weight, 4);
+        } else {
+            memcpy(bytes + 2 * i, &half, 2);
+        }
+    }
+}
+
+// Random bytes, in which each block gets scales that bring its numbers to the right size.
+static void fill_blocks(const synth_type* type, uint64_t* state, uint8_t* bytes, size_t count) {
+    const uint32_t block_bytes = weir_dtype_describe(type->dtype)->block_bytes;
+    const size_t byte_size = count * block_bytes;
+    for (size_t i = 0; i < byte_size; i += sizeof(uint64_t)) {
+        const uint64_t random = next_random(state);
+        memcpy(bytes + i, &random, byte_size - i < 8 ? byte_size - i : 8);
+    }
+    const uint16_t scale = weir_f32_to_f16((float)(DEVIATION / type->magnitude));
+    for (size_t i = 0; i < count; i++) {
+        for (uint32_t k = 0; k < type->scale_count; k++) {
+            memcpy(bytes + i * block_bytes + type->scales[k], &scale, sizeof scale);
+        }
+    }
+}
+
+static weir_status write_weights(const synth_type* type, uint64_t byte_size, uint64_t* state,
+                                 uint8_t* chunk, FILE* file) {
+    const uint32_t block_bytes = weir_dtype_describe(type->dtype)->block_bytes;
+    for (uint64_t left = byte_size / block_bytes; left > 0;) {
+        const uint64_t most = CHUNK_BYTES / block_bytes;
+        const size_t count = (size_t)(left < most ? left : most);
+        if (type->scale_count == 0) {
+            fill_plain(type->dtype, state, chunk, count);
+        } else {
+            fill_blocks(type, state, chunk, count);
+        }
+        if (fwrite(chunk, block_bytes, count, file) != count) {
+            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot write: %s",
+                                    strerror(errno));
+        }
+        left -= count;
+    }
+    return gguf_write_padding(file, byte_size);
+}
+
+// Norms are ones: what is normalised stays of one size, however deep the model is.
+static weir_status write_ones(uint64_t byte_size, FILE* file) {
+    const float one = 1.0f;
+    for (uint64_t i = 0; i < byte_size / sizeof one; i++) {
+        if (fwrite(&one, sizeof one, 1, file) != 1) {
+            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot write: %s",
+                                    strerror(errno));
+        }
+    }
+    return gguf_write_padding(file, byte_size);
+}
+
+// A vocabulary of the right size: made-up words, half of them with a space in front.
+static size_t piece_text(uint32_t id, char text[16]) {
+    if (id < 3) {
+        static const char* const special[] = {"<unk>", "<s>", "</s>"};
+        return (size_t)snprintf(text, 16, "%s", special[id]);
+    }
+    if (id < PIECES_RESERVED) {
+        return (size_t)snprintf(text, 16, "<0x%02X>", id - 3);
+    }
+    uint32_t number = (id - PIECES_RESERVED) / 2;
+    size_t length = (size_t)snprintf(text, 16, "%s", id % 2 == 0 ? "\xE2\x96\x81" : "");
+    do {
+        text[length++] = (char)('a' + number % 26);
+        number /= 26;
+    } while (number > 0);
+    return length;
+}
+
+static void write_vocabulary(gguf_writer* writer, uint32_t count) {
+    gguf_write_text(writer, "tokenizer.ggml.model", "llama");
+    gguf_write_array(writer, "tokenizer.ggml.tokens", WEIR_GGUF_STRING, count);
+    for (uint32_t id = 0; id < count; id++) {
+        char text[16];
+        const size_t length = piece_text(id, text);
+        gguf_write_element_text(writer, text, length);
+    }
+    gguf_write_array(writer, "tokenizer.ggml.scores", WEIR_GGUF_F32, count);
+    for (uint32_t id = 0; id < count; id++) {
+        const float score = id < PIECES_RESERVED ? 0.0f : -(float)(id - PIECES_RESERVED);
+        gguf_write_element(writer, &score, sizeof score);
+    }
+    gguf_write_array(writer, "tokenizer.ggml.token_type", WEIR_GGUF_I32, count);
+    for (uint32_t id = 0; id < count; id++) {
+        const int32_t type = id == 0 ? 2 : id < 3 ? 3 : id < PIECES_RESERVED ? 6 : 1;
+        gguf_write_element(writer, &type, sizeof type);
+    }
+    gguf_write_u32(writer, "tokenizer.ggml.bos_token_id", 1);
+    gguf_write_u32(writer, "tokenizer.ggml.eos_token_id", 2);
+    gguf_write_u32(writer, "tokenizer.ggml.unknown_token_id", 0);
+}
+
+static void write_params(gguf_writer* writer, const weir_llama_params* params) {
+    gguf_write_text(writer, "general.architecture", "llama");
+    gguf_write_text(writer, "general.name", "random weights");
+    gguf_write_u32(writer, "llama.block_count", params->blocks);
+    gguf_write_u32(writer, "llama.context_length", params->context);
+    gguf_write_u32(writer, "llama.embedding_length", params->embedding);
+    gguf_write_u32(writer, "llama.feed_forward_length", params->feed_forward);
+    gguf_write_u32(writer, "llama.attention.head_count", params->heads);
+    gguf_write_u32(writer, "llama.attention.head_count_kv", params->kv_heads);
+    gguf_write_f32(writer, "llama.attention.layer_norm_rms_epsilon", params->epsilon);
+    gguf_write_u32(writer, "llama.rope.dimension_count", params->rotated);
+    gguf_write_f32(writer, "llama.rope.freq_base", params->rope_base);
+    gguf_write_u32(writer, "llama.vocab_size", params->vocabulary);
+}
+
+// What one run needs; the tensors are the weights of the graph of a pass.
+typedef struct synth {
+    const synth_options* options;
+    weir_llama_params params;
+    const synth_type* type;
+    const synth_type* embd_type;
+    const synth_type* output_type;
+    weir_llama_graph pass;
+    gguf_writer writer;
+} synth;
+
+static const synth_type* type_of(const synth* run, const weir_value_info* weight) {
+    return strcmp(weight->name, "token_embd.weight") == 0 ? run->embd_type
+           : strcmp(weight->name, "output.weight") == 0   ? run->output_type
+                                                          : run->type;
+}
+
+static weir_status weight_size(const synth* run, const weir_value_info* weight,
+                               uint64_t* byte_size) {
+    const weir_shape* shape = &weight->layout.shape;
+    const synth_type* type = shape->rank == 1 ? &types[0] : type_of(run, weight);
+    weir_view layout;
+    if (weir_view_layout(type->dtype, shape, &layout) != WEIR_OK) {
+        return weir_status_fail(WEIR_INVALID_ARGUMENT, __FILE__, __LINE__, "%s: %.900s",
+                                weight->name, weir_last_error());
+    }
+    *byte_size = weir_view_byte_length(&layout);
+    return WEIR_OK;
+}
+
+// Lists the tensors, or writes them where `file` is given.
+static weir_status walk_weights(synth* run, uint8_t* chunk, FILE* file) {
+    uint64_t state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    for (weir_value v = 0; v < weir_graph_value_count(run->pass.graph); v++) {
+        const weir_value_info* weight = weir_graph_value_info(run->pass.graph, v);
+        if (weight->kind != WEIR_VALUE_WEIGHT) {
+            continue;
+        }
+        const bool norm = weight->layout.shape.rank == 1;
+        const synth_type* type = norm ? &types[0] : type_of(run, weight);
+        uint64_t byte_size = 0;
+        WEIR_TRY(weight_size(run, weight, &byte_size));
+        if (!file) {
+            gguf_write_tensor(&run->writer, weight->name, &weight->layout.shape, type->gguf_type,
+                              byte_size);
+        } else {
+            WEIR_TRY(norm ? write_ones(byte_size, file)
+                          : write_weights(type, byte_size, &state, chunk, file));
+        }
+    }
+    return WEIR_OK;
+}
+
+static weir_status write_file(synth* run) {
+    FILE* file = fopen(run->options->path, "wb");
+    if (!file) {
+        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s",
+                                run->options->path, strerror(errno));
+    }
+    uint8_t* chunk = malloc(CHUNK_BYTES);
+    weir_status status = chunk ? gguf_write_head(&run->writer, file)
+                               : weir_status_fail(WEIR_OUT_OF_MEMORY, __FILE__, __LINE__,
+                                                  "no memory for %u bytes", CHUNK_BYTES);
+    if (status == WEIR_OK) {
+        status = walk_weights(run, chunk, file);
+    }
+    free(chunk);
+    if (fclose(file) != 0 && status == WEIR_OK) {
+        status = weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s",
+                                  run->options->path, strerror(errno));
+    }
+    if (status != WEIR_OK) {
+        remove(run->options->path);
+    }
+    return status;
+}
+
+static void override(uint32_t wanted, uint32_t* number) {
+    *number = wanted > 0 ? wanted : *number;
+}
+
+static weir_status choose_params(const synth_options* options, weir_llama_params* params) {
+    const char* name = options->preset ? options->preset : presets[0].name;
+    const weir_llama_params* wanted = &options->wanted;
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        if (strcmp(name, presets[i].name) == 0) {
+            *params = presets[i].params;
+        }
+    }
+    if (params->blocks == 0) {
+        return weir_status_fail(WEIR_NOT_FOUND, __FILE__, __LINE__,
+                                "no preset \"%s\"; there are: 110m, 1b", name);
+    }
+    override(wanted->blocks, &params->blocks);
+    override(wanted->embedding, &params->embedding);
+    override(wanted->feed_forward, &params->feed_forward);
+    override(wanted->heads, &params->heads);
+    override(wanted->heads, &params->kv_heads); // as many, where nothing else is said
+    override(wanted->kv_heads, &params->kv_heads);
+    override(wanted->vocabulary, &params->vocabulary);
+    override(wanted->context, &params->context);
+    params->head_dim = params->embedding / params->heads;
+    params->rotated = params->head_dim;
+    params->epsilon = 1e-5f;
+    params->rope_base = 10000.0f;
+    params->rope_scale = 1.0f;
+    params->tied_output = wanted->tied_output;
+    if (params->vocabulary < PIECES_RESERVED) {
+        return weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__,
+                                "a vocabulary of %u tokens; at least %d are needed",
+                                params->vocabulary, PIECES_RESERVED);
+    }
+    if (params->embedding % params->heads != 0) {
+        return weir_status_fail(WEIR_INVALID_ARGUMENT, __FILE__, __LINE__,
+                                "an embedding of %u is not divisible by %u heads",
+                                params->embedding, params->heads);
+    }
+    return weir_llama_params_check(params);
+}
+
+static weir_status prepare(synth* run) {
+    const synth_options* options = run->options;
+    const char* type = options->type ? options->type : "Q8_0";
+    WEIR_TRY(find_type(type, &run->type));
+    WEIR_TRY(find_type(options->embd_type ? options->embd_type : type, &run->embd_type));
+    WEIR_TRY(find_type(options->output_type ? options->output_type : type, &run->output_type));
+    WEIR_TRY(choose_params(options, &run->params));
+    const weir_llama_graph_desc desc = {
+        .params = &run->params, .context = 1, .rows = 1, .outputs = 1};
+    WEIR_TRY(weir_llama_graph_build(NULL, &desc, &run->pass));
+    write_params(&run->writer, &run->params);
+    write_vocabulary(&run->writer, run->params.vocabulary);
+    return walk_weights(run, NULL, NULL);
+}
+
+static cli_exit synth_command(const synth_options* options) {
+    synth run = {.options = options};
+    weir_status status = prepare(&run);
+    if (status == WEIR_OK) {
+        status = write_file(&run);
+    }
+    const cli_exit code = status == WEIR_OK ? CLI_OK : cli_fail(status);
+    weir_graph_destroy(run.pass.graph);
+    gguf_writer_free(&run.writer);
+    return cli_finish(code);
+}
+
+int synth_main(int argc, char** argv) {
+    synth_options wish = {.seed = 1};
+    weir_llama_params* wanted = &wish.wanted;
+    const cli_option options[] = {
+        {"preset", 0, CLI_TEXT, &wish.preset},
+        {"type", 0, CLI_TEXT, &wish.type},
+        {"embd-type", 0, CLI_TEXT, &wish.embd_type},
+        {"output-type", 0, CLI_TEXT, &wish.output_type},
+        {"blocks", 0, CLI_U32, &wanted->blocks},
+        {"embedding", 0, CLI_U32, &wanted->embedding},
+        {"heads", 0, CLI_U32, &wanted->heads},
+        {"kv-heads", 0, CLI_U32, &wanted->kv_heads},
+        {"feed-forward", 0, CLI_U32, &wanted->feed_forward},
+        {"vocabulary", 0, CLI_U32, &wanted->vocabulary},
+        {"context", 0, CLI_U32, &wanted->context},
+        {"tied", 0, CLI_FLAG, &wanted->tied_output},
+        {"seed", 0, CLI_U64, &wish.seed},
+    };
+    const cli_exit code =
+        cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &wish.path);
+    return code == CLI_GO_ON ? synth_command(&wish) : code;
+}
