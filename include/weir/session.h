@@ -65,6 +65,30 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
                                                          const weir_dispatch_desc* desc,
                                                          weir_verdict* verdict);
 
+// Record a copy of `from` to `to`, of `value` to every element of `to`, of bytes of the host to
+// `to`, and of `from` to bytes of the host. They are dispatches with accesses like any other: they
+// wait for what they conflict with, and nothing happens before the commit. Bytes of the host are
+// the elements in index order without gaps.
+//
+// Shapes:    any; `from` and `to` of a copy the same. Strides are free.
+// Types:     any, both of a copy the same; `value_size` is 1, 2, 4 or 8 and divides the bytes of an
+//            element (of a block).
+// Ownership: uploaded bytes are copied now and may be changed on return; downloaded ones are
+//            written until the ticket is complete.
+// Aliasing:  source and target share no byte, and no two elements of a target do.
+// Errors:    as weir_session_dispatch; WEIR_INVALID_ARGUMENT against the rules above;
+//            WEIR_OUT_OF_RANGE `byte_size` is not that of the view.
+// Threads:   thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_session_copy(weir_session* session, const weir_view* from,
+                                                     const weir_view* to);
+WEIR_API WEIR_MUST_USE weir_status weir_session_fill(weir_session* session, const weir_view* to,
+                                                     const void* value, size_t value_size);
+WEIR_API WEIR_MUST_USE weir_status weir_session_upload(weir_session* session, const void* bytes,
+                                                       size_t byte_size, const weir_view* to);
+WEIR_API WEIR_MUST_USE weir_status weir_session_download(weir_session* session,
+                                                         const weir_view* from, void* bytes,
+                                                         size_t byte_size);
+
 // Hands the recorded dispatches to the device and empties the session. An empty session gives a
 // ticket that is complete. While 64 passes of the device are in flight it waits for the oldest.
 //

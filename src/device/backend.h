@@ -73,25 +73,26 @@ struct storage_vtable {
 };
 
 // What a dispatch does. `run` is always there and does it on memory that the host can reach; other
-// devices use commands of their own for all but DEVICE_KERNEL.
+// devices use commands of their own for all but DEVICE_KERNEL. Operands have any strides; where one
+// is written no two of its elements share a byte.
 typedef enum device_dispatch_kind {
     DEVICE_KERNEL = 0, // code of the caller, or of the target
-    DEVICE_COPY,       // operand 0 to operand 1: same dtype and dims, any strides
-    DEVICE_FILL,       // the constants repeated over operand 0, contiguous; dispatch_fill
-    DEVICE_UPLOAD,     // host bytes to operand 0, contiguous; dispatch_transfer
-    DEVICE_DOWNLOAD,   // operand 0, contiguous, to host bytes; dispatch_transfer
+    DEVICE_COPY,       // operand 0 to operand 1, of the same dtype and dims
+    DEVICE_FILL,       // one value to every element of operand 0; dispatch_fill
+    DEVICE_UPLOAD,     // dense host bytes to operand 0; dispatch_transfer
+    DEVICE_DOWNLOAD,   // operand 0 to dense host bytes; dispatch_transfer
 } device_dispatch_kind;
 
-// The constants of a fill: `byte_count` bytes that are repeated from the first byte on.
+// The constants of a fill: bytes that are repeated from the first of each element on.
 typedef struct dispatch_fill {
-    uint64_t byte_count; // 1, 2, 4 or 8
     uint8_t bytes[8];
+    uint32_t byte_count; // 1, 2, 4 or 8; divides the bytes of an element (of a block)
 } dispatch_fill;
 
 // The constants of an upload or download: where in host memory, which holds until completion.
 typedef struct dispatch_transfer {
     uint8_t* host;
-    uint64_t byte_count; // = the bytes of operand 0
+    uint64_t byte_length; // = that of operand 0
 } dispatch_transfer;
 
 // One dispatch, resolved to memory. All pointers hold as long as the work.
@@ -198,6 +199,8 @@ struct weir_device {
     char lost_message[512]; // the first cause; neither changes once `lost` is set
     uint64_t lost_entries;  // of passes that were in flight then
     device_pass* passes;    // of sessions, in flight or not yet reaped
+    device_pass* spare_passes;
+    uint32_t spare_pass_count;
 };
 
 // Fills the base of a device; undone by weir_device_finish.
@@ -274,8 +277,9 @@ void weir_device_lose(weir_device* device, const char* message);
 // Threads: thread-safe.
 WEIR_MUST_USE weir_status weir_device_check_lost(weir_device* device);
 
-// Releases what completed passes of sessions kept.
+// Releases what completed passes of sessions kept; and the memory that is kept for others.
 void weir_device_reap(weir_device* device);
+void weir_device_drop_spares(weir_device* device);
 
 // Checks a view that the caller filled in: the bytes lie in its storage, aligned for the dtype.
 WEIR_MUST_USE weir_status weir_view_check_memory(const weir_view* view);

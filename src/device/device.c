@@ -21,6 +21,7 @@ weir_status weir_device_init(weir_device* device, const device_vtable* vtable,
 
 void weir_device_finish(weir_device* device) {
     weir_device_reap(device);
+    weir_device_drop_spares(device);
     for (size_t i = 0; i < PASSES_IN_FLIGHT; i++) {
         array_free(&device->allocator, &device->timings[i]);
     }

@@ -2,130 +2,25 @@
 
 #include <string.h>
 
-#include "device/backend.h"
+#include "device/session_pass.h"
+#include "device/session_record.h"
 
 #define RECENT_BITS 6
-
-// A dispatch as recorded: positions in the arrays of its pass, which move while they grow.
-typedef struct recorded_dispatch {
-    const char* name;
-    weir_kernel_fn kernel;
-    bool fence;
-    uint32_t tile_count;
-    uint32_t level; // edges on the longest path that ends here
-    size_t operand_begin, operand_count;
-    size_t access_begin, access_count; // one for each operand first
-    size_t edge_begin, edge_count;
-    size_t constants_begin;
-} recorded_dispatch;
-
-struct device_pass {
-    device_pass* next;
-    uint64_t sequence;
-    device_work* work;
-    uint32_t waits; // edges on the longest path
-    bool fence;     // one of the dispatches is
-    uint64_t bytes_read, bytes_written;
-    struct {
-        recorded_dispatch* items;
-        size_t count, capacity;
-    } recorded;
-    struct {
-        weir_view* items; // operands; each retains its storage
-        size_t count, capacity;
-    } views;
-    struct {
-        void** items; // one per operand, filled at commit
-        size_t count, capacity;
-    } pointers;
-    access_array accesses;
-    struct {
-        weir_access* items; // of all dispatches, for other passes to be compared with
-        size_t count, capacity;
-    } touched;
-    struct {
-        uint32_t* items;
-        size_t count, capacity;
-    } edges;
-    struct {
-        uint8_t* items;
-        size_t count, capacity;
-    } constants;
-    struct {
-        device_dispatch* items; // resolved at commit
-        size_t count, capacity;
-    } dispatches;
-};
 
 struct weir_session {
     weir_device* device;
     weir_tracker* tracker;
     device_pass* pass; // what is recorded and not committed
     bool timing;
-    uint32_t
-        recent[1u << RECENT_BITS]; // accesses among those touched, found by their range, from 1
+    uint32_t recent[1u << RECENT_BITS]; // places among the touched, from 1, found by the range
     weir_counters counters;
 };
-
-// Forgets what is recorded and keeps the memory.
-static void empty_pass(device_pass* pass) {
-    for (size_t i = 0; i < pass->views.count; i++) {
-        weir_view_release(&pass->views.items[i]);
-    }
-    pass->recorded.count = pass->views.count = 0;
-    pass->pointers.count = pass->accesses.count = pass->touched.count = 0;
-    pass->edges.count = pass->constants.count = pass->dispatches.count = 0;
-    pass->waits = 0;
-    pass->fence = false;
-    pass->bytes_read = pass->bytes_written = 0;
-}
-
-static void destroy_pass(weir_device* device, device_pass* pass) {
-    const weir_allocator* allocator = &device->allocator;
-    if (!pass) {
-        return;
-    }
-    if (pass->work) {
-        pass->work->vtable->destroy(pass->work);
-    }
-    empty_pass(pass);
-    array_free(allocator, &pass->recorded);
-    array_free(allocator, &pass->views);
-    array_free(allocator, &pass->pointers);
-    array_free(allocator, &pass->accesses);
-    array_free(allocator, &pass->touched);
-    array_free(allocator, &pass->edges);
-    array_free(allocator, &pass->constants);
-    array_free(allocator, &pass->dispatches);
-    object_free(allocator, pass);
-}
-
-void weir_device_reap(weir_device* device) {
-    device_pass* done = NULL;
-    pthread_mutex_lock(&device->lock);
-    for (device_pass** link = &device->passes; *link;) {
-        device_pass* pass = *link;
-        if (weir_device_has_done(device, pass->sequence)) {
-            *link = pass->next;
-            pass->next = done;
-            done = pass;
-        } else {
-            link = &pass->next;
-        }
-    }
-    pthread_mutex_unlock(&device->lock);
-    while (done) { // release callbacks run without the lock
-        device_pass* next = done->next;
-        destroy_pass(device, done);
-        done = next;
-    }
-}
 
 weir_status weir_session_create(weir_device* device, weir_session** session) {
     weir_session* made = NULL;
     WEIR_TRY(object_new(&device->allocator, &made));
     made->device = device;
-    weir_status status = object_new(&device->allocator, &made->pass);
+    weir_status status = session_pass_create(device, &made->pass);
     if (status == WEIR_OK) {
         status = weir_tracker_create(&device->allocator, WEIR_TRACKER_DAG, &made->tracker);
     }
@@ -142,14 +37,14 @@ void weir_session_destroy(weir_session* session) {
         return;
     }
     weir_device* device = session->device;
-    destroy_pass(device, session->pass);
+    session_pass_destroy(device, session->pass);
     weir_tracker_destroy(session->tracker);
     object_free(&device->allocator, session);
     weir_device_reap(device);
 }
 
-static weir_status check_operand(const weir_session* session, const char* name, uint32_t index,
-                                 const weir_operand* operand) {
+weir_status weir_session_check(const weir_session* session, const char* name, uint32_t index,
+                               const weir_operand* operand) {
     const weir_storage* storage = operand->view.storage;
     if (!storage || storage->device != session->device) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: operand %u %s", name, index,
@@ -175,27 +70,29 @@ static weir_status check_operand(const weir_session* session, const char* name, 
 static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc) {
     const weir_allocator* allocator = &session->device->allocator;
     device_pass* pass = session->pass;
-    const size_t constants_end = (pass->constants.count + 15) / 16 * 16 + desc->constants_size + 1;
     const size_t operands_end = pass->views.count + desc->operand_count + 1;
+    const size_t accesses_end = pass->accesses.count + desc->operand_count + 1;
     const size_t edges_end = pass->edges.count + pass->recorded.count + 1;
     WEIR_TRY(array_reserve(allocator, &pass->recorded, pass->recorded.count + 1));
     WEIR_TRY(array_reserve(allocator, &pass->views, operands_end));
     WEIR_TRY(array_reserve(allocator, &pass->pointers, operands_end));
-    WEIR_TRY(
-        array_reserve(allocator, &pass->accesses, pass->accesses.count + desc->operand_count + 1));
-    WEIR_TRY(array_reserve(allocator, &pass->edges, edges_end));
-    return array_reserve(allocator, &pass->constants, constants_end);
+    WEIR_TRY(array_reserve(allocator, &pass->accesses, accesses_end));
+    return array_reserve(allocator, &pass->edges, edges_end);
 }
 
-// Appends the accesses of a dispatch: one for each operand, for which there is room, then the other
-// names of their bytes.
+// Appends the accesses of a dispatch: one for each operand and for the host, for which there is room,
+// then the other names of their bytes.
 static weir_status append_accesses(device_pass* pass, const weir_allocator* allocator,
-                                   const weir_dispatch_desc* desc) {
+                                   const session_record* record) {
+    const weir_dispatch_desc* desc = &record->desc;
     access_array* accesses = &pass->accesses;
     const size_t begin = accesses->count;
     for (uint32_t i = 0; i < desc->operand_count; i++) {
         const weir_operand* operand = &desc->operands[i];
         accesses->items[accesses->count++] = weir_access_from_view(&operand->view, operand->kind);
+    }
+    if (record->host) {
+        accesses->items[accesses->count++] = *record->host;
     }
     for (uint32_t i = 0; i < desc->operand_count; i++) {
         WEIR_TRY(identity_append_names(desc->operands[i].view.storage, begin + i, accesses));
@@ -204,15 +101,15 @@ static weir_status append_accesses(device_pass* pass, const weir_allocator* allo
 }
 
 // Checks the accesses against what is recorded; they become part of the pass when that succeeds.
-static weir_status track(weir_session* session, const weir_dispatch_desc* desc,
+static weir_status track(weir_session* session, const session_record* record,
                          weir_verdict* verdict) {
     access_array* accesses = &session->pass->accesses;
     const size_t begin = accesses->count;
-    weir_status status = append_accesses(session->pass, &session->device->allocator, desc);
+    weir_status status = append_accesses(session->pass, &session->device->allocator, record);
     if (status == WEIR_OK) {
         const weir_tracker_dispatch declared = {.accesses = accesses->items + begin,
                                                 .access_count = (uint32_t)(accesses->count - begin),
-                                                .declared = !desc->undeclared};
+                                                .declared = !record->desc.undeclared};
         status = weir_tracker_record(session->tracker, &declared, verdict);
     }
     if (status != WEIR_OK) {
@@ -259,14 +156,13 @@ static void touch(weir_session* session, const weir_access* access) {
 }
 
 // Nobody writes to constant memory: no pass waits for one that reads it.
-static void touch_operands(weir_session* session, const weir_dispatch_desc* desc,
-                           size_t access_begin) {
-    const access_array* accesses = &session->pass->accesses;
-    for (size_t i = access_begin; i < accesses->count; i++) {
-        const size_t operand = i - access_begin;
+static void touch_all(weir_session* session, const weir_dispatch_desc* desc,
+                      const recorded_dispatch* added) {
+    const weir_access* accesses = session->pass->accesses.items + added->access_begin;
+    for (uint32_t i = 0; i < added->access_count; i++) {
         // Behind the operands come other names, by which somebody may write.
-        if (operand >= desc->operand_count || !desc->operands[operand].view.storage->constant) {
-            touch(session, &accesses->items[i]);
+        if (i >= desc->operand_count || !desc->operands[i].view.storage->constant) {
+            touch(session, &accesses[i]);
         }
     }
 }
@@ -284,104 +180,76 @@ static void append_edges(device_pass* pass, const weir_verdict* verdict, uint32_
     }
 }
 
-static void append(device_pass* pass, const weir_dispatch_desc* desc, const weir_verdict* verdict,
-                   size_t access_begin) {
-    recorded_dispatch* record = &pass->recorded.items[pass->recorded.count];
-    *record = (recorded_dispatch){
-        .name = desc->name ? desc->name : "kernel",
-        .kernel = desc->kernel,
+// The accesses, from `access_begin` on, are part of the pass already.
+static void append(weir_session* session, const session_record* record, const void* constants,
+                   const weir_verdict* verdict, size_t access_begin) {
+    device_pass* pass = session->pass;
+    const weir_dispatch_desc* desc = &record->desc;
+    recorded_dispatch* added = &pass->recorded.items[pass->recorded.count];
+    *added = (recorded_dispatch){
+        .name = desc->name,
+        .kind = record->kind,
         .fence = desc->undeclared,
+        .kernel = desc->kernel,
+        .constants = constants,
         .tile_count = desc->tile_count > 0 ? desc->tile_count : 1,
         .operand_begin = pass->views.count,
         .operand_count = desc->operand_count,
         .access_begin = access_begin,
-        .access_count = pass->accesses.count - access_begin,
+        .access_count = (uint32_t)(pass->accesses.count - access_begin),
         .edge_begin = pass->edges.count,
-        .constants_begin = (pass->constants.count + 15) / 16 * 16,
     };
     append_operands(pass, desc);
-    append_edges(pass, verdict, &record->level);
-    record->edge_count = pass->edges.count - record->edge_begin;
-    pass->waits = record->level > pass->waits ? record->level : pass->waits;
-    pass->fence |= record->fence;
-    if (desc->constants_size > 0) {
-        memcpy(pass->constants.items + record->constants_begin, desc->constants,
-               desc->constants_size);
-        pass->constants.count = record->constants_begin + desc->constants_size;
-    }
+    append_edges(pass, verdict, &added->level);
+    added->edge_count = (uint32_t)(pass->edges.count - added->edge_begin);
+    pass->waits = added->level > pass->waits ? added->level : pass->waits;
+    pass->fence |= added->fence;
+    touch_all(session, desc, added);
     pass->recorded.count++;
 }
 
-weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_desc* desc,
-                                  weir_verdict* verdict) {
-    const char* name = desc->name ? desc->name : "kernel";
-    if (!desc->kernel) {
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: no kernel", name);
+weir_status weir_session_keep(weir_session* session, const void* bytes, size_t byte_size,
+                              void** kept) {
+    WEIR_TRY(session_pass_bytes(session->device, session->pass, byte_size, kept));
+    if (byte_size > 0) {
+        memcpy(*kept, bytes, byte_size);
     }
+    return WEIR_OK;
+}
+
+weir_status weir_session_record(weir_session* session, const session_record* record,
+                                weir_verdict* verdict) {
+    const weir_dispatch_desc* desc = &record->desc;
+    void* constants = NULL;
     for (uint32_t i = 0; i < desc->operand_count; i++) {
-        WEIR_TRY(check_operand(session, name, i, &desc->operands[i]));
+        WEIR_TRY(weir_session_check(session, desc->name, i, &desc->operands[i]));
     }
     WEIR_TRY(reserve(session, desc));
+    WEIR_TRY(weir_session_keep(session, desc->constants, desc->constants_size, &constants));
     const size_t access_begin = session->pass->accesses.count;
     weir_verdict found;
-    WEIR_TRY(track(session, desc, &found));
-    append(session->pass, desc, &found, access_begin);
-    touch_operands(session, desc, access_begin);
+    WEIR_TRY(track(session, record, &found));
+    append(session, record, constants, &found, access_begin);
     if (verdict) {
         *verdict = found;
     }
     return WEIR_OK;
 }
 
-// Storage may have been sealed after the recording.
-static weir_status check_sealed(const device_pass* pass, const recorded_dispatch* record) {
-    for (size_t i = 0; i < record->operand_count; i++) {
-        const weir_storage* storage = pass->views.items[record->operand_begin + i].storage;
-        const weir_access* access = &pass->accesses.items[record->access_begin + i];
-        if ((access->kind & WEIR_ACCESS_WRITE) != 0 && weir_storage_is_sealed(storage)) {
-            return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
-                             "%s: operand %zu writes to storage %s, which was sealed since",
-                             record->name, i, storage->name);
-        }
+weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_desc* desc,
+                                  weir_verdict* verdict) {
+    session_record record = {.desc = *desc, .kind = DEVICE_KERNEL};
+    record.desc.name = desc->name ? desc->name : "kernel";
+    if (!desc->kernel) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: no kernel", record.desc.name);
     }
-    return WEIR_OK;
-}
-
-// Turns positions into addresses, now that the arrays of the pass no longer move.
-static weir_status resolve(const weir_device* device, device_pass* pass) {
-    const size_t count = pass->recorded.count;
-    WEIR_TRY(array_reserve(&device->allocator, &pass->dispatches, count));
-    // Lazy storages take their memory here: before anything is handed to the device.
-    for (size_t i = 0; i < pass->views.count; i++) {
-        WEIR_TRY(weir_view_resolve(&pass->views.items[i], &pass->pointers.items[i]));
-    }
-    pass->pointers.count = pass->views.count;
-    for (size_t i = 0; i < count; i++) {
-        const recorded_dispatch* record = &pass->recorded.items[i];
-        WEIR_TRY(check_sealed(pass, record));
-        pass->dispatches.items[i] = (device_dispatch){
-            .name = record->name,
-            .fence = record->fence,
-            .run = record->kernel,
-            .tile_count = record->tile_count,
-            .constants = pass->constants.items + record->constants_begin,
-            .views = pass->views.items + record->operand_begin,
-            .pointers = pass->pointers.items + record->operand_begin,
-            .accesses = pass->accesses.items + record->access_begin,
-            .access_count = (uint32_t)record->access_count,
-            .operand_count = (uint32_t)record->operand_count,
-            .predecessors = pass->edges.items + record->edge_begin,
-            .predecessor_count = (uint32_t)record->edge_count,
-        };
-    }
-    pass->dispatches.count = count;
-    return WEIR_OK;
+    return weir_session_record(session, &record, verdict);
 }
 
 static weir_status submit(weir_session* session, weir_ticket* ticket) {
     weir_device* device = session->device;
     device_pass* pass = session->pass;
-    WEIR_TRY(resolve(device, pass));
+    WEIR_TRY(session_pass_resolve(device, pass));
     device_work* work = NULL;
     WEIR_TRY(device->vtable->prepare(device, pass->dispatches.items,
                                      (uint32_t)pass->dispatches.count, &work));
@@ -415,13 +283,13 @@ weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
     }
     weir_device_reap(session->device);
     device_pass* next = NULL;
-    WEIR_TRY(object_new(&session->device->allocator, &next));
+    WEIR_TRY(session_pass_create(session->device, &next));
     const uint64_t waits = pass->waits;
     const uint64_t bytes_read = pass->bytes_read;
     const uint64_t bytes_written = pass->bytes_written;
     const weir_status status = submit(session, ticket);
     if (status != WEIR_OK) {
-        destroy_pass(session->device, next);
+        session_pass_destroy(session->device, next);
         return status;
     }
     session->pass = next; // the device owns the committed one from here on
