@@ -1,70 +1,8 @@
-// Sessions on the CPU and on the null device: what is recorded, what waits, what is executed and
-// when, and what happens when something fails.
+// Sessions on the CPU and on the null device: what is recorded, what waits, what is executed, and
+// what is kept until then.
 #include "testing.h"
 
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-#include <weir/weir.h>
-
-#include "session_testing.h"
-#include "testing_allocator.h"
-
-typedef struct fixture {
-    weir_device* device;
-    weir_session* session;
-    weir_storage* storage; // 64 floats, zeros
-    float* numbers;        // its bytes
-} fixture;
-
-static fixture open_fixture(const char* name, uint32_t threads, test_allocator* counter) {
-    fixture f = {.device = open_device(name, threads, counter)};
-    f.storage = allocate_zeros(f.device, 64 * sizeof(float));
-    f.numbers = weir_storage_host_pointer(f.storage);
-    assert_ok(weir_session_create(f.device, &f.session));
-    return f;
-}
-
-static void close_fixture(fixture* f) {
-    weir_session_destroy(f->session);
-    weir_storage_release(f->storage);
-    weir_device_destroy(f->device);
-}
-
-static int open_cpu(void** state) {
-    static fixture f;
-    f = open_fixture("cpu", 2, NULL);
-    *state = &f;
-    return 0;
-}
-
-static int open_null(void** state) {
-    static fixture f;
-    f = open_fixture("null", 0, NULL);
-    *state = &f;
-    return 0;
-}
-
-static int close_state(void** state) {
-    close_fixture(*state);
-    return 0;
-}
-
-// Adds a constant to every element of the last operand.
-static weir_status add_constant(const weir_kernel_call* call) {
-    float* y = call->pointers[call->operand_count - 1];
-    const int64_t count = call->views[call->operand_count - 1].shape.dims[0];
-    for (int64_t i = call->tile; i < count; i += call->tile_count) {
-        y[i] += *(const float*)call->constants;
-    }
-    return WEIR_OK;
-}
-
-static weir_status do_nothing(const weir_kernel_call* call) {
-    (void)call;
-    return WEIR_OK;
-}
+#include "session_fixture.h"
 
 static weir_verdict record(fixture* f, weir_kernel_fn kernel, const weir_operand* operands,
                            uint32_t count) {
@@ -73,18 +11,6 @@ static weir_verdict record(fixture* f, weir_kernel_fn kernel, const weir_operand
     weir_verdict verdict;
     assert_ok(weir_session_dispatch(f->session, &desc, &verdict));
     return verdict;
-}
-
-static weir_status record_add(fixture* f, weir_view view, float constant) {
-    const weir_operand operand = {view, WEIR_ACCESS_READ_WRITE};
-    const weir_dispatch_desc desc = {.name = "add",
-                                     .kernel = add_constant,
-                                     .operands = &operand,
-                                     .operand_count = 1,
-                                     .constants = &constant,
-                                     .constants_size = sizeof constant,
-                                     .tile_count = 3};
-    return weir_session_dispatch(f->session, &desc, NULL);
 }
 
 static void a_dropped_session_has_executed_nothing(void** state) {
@@ -441,121 +367,6 @@ static void an_empty_commit_is_complete_and_submits_nothing(void** state) {
     assert_int_equal(weir_session_counters(f->session)->host_waits, 0);
 }
 
-static weir_status fail_in_tile_two(const weir_kernel_call* call) {
-    return call->tile == 2 ? WEIR_FAIL(WEIR_BAD_FORMAT, "row %d is bad", 7) : WEIR_OK;
-}
-
-static weir_status fail_without_words(const weir_kernel_call* call) {
-    (void)call;
-    return WEIR_IO;
-}
-
-static void a_failing_kernel_ends_its_pass_and_no_other(void** state) {
-    fixture* f = *state;
-    const weir_operand operand = {floats_of(f->storage, 0, 64), WEIR_ACCESS_READ_WRITE};
-    for (int round = 0; round < 20; round++) {
-        const weir_dispatch_desc bad = {.name = "decode",
-                                        .kernel = fail_in_tile_two,
-                                        .operands = &operand,
-                                        .operand_count = 1,
-                                        .tile_count = 5};
-        f->numbers[0] = 0.0f;
-        assert_ok(record_add(f, operand.view, 1.0f));
-        assert_ok(weir_session_dispatch(f->session, &bad, NULL));
-        assert_ok(record_add(f, operand.view, 10.0f));
-        assert_ok(record_add(f, operand.view, 10.0f));
-        assert_status(weir_session_finish(f->session), WEIR_BAD_FORMAT);
-        assert_string_equal(weir_last_error(), "decode: row 7 is bad");
-        assert_true(f->numbers[0] == 1.0f);
-        assert_ok(record_add(f, operand.view, 2.0f));
-        assert_ok(weir_session_finish(f->session));
-        assert_true(f->numbers[0] == 3.0f);
-    }
-}
-
-static void a_failure_without_a_message_is_not_given_an_older_one(void** state) {
-    fixture* f = *state;
-    for (int i = 0; i < 10; i++) {
-        const weir_dispatch_desc loud = {
-            .name = "loud", .kernel = fail_in_tile_two, .tile_count = 8};
-        const weir_dispatch_desc silent = {.name = "silent", .kernel = fail_without_words};
-        assert_ok(weir_session_dispatch(f->session, &loud, NULL));
-        assert_status(weir_session_finish(f->session), WEIR_BAD_FORMAT);
-        assert_ok(weir_session_dispatch(f->session, &silent, NULL));
-        assert_status(weir_session_finish(f->session), WEIR_IO);
-        assert_string_equal(weir_last_error(), "silent: input/output error");
-    }
-}
-
-static void the_outcome_of_a_ticket_can_be_asked_for_again(void** state) {
-    fixture* f = *state;
-    weir_ticket tickets[4];
-    for (int i = 0; i < 4; i++) {
-        const weir_dispatch_desc desc = {.name = "kernel",
-                                         .kernel = i % 2 ? fail_without_words : do_nothing};
-        assert_ok(weir_session_dispatch(f->session, &desc, NULL));
-        assert_ok(weir_session_commit(f->session, &tickets[i]));
-    }
-    for (int round = 0; round < 2; round++) {
-        for (int i = 3; i >= 0; i--) {
-            assert_status(weir_ticket_wait(tickets[i], WEIR_WAIT_FOREVER),
-                          i % 2 ? WEIR_IO : WEIR_OK);
-        }
-    }
-}
-
-static void the_null_device_runs_no_kernel(void** state) {
-    fixture* f = *state;
-    assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
-    weir_ticket ticket;
-    assert_ok(weir_session_commit(f->session, &ticket));
-    assert_true(weir_ticket_is_complete(ticket));
-    assert_ok(weir_ticket_wait(ticket, 0));
-    assert_true(f->numbers[0] == 0.0f);
-    assert_int_equal(weir_null_complete(f->device, 1, WEIR_OK), 0); // completes by itself
-}
-
-static weir_device* open_manual(void) {
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    weir_device* device = NULL;
-    assert_ok(weir_device_create(&desc, &device));
-    return device;
-}
-
-static weir_ticket commit_one(weir_session* session) {
-    weir_ticket ticket;
-    const weir_dispatch_desc desc = {.name = "one", .kernel = do_nothing};
-    assert_ok(weir_session_dispatch(session, &desc, NULL));
-    assert_ok(weir_session_commit(session, &ticket));
-    return ticket;
-}
-
-static void work_that_is_not_complete_times_out(void** state) {
-    (void)state;
-    weir_device* device = open_manual();
-    weir_session* session = NULL;
-    assert_ok(weir_session_create(device, &session));
-    const weir_ticket first = commit_one(session);
-    const weir_ticket second = commit_one(session);
-    assert_false(weir_ticket_is_complete(first));
-    const uint64_t begin = now_ns();
-    assert_status(weir_ticket_wait(first, 3000000), WEIR_TIMEOUT);
-    assert_true(now_ns() - begin >= 3000000);
-    assert_status(weir_ticket_wait(first, 0), WEIR_TIMEOUT);
-    assert_status(weir_device_set_tile_hook(device, NULL, NULL), WEIR_BUSY);
-    assert_int_equal(weir_null_complete(device, 1, WEIR_OK), 1);
-    assert_true(weir_ticket_is_complete(first));
-    assert_false(weir_ticket_is_complete(second));
-    assert_ok(weir_ticket_wait(first, 0));
-    assert_int_equal(weir_null_complete(device, 5, WEIR_CANCELLED), 1);
-    assert_int_equal(weir_null_complete(device, 5, WEIR_OK), 0);
-    assert_status(weir_ticket_wait(second, WEIR_WAIT_FOREVER), WEIR_CANCELLED);
-    assert_ok(weir_ticket_wait(first, WEIR_WAIT_FOREVER));
-    assert_ok(weir_device_set_tile_hook(device, NULL, NULL));
-    weir_session_destroy(session);
-    weir_device_destroy(device);
-}
-
 static void storages_are_kept_until_completion_and_given_back_once(void** state) {
     (void)state;
     weir_device* device = open_manual();
@@ -591,31 +402,6 @@ static void storages_are_kept_until_completion_and_given_back_once(void** state)
     assert_int_equal(released[2], 1);
 }
 
-static void the_null_device_fails_the_call_that_a_test_names(void** state) {
-    fixture* f = *state;
-    float number = 0.0f;
-    const weir_storage_desc room = {.byte_size = 64};
-    const weir_storage_wrap_desc wrap = {.pointer = &number, .byte_size = sizeof number};
-    const weir_storage_map_desc map = {.path = "/proc/self/exe"};
-    weir_storage* storage = NULL;
-    weir_null_fail(f->device, 2, WEIR_DEVICE_OUT_OF_MEMORY);
-    for (int i = 0; i < 2; i++) {
-        assert_ok(weir_storage_allocate(f->device, &room, &storage));
-        weir_storage_release(storage);
-    }
-    storage = NULL;
-    assert_status(weir_storage_allocate(f->device, &room, &storage), WEIR_DEVICE_OUT_OF_MEMORY);
-    weir_null_fail(f->device, 0, WEIR_IO);
-    assert_status(weir_storage_map(f->device, &map, &storage), WEIR_IO);
-    weir_null_fail(f->device, 0, WEIR_UNSUPPORTED);
-    assert_status(weir_storage_wrap(f->device, &wrap, &storage), WEIR_UNSUPPORTED);
-    assert_null(storage);
-    weir_null_fail(f->device, 0, WEIR_IO);
-    weir_null_fail(f->device, 0, WEIR_OK);
-    assert_ok(weir_storage_wrap(f->device, &wrap, &storage));
-    weir_storage_release(storage);
-}
-
 static void dispatches_stay_recorded_when_the_device_refuses_a_commit(void** state) {
     fixture* f = *state;
     weir_ticket ticket = {.sequence = 1234};
@@ -634,102 +420,6 @@ static void dispatches_stay_recorded_when_the_device_refuses_a_commit(void** sta
     weir_null_fail(f->device, 0, WEIR_IO);
     assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
     assert_status(weir_session_finish(f->session), WEIR_IO); // and then it is dropped
-}
-
-static void the_last_64_failures_are_kept(void** state) {
-    (void)state;
-    weir_device* device = open_manual();
-    weir_session* session = NULL;
-    weir_ticket tickets[70];
-    assert_ok(weir_session_create(device, &session));
-    for (int i = 0; i < 70; i++) {
-        tickets[i] = commit_one(session);
-        assert_int_equal(weir_null_complete(device, 1, WEIR_CANCELLED), 1);
-    }
-    for (int i = 0; i < 70; i++) {
-        assert_status(weir_ticket_wait(tickets[i], 0), i < 6 ? WEIR_OK : WEIR_CANCELLED);
-    }
-    weir_session_destroy(session);
-    weir_device_destroy(device);
-}
-
-typedef struct completer {
-    weir_device* device;
-    atomic_uint committed;
-    atomic_bool early; // the 65th commit did not wait
-} completer;
-
-static void* complete_one_by_one(void* argument) {
-    completer* c = argument;
-    uint32_t done = 0;
-    while (atomic_load(&c->committed) < 64) {
-        sleep_us(50);
-    }
-    sleep_us(5000); // time for the next commit to pass by mistake
-    atomic_store(&c->early, atomic_load(&c->committed) > 64);
-    while (done < 200) {
-        done += weir_null_complete(c->device, 1, WEIR_OK);
-    }
-    return NULL;
-}
-
-static void a_commit_waits_while_64_passes_are_in_flight(void** state) {
-    (void)state;
-    weir_device* device = open_manual();
-    weir_session* session = NULL;
-    completer c = {.device = device};
-    weir_ticket last = {0};
-    pthread_t thread;
-    assert_ok(weir_session_create(device, &session));
-    assert_int_equal(pthread_create(&thread, NULL, complete_one_by_one, &c), 0);
-    for (uint32_t i = 0; i < 200; i++) {
-        const weir_ticket ticket = commit_one(session);
-        assert_int_equal(ticket.sequence, i + 1);
-        atomic_store(&c.committed, i + 1);
-        last = ticket;
-    }
-    assert_ok(weir_ticket_wait(last, WEIR_WAIT_FOREVER));
-    pthread_join(thread, NULL);
-    assert_false(atomic_load(&c.early));
-    weir_session_destroy(session);
-    weir_device_destroy(device);
-}
-
-static void* complete_some(void* argument) {
-    completer* c = argument;
-    uint32_t done = 0;
-    for (int i = 0; i < 40; i++) {
-        done += weir_null_complete(c->device, 1 + (uint32_t)i % 3, WEIR_IO);
-    }
-    atomic_fetch_add(&c->committed, done);
-    return NULL;
-}
-
-static void threads_that_complete_together_complete_each_pass_once(void** state) {
-    (void)state;
-    for (int round = 0; round < 20; round++) {
-        weir_device* device = open_manual();
-        weir_session* session = NULL;
-        completer c = {.device = device};
-        weir_ticket tickets[60];
-        pthread_t threads[3];
-        assert_ok(weir_session_create(device, &session));
-        for (int i = 0; i < 60; i++) {
-            tickets[i] = commit_one(session);
-        }
-        for (int i = 0; i < 3; i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, complete_some, &c), 0);
-        }
-        for (int i = 0; i < 3; i++) {
-            pthread_join(threads[i], NULL);
-        }
-        assert_int_equal(atomic_load(&c.committed), 60);
-        for (int i = 0; i < 60; i++) {
-            assert_status(weir_ticket_wait(tickets[i], 0), WEIR_IO);
-        }
-        weir_session_destroy(session);
-        weir_device_destroy(device);
-    }
 }
 
 static void many_passes_run_in_the_order_of_their_commits(void** state) {
@@ -759,67 +449,8 @@ static void many_passes_run_in_the_order_of_their_commits(void** state) {
     }
 }
 
-// Makes every thread creation of a child process fail, and tries to open a device there.
-static void a_worker_that_cannot_be_started_is_reported(void** state) {
-    (void)state;
-    fflush(stdout);
-    const pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        const struct rlimit none = {0, 0};
-        const bool limited =
-            (geteuid() != 0 || setuid(65534) == 0) && setrlimit(RLIMIT_NPROC, &none) == 0;
-        weir_device* device = NULL;
-        const weir_status status =
-            limited
-                ? weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 3}, &device)
-                : WEIR_OK;
-        _exit(!limited ? 77
-                       : (status == WEIR_IO && !device && strstr(weir_last_error(), "worker 0 of 3")
-                              ? 0
-                              : 1));
-    }
-    int outcome = 0;
-    assert_int_equal(waitpid(child, &outcome, 0), child);
-    assert_true(WIFEXITED(outcome));
-    if (WEXITSTATUS(outcome) == 77) {
-        print_message("skipped: the number of threads cannot be limited here\n");
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(outcome), 0);
-}
-
-static void the_thread_count_is_the_one_asked_for(void** state) {
-    (void)state;
-    for (uint32_t threads = 1; threads <= 4; threads++) {
-        weir_device* device = open_device("cpu", threads, NULL);
-        assert_int_equal(weir_device_thread_count(device), threads);
-        assert_string_equal(weir_device_target(device)->name, "cpu");
-        weir_device_destroy(device);
-    }
-    weir_device* device = open_device(NULL, 0, NULL);
-    assert_true(weir_device_thread_count(device) >= 1);
-    weir_device_destroy(device);
-    weir_device_destroy(NULL);
-    device = NULL;
-    assert_status(
-        weir_device_create(&(weir_device_desc){.thread_count = WEIR_THREADS_MAX + 1}, &device),
-        WEIR_INVALID_ARGUMENT);
-    assert_message_has("1025 worker threads, at most 1024");
-    assert_null(device);
-    weir_target target;
-    assert_ok(weir_target_find(NULL, &target));
-    assert_string_equal(target.name, "cpu");
-    assert_status(weir_target_find("abacus", &target), WEIR_NOT_FOUND);
-    assert_message_has("cpu, null");
-}
-
-#define on_cpu(test) cmocka_unit_test_setup_teardown(test, open_cpu, close_state)
-#define on_null(test) cmocka_unit_test_setup_teardown(test, open_null, close_state)
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_worker_that_cannot_be_started_is_reported),
         on_cpu(a_dropped_session_has_executed_nothing),
         on_cpu(a_refused_dispatch_leaves_those_before_it_recorded),
         on_cpu(sealed_memory_can_be_read),
@@ -839,19 +470,9 @@ int main(void) {
         on_cpu(one_finish_is_one_submit_and_one_wait),
         on_cpu(an_empty_commit_is_complete_and_submits_nothing),
         on_null(an_empty_commit_is_complete_and_submits_nothing),
-        on_cpu(a_failing_kernel_ends_its_pass_and_no_other),
-        on_cpu(a_failure_without_a_message_is_not_given_an_older_one),
-        on_cpu(the_outcome_of_a_ticket_can_be_asked_for_again),
-        on_null(the_null_device_runs_no_kernel),
-        cmocka_unit_test(work_that_is_not_complete_times_out),
         cmocka_unit_test(storages_are_kept_until_completion_and_given_back_once),
-        on_null(the_null_device_fails_the_call_that_a_test_names),
         on_null(dispatches_stay_recorded_when_the_device_refuses_a_commit),
-        cmocka_unit_test(the_last_64_failures_are_kept),
-        cmocka_unit_test(a_commit_waits_while_64_passes_are_in_flight),
-        cmocka_unit_test(threads_that_complete_together_complete_each_pass_once),
         on_cpu(many_passes_run_in_the_order_of_their_commits),
-        cmocka_unit_test(the_thread_count_is_the_one_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,26 +3,19 @@
 #include "testing.h"
 
 #include "device/backend.h"
-#include "session_testing.h"
+#include "session_fixture.h"
 
 #define FLOATS 64
 
-typedef struct fixture {
+typedef struct order_fixture {
     weir_device* device;
     weir_session* sessions[2];
     weir_storage* storage; // FLOATS floats, zeros
     float* numbers;        // its bytes
-} fixture;
+} order_fixture;
 
-static weir_device* open_manual(void) {
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    weir_device* device = NULL;
-    assert_ok(weir_device_create(&desc, &device));
-    return device;
-}
-
-static fixture open_fixture(weir_device* device) {
-    fixture f = {.device = device, .storage = allocate_zeros(device, FLOATS * sizeof(float))};
+static order_fixture open_pair(weir_device* device) {
+    order_fixture f = {.device = device, .storage = allocate_zeros(device, FLOATS * sizeof(float))};
     f.numbers = weir_storage_host_pointer(f.storage);
     for (int i = 0; i < 2; i++) {
         assert_ok(weir_session_create(device, &f.sessions[i]));
@@ -30,22 +23,22 @@ static fixture open_fixture(weir_device* device) {
     return f;
 }
 
-static int open_null(void** state) {
-    static fixture f;
-    f = open_fixture(open_manual());
+static int open_manual_pair(void** state) {
+    static order_fixture f;
+    f = open_pair(open_manual());
     *state = &f;
     return 0;
 }
 
-static int open_cpu(void** state) {
-    static fixture f;
-    f = open_fixture(open_device("cpu", 3, NULL));
+static int open_cpu_pair(void** state) {
+    static order_fixture f;
+    f = open_pair(open_device("cpu", 3, NULL));
     *state = &f;
     return 0;
 }
 
-static int close_state(void** state) {
-    fixture* f = *state;
+static int close_pair(void** state) {
+    order_fixture* f = *state;
     for (int i = 0; i < 2; i++) {
         weir_session_destroy(f->sessions[i]);
     }
@@ -54,13 +47,8 @@ static int close_state(void** state) {
     return 0;
 }
 
-static weir_status do_nothing(const weir_kernel_call* call) {
-    (void)call;
-    return WEIR_OK;
-}
-
 // Commits one dispatch on floats [begin, begin + count) of the storage.
-static weir_ticket commit(const fixture* f, int session, int64_t begin, int64_t count,
+static weir_ticket commit(const order_fixture* f, int session, int64_t begin, int64_t count,
                           weir_access_kind kind) {
     const weir_operand operand = {floats_of(f->storage, (uint64_t)begin * 4, count), kind};
     const weir_dispatch_desc desc = {
@@ -71,7 +59,7 @@ static weir_ticket commit(const fixture* f, int session, int64_t begin, int64_t 
     return ticket;
 }
 
-static weir_ticket commit_fence(const fixture* f) {
+static weir_ticket commit_fence(const order_fixture* f) {
     const weir_dispatch_desc desc = {.name = "any", .kernel = do_nothing, .undeclared = true};
     weir_ticket ticket;
     assert_ok(weir_session_dispatch(f->sessions[0], &desc, NULL));
@@ -80,7 +68,7 @@ static weir_ticket commit_fence(const fixture* f) {
 }
 
 static void disjoint_passes_complete_in_any_order(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_ticket a = commit(f, 0, 0, 16, WEIR_ACCESS_WRITE);
     const weir_ticket b = commit(f, 0, 16, 16, WEIR_ACCESS_WRITE);
     const weir_ticket c = commit(f, 1, 32, 16, WEIR_ACCESS_WRITE);
@@ -98,7 +86,7 @@ static void disjoint_passes_complete_in_any_order(void** state) {
 }
 
 static void conflicting_passes_are_in_the_order_of_their_commits(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_ticket write = commit(f, 0, 0, 16, WEIR_ACCESS_WRITE);
     const weir_ticket read = commit(f, 1, 15, 2, WEIR_ACCESS_READ);
     const weir_ticket also = commit(f, 1, 0, 4, WEIR_ACCESS_READ);
@@ -114,7 +102,7 @@ static void conflicting_passes_are_in_the_order_of_their_commits(void** state) {
 }
 
 static void readers_of_the_same_bytes_do_not_wait_for_each_other(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_ticket a = commit(f, 0, 0, 64, WEIR_ACCESS_READ);
     const weir_ticket b = commit(f, 1, 0, 64, WEIR_ACCESS_READ);
     assert_true(weir_null_complete_ticket(b, WEIR_OK));
@@ -122,7 +110,7 @@ static void readers_of_the_same_bytes_do_not_wait_for_each_other(void** state) {
 }
 
 static void an_undeclared_dispatch_fences_its_pass_against_all_others(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_ticket before = commit(f, 1, 0, 1, WEIR_ACCESS_READ);
     const weir_ticket fence = commit_fence(f);
     const weir_ticket after = commit(f, 1, 32, 1, WEIR_ACCESS_READ);
@@ -135,7 +123,7 @@ static void an_undeclared_dispatch_fences_its_pass_against_all_others(void** sta
 }
 
 static void interleaved_columns_do_not_conflict(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     weir_view rows;
     weir_view columns[2];
     const weir_view all = floats_of(f->storage, 0, 64);
@@ -155,7 +143,7 @@ static void interleaved_columns_do_not_conflict(void** state) {
 }
 
 static void the_device_knows_which_bytes_are_in_flight(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_ticket write = commit(f, 0, 0, 16, WEIR_ACCESS_WRITE);
     const weir_ticket read = commit(f, 1, 8, 16, WEIR_ACCESS_READ);
     const weir_view view = floats_of(f->storage, 32, 8); // floats [8, 16)
@@ -180,7 +168,7 @@ static void the_device_knows_which_bytes_are_in_flight(void** state) {
 }
 
 static void storage_sealed_after_the_recording_is_not_written(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_operand operand = {floats_of(f->storage, 0, 4), WEIR_ACCESS_WRITE};
     const weir_dispatch_desc desc = {
         .name = "late", .kernel = do_nothing, .operands = &operand, .operand_count = 1};
@@ -202,7 +190,7 @@ static weir_status step_on(const weir_kernel_call* call) {
 
 // Without a wait by the host in between, pass 1 reads the old bytes and pass 2 the new ones.
 static void a_write_between_two_passes_is_seen_by_the_second_alone(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     for (uint32_t round = 0; round < 20; round++) {
         const uint32_t delay_us = 2000 / (round + 1);
         const weir_operand passes[3][2] = {
@@ -252,7 +240,7 @@ static weir_status meet(const weir_kernel_call* call) {
 }
 
 // Each of two kernels waits for the flag of the other.
-static void meet_in_sessions(const fixture* f, weir_session* first, weir_session* second) {
+static void meet_in_sessions(const order_fixture* f, weir_session* first, weir_session* second) {
     for (int round = 0; round < 100; round++) {
         atomic_uint arrived = 0;
         atomic_bool missed = false;
@@ -278,12 +266,12 @@ static void meet_in_sessions(const fixture* f, weir_session* first, weir_session
 }
 
 static void disjoint_passes_of_two_sessions_run_together(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     meet_in_sessions(f, f->sessions[0], f->sessions[1]);
 }
 
 static void disjoint_passes_of_one_session_run_together(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     meet_in_sessions(f, f->sessions[0], f->sessions[0]);
 }
 
@@ -305,7 +293,7 @@ static weir_status enter_alone(const weir_kernel_call* call) {
 
 // All of these passes share one float, and touch floats of their own besides.
 static void conflicting_passes_never_overlap_in_time(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     atomic_int inside = 0;
     atomic_int overlaps = 0;
     const guard g = {&inside, &overlaps};
@@ -338,7 +326,7 @@ static weir_status add_one(const weir_kernel_call* call) {
 }
 
 static void passes_behind_a_failed_one_run_all_the_same(void** state) {
-    fixture* f = *state;
+    order_fixture* f = *state;
     const weir_operand operand = {floats_of(f->storage, 0, 1), WEIR_ACCESS_READ_WRITE};
     weir_ticket tickets[3];
     for (int i = 0; i < 3; i++) {
@@ -356,23 +344,23 @@ static void passes_behind_a_failed_one_run_all_the_same(void** state) {
     assert_true(f->numbers[0] == 2.0f);
 }
 
-#define on_cpu(test) cmocka_unit_test_setup_teardown(test, open_cpu, close_state)
-#define on_null(test) cmocka_unit_test_setup_teardown(test, open_null, close_state)
+#define of_cpu(test) cmocka_unit_test_setup_teardown(test, open_cpu_pair, close_pair)
+#define of_null(test) cmocka_unit_test_setup_teardown(test, open_manual_pair, close_pair)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        on_null(disjoint_passes_complete_in_any_order),
-        on_null(conflicting_passes_are_in_the_order_of_their_commits),
-        on_null(readers_of_the_same_bytes_do_not_wait_for_each_other),
-        on_null(an_undeclared_dispatch_fences_its_pass_against_all_others),
-        on_null(interleaved_columns_do_not_conflict),
-        on_null(the_device_knows_which_bytes_are_in_flight),
-        on_null(storage_sealed_after_the_recording_is_not_written),
-        on_cpu(a_write_between_two_passes_is_seen_by_the_second_alone),
-        on_cpu(disjoint_passes_of_two_sessions_run_together),
-        on_cpu(disjoint_passes_of_one_session_run_together),
-        on_cpu(conflicting_passes_never_overlap_in_time),
-        on_cpu(passes_behind_a_failed_one_run_all_the_same),
+        of_null(disjoint_passes_complete_in_any_order),
+        of_null(conflicting_passes_are_in_the_order_of_their_commits),
+        of_null(readers_of_the_same_bytes_do_not_wait_for_each_other),
+        of_null(an_undeclared_dispatch_fences_its_pass_against_all_others),
+        of_null(interleaved_columns_do_not_conflict),
+        of_null(the_device_knows_which_bytes_are_in_flight),
+        of_null(storage_sealed_after_the_recording_is_not_written),
+        of_cpu(a_write_between_two_passes_is_seen_by_the_second_alone),
+        of_cpu(disjoint_passes_of_two_sessions_run_together),
+        of_cpu(disjoint_passes_of_one_session_run_together),
+        of_cpu(conflicting_passes_never_overlap_in_time),
+        of_cpu(passes_behind_a_failed_one_run_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
