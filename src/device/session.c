@@ -80,8 +80,8 @@ static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc
     return array_reserve(allocator, &pass->edges, edges_end);
 }
 
-// Appends the accesses of a dispatch: one for each operand and for the host, for which there is room,
-// then the other names of their bytes.
+// Appends the accesses of a dispatch: one for each operand and for the host, for which there is
+// room, then the other names of their bytes.
 static weir_status append_accesses(device_pass* pass, const weir_allocator* allocator,
                                    const session_record* record) {
     const weir_dispatch_desc* desc = &record->desc;
