@@ -8,7 +8,7 @@ import sys
 
 RANKS = {"base": 0, "tensor": 1, "hazard": 2, "plan": 2, "graph": 3, "formats": 3,
          "schedule": 4, "device": 5, "backends": 6}
-HEADERS = {"base": "api status allocator log text", "tensor": "dtype shape view",
+HEADERS = {"base": "api status allocator log fault text", "tensor": "dtype shape view",
            "hazard": "range tracker", "plan": "plan plan_csv plan_report",
            "graph": "graph kernel target", "formats": "gguf safetensors",
            "schedule": "schedule explain plan_file",

@@ -86,6 +86,15 @@ WEIR_API WEIR_MUST_USE weir_status weir_storage_map(weir_device* device,
 WEIR_API WEIR_MUST_USE weir_status weir_storage_advise(weir_storage* storage, uint64_t byte_offset,
                                                        uint64_t byte_size, weir_advice advice);
 
+// Checks that a mapped storage still has all bytes of its file: to be asked before the host reads
+// what it maps. Passes ask by themselves once the handler of weir/fault.h is installed. Other
+// storages have nothing to lose.
+//
+// Errors:  WEIR_IO the file was cut short, or a page could not be read; the message names file and
+//          offset. Once it has failed, it always does.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_storage_check(const weir_storage* storage);
+
 // Called once, when the last reference is gone and no work in flight names the storage.
 typedef void (*weir_storage_release_fn)(void* context, void* pointer);
 

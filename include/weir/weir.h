@@ -10,6 +10,7 @@
 #include <weir/dlpack.h>
 #include <weir/dtype.h>
 #include <weir/explain.h>
+#include <weir/fault.h>
 #include <weir/gguf.h>
 #include <weir/graph.h>
 #include <weir/kernel.h>

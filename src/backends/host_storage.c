@@ -108,9 +108,15 @@ static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t 
     return file_map_advise(&host->map, byte_offset, byte_size, kinds[advice]);
 }
 
+static weir_status check(const weir_storage* storage) {
+    const host_storage* host = (const host_storage*)storage;
+    return host->map.base ? file_map_check(&host->map) : WEIR_OK;
+}
+
 static const storage_vtable host_storage_vtable = {
     .touch = touch,
     .advise = advise,
+    .check = check,
     .destroy = destroy,
 };
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -48,12 +49,21 @@ static weir_status map_descriptor(int descriptor, const char* path, uint64_t byt
         return WEIR_FAIL(WEIR_IO, "%s: cannot map %llu bytes: %s", path,
                          (unsigned long long)byte_size, strerror(errno));
     }
+    bus_watch* watch = NULL;
+    const weir_status status = bus_fault_watch(base, (size_t)(byte_size + lead), &watch);
+    if (status != WEIR_OK) {
+        munmap(base, (size_t)(byte_size + lead));
+        return WEIR_FAIL(status, "%s: %s", path, weir_last_error());
+    }
     *map = (file_map){.bytes = (const uint8_t*)base + lead,
                       .byte_size = byte_size,
                       .base = base,
                       .base_size = (size_t)(byte_size + lead),
                       .device = (uint64_t)facts.st_dev,
-                      .inode = (uint64_t)facts.st_ino};
+                      .inode = (uint64_t)facts.st_ino,
+                      .file_offset = byte_offset,
+                      .descriptor = descriptor,
+                      .watch = watch};
     return WEIR_OK;
 }
 
@@ -65,7 +75,9 @@ weir_status file_map_open(const char* path, uint64_t byte_offset, uint64_t byte_
         return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", path, strerror(errno));
     }
     const weir_status status = map_descriptor(descriptor, path, byte_offset, byte_size, map);
-    close(descriptor);
+    if (status != WEIR_OK) {
+        close(descriptor);
+    }
     return status;
 }
 
@@ -87,9 +99,45 @@ weir_status file_map_advise(const file_map* map, uint64_t byte_offset, uint64_t 
     return WEIR_OK;
 }
 
+static weir_status fail_lost(const file_map* map) {
+    char link[64];
+    char path[512];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", map->descriptor);
+    const ssize_t length = readlink(link, path, sizeof path - 1);
+    path[length > 0 ? length : 0] = '\0';
+    const uintptr_t lost = bus_fault_lost(map->watch);
+    const uintptr_t begin = (uintptr_t)map->bytes;
+    return WEIR_FAIL(WEIR_IO,
+                     "%s: bytes from %llu on are lost to the mapping of [%llu, +%llu): the file "
+                     "was cut short or cannot be read",
+                     path,
+                     (unsigned long long)(map->file_offset + (lost > begin ? lost - begin : 0)),
+                     (unsigned long long)map->file_offset, (unsigned long long)map->byte_size);
+}
+
+weir_status file_map_check(const file_map* map) {
+    if (bus_fault_lost(map->watch) != UINTPTR_MAX) {
+        return fail_lost(map);
+    }
+    struct stat facts;
+    if (fstat(map->descriptor, &facts) != 0) {
+        return WEIR_FAIL(WEIR_IO, "cannot read the size of a mapped file: %s", strerror(errno));
+    }
+    const uint64_t file_size = (uint64_t)facts.st_size;
+    if (file_size >= map->file_offset + map->byte_size) {
+        return WEIR_OK;
+    }
+    // The rest of its last page reads as zeros without any fault.
+    const uint64_t kept = file_size > map->file_offset ? file_size - map->file_offset : 0;
+    bus_fault_lose(map->watch, (uintptr_t)map->bytes + (uintptr_t)kept);
+    return fail_lost(map);
+}
+
 void file_map_close(file_map* map) {
     if (map->base) {
+        bus_fault_unwatch(map->watch);
         munmap(map->base, map->base_size);
+        close(map->descriptor);
     }
     *map = (file_map){0};
 }

@@ -2,7 +2,7 @@
 #ifndef WEIR_BASE_FILE_MAP_H
 #define WEIR_BASE_FILE_MAP_H
 
-#include <weir/status.h>
+#include "base/bus_fault.h"
 
 typedef struct file_map {
     const uint8_t* bytes; // first byte asked for
@@ -10,6 +10,9 @@ typedef struct file_map {
     void* base;           // what munmap takes
     size_t base_size;
     uint64_t device, inode; // of the file
+    uint64_t file_offset;   // of `bytes`
+    int descriptor;         // of the file, for its size
+    bus_watch* watch;
 } file_map;
 
 // Maps `byte_size` bytes (0: to the end) of `path` from `byte_offset`; no byte is read yet.
@@ -31,6 +34,12 @@ typedef enum file_advice {
 // Errors: WEIR_IO.
 WEIR_MUST_USE weir_status file_map_advise(const file_map* map, uint64_t byte_offset,
                                           uint64_t byte_size, file_advice advice);
+
+// Fails when the file has become too short for the mapping, now or before; the message names file
+// and offset. Once it has, it always does.
+//
+// Errors: WEIR_IO.
+WEIR_MUST_USE weir_status file_map_check(const file_map* map);
 
 void file_map_close(file_map* map);
 

@@ -68,6 +68,9 @@ struct storage_vtable {
     weir_status (*advise)(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
                           weir_advice advice);
 
+    // As weir_storage_check.
+    weir_status (*check)(const weir_storage* storage);
+
     // Releases memory and object; no work in flight names it.
     void (*destroy)(weir_storage* storage);
 };
@@ -288,10 +291,15 @@ WEIR_MUST_USE weir_status weir_view_check_memory(const weir_view* view);
 // have none; a lazy storage is touched.
 WEIR_MUST_USE weir_status weir_view_resolve(const weir_view* view, void** pointer);
 
+// Fails when a mapping that dispatches read has lost bytes of its file. Asked by back ends at the
+// end of each pass, whatever else came of it; says WEIR_OK unless the fault handler is installed.
+WEIR_MUST_USE weir_status device_check_mappings(const device_dispatch* dispatches, uint32_t count);
+
 // Entries of a storage vtable for memory that is never lazy, and never a mapping.
 WEIR_MUST_USE weir_status storage_touch_nothing(weir_storage* storage);
 WEIR_MUST_USE weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset,
                                                  uint64_t byte_size, weir_advice advice);
+WEIR_MUST_USE weir_status storage_check_nothing(const weir_storage* storage);
 
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/bus_fault.h"
 #include "device/backend.h"
 
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,
@@ -124,6 +125,29 @@ weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset, 
     (void)byte_size;
     (void)advice;
     return WEIR_FAIL(WEIR_UNSUPPORTED, "advice for storage %s, which is no mapping", storage->name);
+}
+
+weir_status storage_check_nothing(const weir_storage* storage) {
+    (void)storage;
+    return WEIR_OK;
+}
+
+weir_status weir_storage_check(const weir_storage* storage) {
+    return storage->vtable->check(storage);
+}
+
+weir_status device_check_mappings(const device_dispatch* dispatches, uint32_t count) {
+    const weir_storage* last = NULL; // mostly they read one file
+    for (uint32_t i = 0; bus_fault_is_handled() && i < count; i++) {
+        for (uint32_t k = 0; k < dispatches[i].operand_count; k++) {
+            const weir_storage* storage = dispatches[i].views[k].storage;
+            if (storage && storage->constant && storage != last) {
+                WEIR_TRY(storage->vtable->check(storage));
+                last = storage;
+            }
+        }
+    }
+    return WEIR_OK;
 }
 
 weir_status weir_storage_touch(weir_storage* storage) {

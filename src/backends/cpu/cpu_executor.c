@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "backends/cpu/cpu_device.h"
+#include "base/bus_fault.h"
 #include "base/clock.h"
 #include "base/futex.h"
 
@@ -282,6 +283,7 @@ static void sleep_until_woken(cpu_worker* worker) {
 static void* work_until_stopped(void* argument) {
     cpu_worker* worker = argument;
     cpu_device* device = worker->device;
+    bus_fault_unblock();
     while (!atomic_load(&device->stopping)) {
         cpu_work* work = spin_until_ready(worker);
         if (!work) {

@@ -1,4 +1,6 @@
 // The passes of the CPU device between submission and completion: what waits, what may start.
+#include <stdio.h>
+
 #include "backends/cpu/cpu_device.h"
 
 static uint64_t bit_of(uint64_t sequence) {
@@ -57,7 +59,12 @@ static uint32_t retire(cpu_device* device, uint64_t sequence, cpu_pass started[P
 void cpu_queue_complete(cpu_device* device, cpu_work* work) {
     cpu_pass started[PASSES_IN_FLIGHT];
     const uint64_t sequence = atomic_load(&work->sequence);
-    const weir_status status = (weir_status)atomic_load(&work->status);
+    weir_status status = (weir_status)atomic_load(&work->status);
+    const weir_status mappings = device_check_mappings(work->dispatches, work->count);
+    if (mappings != WEIR_OK) { // what a kernel made of zeros is not the cause
+        status = mappings;
+        snprintf(work->message, sizeof work->message, "%s", weir_last_error());
+    }
     const uint32_t count = retire(device, sequence, started);
     weir_device_complete(&device->base, sequence, status, work->message);
     for (uint32_t i = 0; i < count; i++) {
