@@ -75,7 +75,7 @@ static weir_status make_schedule(checked* c) {
                                         .gguf = weir_model_gguf(c->opened->model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &c->pass));
     return cli_schedule_make(c->plans, c->name, c->pass.graph,
-                             weir_device_target(c->opened->device), &c->schedule);
+                             weir_device_target(c->opened->device), NULL, &c->schedule);
 }
 
 // Every state gets its part of one storage; a step of 64 bytes suits every dtype.

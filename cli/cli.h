@@ -85,9 +85,11 @@ WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, u
                                          cli_model* opened);
 void cli_model_close(cli_model* opened);
 
-// Makes the schedule of a phase: taken from a plan file, or planned where `plans` is NULL.
+// Makes the schedule of a phase: taken from a plan file with its options, or planned with those
+// given (NULL: the defaults) where `plans` is NULL.
 WEIR_MUST_USE weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,
                                             const weir_graph* graph, const weir_target* target,
+                                            const weir_schedule_options* options,
                                             weir_schedule** schedule);
 
 // Returns a duration per item as items per second, 0 where nothing took time.

@@ -68,9 +68,9 @@ weir_status cli_read_file(const char* path, cli_bytes* bytes) {
 
 weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,
                               const weir_graph* graph, const weir_target* target,
-                              weir_schedule** schedule) {
+                              const weir_schedule_options* options, weir_schedule** schedule) {
     return plans ? weir_plan_file_load(plans, name, graph, target, schedule)
-                 : weir_schedule_create(NULL, graph, target, NULL, schedule);
+                 : weir_schedule_create(NULL, graph, target, options, schedule);
 }
 
 static bool is_space(char c) {

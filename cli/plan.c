@@ -12,6 +12,7 @@ static const char usage[] =
     "      --rows N       tokens of a prefill pass (default: 128)\n"
     "      --context N    rows of the caches (default: that of the model, at most 4096)\n"
     "      --device NAME  device to plan for (default: cpu)\n"
+    "      --no-fusion    a dispatch for each operation of the graph\n"
     "      --why A B      explain why dispatch B waits for A (numbers or names), or what two "
     "named\n"
     "                     values share\n"
@@ -68,6 +69,7 @@ static const char* find_foreign(const plan_options* plan, bool model) {
         {"rows", true, plan->rows > 0},
         {"context", true, plan->context > 0},
         {"device", true, plan->device != NULL},
+        {"no-fusion", true, plan->no_fusion},
         {"why", true, plan->why[0] != NULL},
         {"schedule-json", true, plan->schedule_json != NULL},
         {"pass", true, plan->pass != NULL},
@@ -100,6 +102,7 @@ int plan_main(int argc, char** argv) {
         {"rows", 0, CLI_U32, &plan.rows},
         {"context", 0, CLI_U32, &plan.context},
         {"device", 0, CLI_TEXT, &plan.device},
+        {"no-fusion", 0, CLI_FLAG, &plan.no_fusion},
         {"why", 0, CLI_PAIR, plan.why},
         {"pass", 0, CLI_TEXT, &plan.pass},
         {"plan", 0, CLI_TEXT, &plan.plan},
@@ -133,6 +136,9 @@ int plan_main(int argc, char** argv) {
     }
     if (plan.json && plan.diff) {
         return cli_usage(argv[0], "--json and --diff exclude each other");
+    }
+    if (plan.plan && plan.no_fusion) {
+        return cli_usage(argv[0], "--no-fusion: the plans of --plan have been made already");
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

@@ -18,6 +18,7 @@ typedef struct plan_options {
     const char* diff; // file to compare them with
     const char* device;
     const char* why[2];        // two dispatches or two values to explain
+    bool no_fusion;            // every operation is a dispatch of its own
     const char* pass;          // which pass: "prefill" or "decode"
     const char* schedule_json; // file
     const char* output;        // file: plans of a model, or placed CSV
@@ -52,7 +53,7 @@ typedef struct plan_figure {
 } plan_figure;
 
 #define PLAN_BYTE_FIGURES 9
-#define PLAN_FIGURES 18
+#define PLAN_FIGURES 19
 
 // Lists the figures of a report, those in bytes first.
 void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]);

@@ -25,7 +25,8 @@ static weir_status plan_pass(const plan_options* options, const weir_model* mode
                                         .outputs = 1,
                                         .gguf = weir_model_gguf(model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
-    return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &plan->schedule);
+    const weir_schedule_options how = {.without_fusions = options->no_fusion ? WEIR_FUSION_ALL : 0};
+    return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
 }
 
 static void plan_free(planned* plan) {
@@ -44,6 +45,7 @@ void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGU
         {"serial_bytes", "arena in serial order", report->serial_bytes},
         {"total_bytes", "arena without reuse", report->total_bytes},
         {"scratch_bytes", "of these scratch", report->scratch_bytes},
+        {"ops", "operations", report->ops},
         {"dispatches", "dispatches", report->dispatches},
         {"waits_naive", "waits without tracking", report->waits_naive},
         {"waits", "waits kept", report->waits},
@@ -67,15 +69,17 @@ static int compare_sizes(const void* a, const void* b) {
     return left->value < right->value ? -1 : left->value > right->value;
 }
 
-// Lists the results in the order they are made; `values` has room for all values of the graph.
+// Lists the results that have bytes, in the order they are made; `values` has room for all values
+// of the graph.
 static weir_status list_values(const planned* plan, placed_value* values, uint32_t* count) {
     *count = 0;
     for (weir_value value = 0; value < weir_graph_value_count(plan->pass.graph); value++) {
         const weir_value_info* info = weir_graph_value_info(plan->pass.graph, value);
-        if (info->kind == WEIR_VALUE_RESULT) {
-            placed_value* placed = &values[(*count)++];
-            *placed = (placed_value){.value = value, .name = info->name};
-            WEIR_TRY(weir_schedule_place(plan->schedule, value, &placed->placement));
+        weir_placement placement;
+        WEIR_TRY(weir_schedule_place(plan->schedule, value, &placement));
+        if (info->kind == WEIR_VALUE_RESULT && placement.byte_size > 0) {
+            values[(*count)++] =
+                (placed_value){.value = value, .name = info->name, .placement = placement};
         }
     }
     return WEIR_OK;
@@ -86,6 +90,28 @@ const char* plan_region_name(weir_region region) {
     return (unsigned)region < sizeof names / sizeof *names ? names[region] : "?";
 }
 
+static const char* fusion_name(uint32_t fusion) {
+    return weir_op_name(weir_fusion_op((weir_fusion)fusion));
+}
+
+static void print_fusions(const weir_schedule_report* report) {
+    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+        if (report->fusions[i] > 0) {
+            char text[64];
+            snprintf(text, sizeof text, "fused as %s", fusion_name(i));
+            printf("  %-26s %14u\n", text, report->fusions[i]);
+        }
+    }
+}
+
+static void write_fusions(json* writer, const weir_schedule_report* report) {
+    json_begin(writer, "fusions", '{');
+    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+        json_u64(writer, fusion_name(i), report->fusions[i]);
+    }
+    json_end(writer, '}');
+}
+
 static void print_text(const planned* plan, placed_value* values, uint32_t count) {
     plan_figure figures[PLAN_FIGURES];
     plan_figures(weir_schedule_report_of(plan->schedule), figures);
@@ -94,6 +120,7 @@ static void print_text(const planned* plan, placed_value* values, uint32_t count
         printf("  %-26s %14llu%s\n", figures[i].text, (unsigned long long)figures[i].number,
                i < PLAN_BYTE_FIGURES ? " bytes" : "");
     }
+    print_fusions(weir_schedule_report_of(plan->schedule));
     qsort(values, count, sizeof *values, compare_sizes);
     printf("  largest values\n");
     for (uint32_t i = 0; i < count && i < LARGEST; i++) {
@@ -116,6 +143,7 @@ static void print_json(json* writer, const planned* plan, const placed_value* va
     for (int i = 0; i < PLAN_FIGURES; i++) {
         json_u64(writer, figures[i].key, figures[i].number);
     }
+    write_fusions(writer, weir_schedule_report_of(plan->schedule));
     json_begin(writer, "results", '[');
     for (uint32_t i = 0; i < count; i++) {
         json_begin(writer, NULL, '{');

@@ -53,7 +53,18 @@ static weir_status find_value(const weir_schedule* schedule, const char* text, s
     return WEIR_FAIL(WEIR_NOT_FOUND, "--why: no dispatch and no value is named \"%s\"", text);
 }
 
-// A number is a dispatch; a name is that of one dispatch, else of a value.
+// Whether a dispatch has this name, or computes an operation that has it.
+static bool is_named(const weir_schedule* schedule, uint32_t dispatch, const char* text) {
+    weir_dispatch_info info = {.name = ""};
+    bool found = weir_schedule_dispatch(schedule, dispatch, &info) == WEIR_OK &&
+                 strcmp(info.name, text) == 0;
+    for (uint32_t i = 0; i < info.source_count && !found; i++) {
+        found = strcmp(info.sources[i].name, text) == 0;
+    }
+    return found;
+}
+
+// A number is a dispatch; a name is that of one dispatch or of an operation in it, else of a value.
 static weir_status find_subject(const weir_schedule* schedule, const char* text, subject* found) {
     uint32_t matches = 0;
     *found = (subject){0};
@@ -62,7 +73,7 @@ static weir_status find_subject(const weir_schedule* schedule, const char* text,
         return weir_schedule_dispatch(schedule, found->number, &info);
     }
     for (uint32_t i = dispatch_count(schedule); i-- > 0;) {
-        if (strcmp(dispatch_name(schedule, i), text) == 0) {
+        if (is_named(schedule, i, text)) {
             found->number = i;
             matches++;
         }
@@ -133,13 +144,28 @@ static void write_reason(json* writer, const weir_schedule* schedule, const weir
     json_end(writer, '}');
 }
 
+// The operations of the graph that a dispatch computes.
+static void write_sources(json* writer, const char* key, const weir_schedule* schedule,
+                          uint32_t dispatch) {
+    weir_dispatch_info info = {.name = ""};
+    json_begin(writer, key, '[');
+    if (weir_schedule_dispatch(schedule, dispatch, &info) == WEIR_OK) {
+        for (uint32_t i = 0; i < info.source_count; i++) {
+            json_text(writer, NULL, info.sources[i].name);
+        }
+    }
+    json_end(writer, ']');
+}
+
 static void write_why(json* writer, const char* key, const weir_schedule* schedule,
                       uint32_t earlier, uint32_t later, const weir_why* why) {
     json_begin(writer, key, '{');
     json_u64(writer, "earlier", earlier);
     json_text(writer, "earlier_name", dispatch_name(schedule, earlier));
+    write_sources(writer, "earlier_sources", schedule, earlier);
     json_u64(writer, "later", later);
     json_text(writer, "later_name", dispatch_name(schedule, later));
+    write_sources(writer, "later_sources", schedule, later);
     json_bool(writer, "ordered", why->ordered);
     json_bool(writer, "edge", why->edge);
     json_bool(writer, "fenced", why->fenced);
@@ -172,12 +198,21 @@ static weir_status explain_dispatches(json* writer, const char* key, const weir_
     return WEIR_OK;
 }
 
+static void print_if_left_out(const weir_schedule* schedule, weir_value value, const char* name) {
+    weir_placement placement;
+    if (weir_schedule_place(schedule, value, &placement) == WEIR_OK && placement.byte_size == 0) {
+        printf("  %s has none: the kernel that makes it reads it too\n", name);
+    }
+}
+
 static void print_sharing(const weir_schedule* schedule, const weir_sharing* sharing) {
     char names[2][32];
     const char* earlier = value_name(schedule, sharing->earlier, names[0]);
     const char* later = value_name(schedule, sharing->later, names[1]);
     if (!sharing->shares) {
         printf("%s and %s share no byte\n", earlier, later);
+        print_if_left_out(schedule, sharing->earlier, earlier);
+        print_if_left_out(schedule, sharing->later, later);
         return;
     }
     printf("%s and %s share [%" PRIu64 ", %" PRIu64 ") of the %s: %s\n", earlier, later,

@@ -10,7 +10,7 @@ RANKS = {"base": 0, "tensor": 1, "hazard": 2, "plan": 2, "graph": 3, "formats": 
          "schedule": 4, "device": 5, "backends": 6}
 HEADERS = {"base": "api status allocator log fault text", "tensor": "dtype shape view",
            "hazard": "range tracker", "plan": "plan plan_csv plan_report",
-           "graph": "graph kernel target", "formats": "gguf safetensors",
+           "graph": "graph fusion kernel target", "formats": "gguf safetensors",
            "schedule": "schedule explain plan_file",
            "device": "device storage pool session arena program dlpack check"}
 OWNERS = {header: module for module, headers in HEADERS.items() for header in headers.split()}

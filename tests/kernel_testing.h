@@ -11,8 +11,11 @@
 #include <math.h>
 #include <weir/target.h>
 
+#include "backends/cpu/cpu_target.h"
+
 #define GUARD_BYTES 64
 #define GUARD 0xFF
+#define KERNEL_OPERANDS 5
 
 typedef struct tensor {
     uint8_t* memory;
@@ -137,13 +140,13 @@ static inline bool tensor_is_intact(const tensor* t) {
 // A dispatch of one kernel: the operands in order, the output last.
 typedef struct kernel_run {
     const weir_kernel* kernel;
-    const tensor* operands[4];
+    const tensor* operands[KERNEL_OPERANDS];
     uint32_t operand_count;
     weir_op_constants constants;
     uint64_t params[2];
 } kernel_run;
 
-static inline void kernel_views(const kernel_run* run, weir_view views[4]) {
+static inline void kernel_views(const kernel_run* run, weir_view views[KERNEL_OPERANDS]) {
     for (uint32_t i = 0; i < run->operand_count; i++) {
         views[i] = run->operands[i]->view;
     }
@@ -153,8 +156,8 @@ static inline void kernel_views(const kernel_run* run, weir_view views[4]) {
 // first failure.
 static inline weir_status run_tiles(const kernel_run* run, uint32_t tile_count,
                                     test_random* random) {
-    weir_view views[4];
-    void* pointers[4];
+    weir_view views[KERNEL_OPERANDS];
+    void* pointers[KERNEL_OPERANDS];
     kernel_views(run, views);
     for (uint32_t i = 0; i < run->operand_count; i++) {
         pointers[i] = tensor_data(run->operands[i]);
@@ -240,6 +243,63 @@ static inline void check_kernel(kernel_run* run, const double* expected, const d
         }
     }
     run->operands[last] = y;
+}
+
+static inline const weir_kernel* find_kernel(weir_op_kind op) {
+    for (uint32_t i = 0; i < weir_cpu_target.kernel_count; i++) {
+        if (weir_cpu_target.kernels[i].op == op) {
+            return &weir_cpu_target.kernels[i];
+        }
+    }
+    fail_msg("no kernel for %s", weir_op_name(op));
+    return NULL;
+}
+
+// What a reference leaves: the result, and the size that errors are measured by.
+typedef struct reference {
+    double* result;
+    double* scale;
+} reference;
+
+static inline reference new_reference(int64_t rows, int64_t columns) {
+    const size_t count = (size_t)(rows * columns) + 1;
+    const reference made = {calloc(count, sizeof(double)), calloc(count, sizeof(double))};
+    assert_non_null(made.result);
+    assert_non_null(made.scale);
+    return made;
+}
+
+static inline void free_reference(reference* r) {
+    free(r->result);
+    free(r->scale);
+}
+
+// What rope makes of x; the factors are 1, 2, 3, ... where there are some.
+static inline void rope_reference(const weir_rope_desc* desc, const tensor* x, bool has_factors,
+                                  uint64_t position, reference* r) {
+    const int64_t k = x->columns;
+    const int64_t half = desc->rotated / 2;
+    for (int64_t at = 0; at < x->rows * k; at++) {
+        const int64_t row = at / k;
+        const int64_t head = at % k / desc->head_dim * desc->head_dim;
+        const int64_t e = at % k - head;
+        r->result[at] = tensor_at(x, row, head + e);
+        r->scale[at] = 0.0;
+        if (e < desc->rotated) {
+            const bool adjacent = desc->pairing == WEIR_ROPE_ADJACENT;
+            const int64_t pair = adjacent ? e / 2 : e % half;
+            const int64_t first = adjacent ? pair * 2 : pair;
+            const int64_t second = adjacent ? pair * 2 + 1 : pair + half;
+            const double a = tensor_at(x, row, head + first);
+            const double b = tensor_at(x, row, head + second);
+            double angle = (double)(position + (uint64_t)row) * (double)desc->scale /
+                           pow((double)desc->base, 2.0 * (double)pair / desc->rotated);
+            angle /= has_factors ? 1.0 + (double)pair : 1.0;
+            r->result[at] =
+                e == first ? a * cos(angle) - b * sin(angle) : a * sin(angle) + b * cos(angle);
+            r->scale[at] = fabs(a) + fabs(b);
+        }
+    }
 }
 
 #endif

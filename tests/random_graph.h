@@ -186,23 +186,87 @@ static inline void random_output(random_graph* made, weir_value value) {
     }
 }
 
-// Makes a graph of some `steps` operations and views; the caller destroys made.graph.
-static inline random_graph random_graph_make(test_random* random, uint32_t steps) {
+static inline void random_step(random_graph* made, test_random* random) {
+    const uint64_t choice = random_below(random, 10);
+    const random_class kind = (random_class)random_below(random, RANDOM_CLASSES);
+    if (choice < 2) {
+        random_view(made, random);
+    } else if (choice < 4) {
+        random_matmul(made, random);
+    } else if (choice < 6) {
+        random_cache(made, random);
+    } else {
+        random_elementwise(made, made->counts[kind] > 0 ? kind : RANDOM_WIDE, random);
+    }
+}
+
+// A value in the middle of a pattern that fusion looks for: now and then others may read it too,
+// and now and then something comes in between.
+static inline weir_value random_middle(random_graph* made, weir_value value, test_random* random) {
+    if (random_below(random, 5) == 0) {
+        random_keep(made, RANDOM_WIDE, value);
+    }
+    if (random_below(random, 3) == 0) {
+        random_step(made, random);
+    }
+    return value;
+}
+
+static inline weir_value random_product(random_graph* made, weir_value x, test_random* random) {
+    weir_value y = WEIR_VALUE_NONE;
+    assert_ok(weir_graph_matmul(made->graph, x,
+                                random_below(random, 2) ? made->square : made->packed, &y));
+    return random_middle(made, y, random);
+}
+
+// One of the patterns of weir/fusion.h, or nearly one.
+static inline void random_pattern(random_graph* made, test_random* random) {
+    const weir_rope_desc rope = {
+        .head_dim = RANDOM_WIDTH / 4, .base = 10000.0f, .position = made->position};
+    const weir_value a = random_pick(made, RANDOM_WIDE, random);
+    const weir_value b = random_pick(made, RANDOM_WIDE, random);
+    weir_value x = WEIR_VALUE_NONE;
+    weir_value y = WEIR_VALUE_NONE;
+    switch (random_below(random, 4)) {
+    case 0:
+        x = random_product(made, a, random);
+        y = random_product(made, random_below(random, 4) ? a : b, random);
+        assert_ok(weir_graph_silu_gate(made->graph, x, y, &y));
+        break;
+    case 1:
+        x = random_product(made, a, random);
+        assert_ok(random_below(random, 2) ? weir_graph_add(made->graph, x, b, &y)
+                                          : weir_graph_add(made->graph, b, x, &y));
+        break;
+    case 2:
+        assert_ok(weir_graph_add(made->graph, a, b, &x));
+        x = random_middle(made, x, random);
+        assert_ok(weir_graph_rms_norm(made->graph, random_below(random, 3) ? x : a, 1e-5f, &x));
+        x = random_middle(made, x, random);
+        assert_ok(weir_graph_mul(
+            made->graph, x,
+            random_below(random, 2) ? made->half_row : random_pick(made, RANDOM_WIDE, random), &y));
+        break;
+    default:
+        assert_ok(weir_graph_rope(made->graph, a, WEIR_VALUE_NONE, &rope, &x));
+        x = random_middle(made, x, random);
+        assert_ok(weir_graph_set_rows(made->graph, x, made->states[random_below(random, 4)],
+                                      made->position));
+        return;
+    }
+    random_keep(made, RANDOM_WIDE, y);
+}
+
+static inline random_graph random_graph_build(test_random* random, uint32_t steps,
+                                              uint32_t patterns) {
     random_graph made = {0};
     assert_ok(weir_graph_create(NULL, &made.graph));
     random_leaves(&made);
     for (uint32_t i = 0; i < steps; i++) {
-        const uint64_t choice = random_below(random, 10);
-        const random_class kind = (random_class)random_below(random, RANDOM_CLASSES);
-        if (choice < 2) {
-            random_view(&made, random);
-        } else if (choice < 4) {
-            random_matmul(&made, random);
-        } else if (choice < 6) {
-            random_cache(&made, random);
-        } else {
-            random_elementwise(&made, made.counts[kind] > 0 ? kind : RANDOM_WIDE, random);
-        }
+        random_step(&made, random);
+    }
+    for (uint32_t i = 0; i < patterns; i++) {
+        random_pattern(&made, random);
     }
     random_elementwise(&made, RANDOM_WIDE, random); // one operation at least
     for (uint32_t kind = 0; kind < RANDOM_CLASSES; kind++) {
@@ -212,6 +276,11 @@ static inline random_graph random_graph_make(test_random* random, uint32_t steps
         }
     }
     return made;
+}
+
+// Makes a graph of some `steps` operations and views; the caller destroys made.graph.
+static inline random_graph random_graph_make(test_random* random, uint32_t steps) {
+    return random_graph_build(random, steps, 0);
 }
 
 #endif

@@ -77,8 +77,10 @@ static inline weir_schedule* schedule_with(const weir_graph* graph, const weir_t
     return schedule;
 }
 
+// Dispatches are counted as operations here; tests/test_fusion.c is about the others.
 static inline weir_schedule* schedule_of(const fixture* f) {
-    return schedule_with(f->graph, &f->target, (weir_schedule_options){0});
+    return schedule_with(f->graph, &f->target,
+                         (weir_schedule_options){.without_fusions = WEIR_FUSION_ALL});
 }
 
 static inline weir_dispatch_info info_of(const weir_schedule* schedule, uint32_t dispatch) {

@@ -169,7 +169,8 @@ static diamond make_diamond(void) {
 static void diamond_subject(subject* s, weir_device* device, diamond* d) {
     test_random random = {31};
     *d = make_diamond();
-    make_subject(s, device, &d->made, (weir_schedule_options){0}, &random);
+    make_subject(s, device, &d->made, (weir_schedule_options){.without_fusions = WEIR_FUSION_ALL},
+                 &random);
     for (size_t p = 0; p < PASSES; p++) {
         s->params[p][d->made.position] %= 4;
     }

@@ -411,29 +411,60 @@ static void plan_reports_both_passes(void** state) {
 
 static void plan_explains_why_a_dispatch_waits(void** state) {
     (void)state;
-    assert_int_equal(weir("plan $M --why 3 4"), 0);
-    assert_has(cli.output, "dispatch 4 (rope blk.0.q) waits for dispatch 3 (matmul blk.0.attn_q");
+    assert_int_equal(weir("plan $M --why 2 3"), 0);
+    assert_has(cli.output, "dispatch 3 (rope blk.0.q) waits for dispatch 2 (matmul blk.0.attn_q");
     assert_has(cli.output, "RAW in arena: value ");
     assert_has(cli.output, "then blk.0.q at m1 [");
     assert_has(cli.output, "placed on it");
     static char first[OUTPUT_CAPACITY];
     strcpy(first, cli.output);
-    assert_int_equal(weir("plan --pass decode --why 'rope blk.0.q' 3 $M"), 0);
+    assert_int_equal(weir("plan --pass decode --why 'rope blk.0.q' 2 $M"), 0);
     assert_string_equal(cli.output, first);
     assert_int_equal(weir("plan $M --why 0 4 --pass prefill --json"), 0);
     assert_one_line(cli.output);
     assert_json(cli.output);
     assert_has(cli.output, "\"ordered\": true, \"edge\": false");
     assert_has(cli.output, "\"path\": [0, ");
-    assert_int_equal(weir("plan $M --why 3 9"), 0);
+    assert_int_equal(weir("plan $M --why 2 5"), 0);
     assert_has(cli.output, "does not wait for");
+}
+
+static void plan_finds_fused_operations_by_their_names(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M --why 'rms_norm + mul blk.0.attn_in' 'rope blk.0.k'"), 0);
+    assert_has(cli.output, "(rms_norm + mul blk.0.attn_in)");
+    static char first[OUTPUT_CAPACITY];
+    strcpy(first, cli.output);
+    assert_int_equal(weir("plan $M --why 'mul blk.0.attn_in' 'set_rows blk.0.keys'"), 0);
+    assert_string_equal(cli.output, first);
+    assert_int_equal(weir("plan $M --why 'mul blk.0.attn_in' 'rope blk.0.q' --json"), 0);
+    assert_json(cli.output);
+    assert_has(cli.output, "\"earlier_sources\": [\"rms_norm embedding\", \"mul blk.0.attn_in\"]");
+    assert_has(cli.output, "\"later_sources\": [\"rope blk.0.q\"]");
+    assert_int_equal(weir("plan $M --why blk.0.k blk.0.q"), 0);
+    assert_has(cli.output, "blk.0.k has none: the kernel that makes it reads it too");
+}
+
+static void plan_counts_what_is_fused(void** state) {
+    (void)state;
+    assert_int_equal(weir("plan $M"), 0);
+    assert_has(cli.output, "  operations ");
+    assert_has(cli.output, "  fused as gate_up ");
+    assert_has(cli.output, "  fused as rope_set_rows ");
+    assert_int_equal(weir("plan $M --no-fusion"), 0);
+    assert_null(strstr(cli.output, "fused as"));
+    assert_int_equal(weir("plan $M --no-fusion --json"), 0);
+    assert_json(cli.output);
+    assert_has(cli.output, "\"rms_norm_mul\": 0");
+    assert_int_equal(weir("plan $M --no-fusion --why 3 4"), 0);
+    assert_has(cli.output, "dispatch 4 (rope blk.0.q) waits for dispatch 3 (matmul blk.0.attn_q");
 }
 
 static void plan_explains_what_two_values_share(void** state) {
     (void)state;
     assert_int_equal(weir("plan $M --why blk.0.q logits"), 0);
     assert_has(cli.output, "blk.0.q and logits share no byte\n");
-    assert_int_equal(weir("plan $M --why blk.0.q blk.1.q"), 0);
+    assert_int_equal(weir("plan $M --no-fusion --why blk.0.q blk.1.q"), 0);
     assert_has(cli.output, "all uses of the one come before those of the other");
     assert_has(cli.output, "waits, through others, for");
     assert_int_equal(weir("plan $M --why 'value 8' blk.0.q --json"), 0);
@@ -762,6 +793,8 @@ int main(void) {
         cmocka_unit_test(json_replaces_what_is_no_utf8),
         cmocka_unit_test(plan_reports_both_passes),
         cmocka_unit_test(plan_explains_why_a_dispatch_waits),
+        cmocka_unit_test(plan_finds_fused_operations_by_their_names),
+        cmocka_unit_test(plan_counts_what_is_fused),
         cmocka_unit_test(plan_explains_what_two_values_share),
         cmocka_unit_test(plan_writes_the_schedule_as_json),
         cmocka_unit_test(check_prints_one_line_per_proof),

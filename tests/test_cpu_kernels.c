@@ -1,40 +1,11 @@
 // Every CPU kernel against a plain f64 reference, on random and edge shapes.
 #include "kernel_testing.h"
 
-#include "backends/cpu/cpu_target.h"
+#include "graph/graph.h"
 
 #define POSITION 1 // index of the parameter that the kernels read
 
 static test_random random_state = {0x5EEDu};
-
-static const weir_kernel* find_kernel(weir_op_kind op) {
-    for (uint32_t i = 0; i < weir_cpu_target.kernel_count; i++) {
-        if (weir_cpu_target.kernels[i].op == op) {
-            return &weir_cpu_target.kernels[i];
-        }
-    }
-    fail_msg("no kernel for %s", weir_op_name(op));
-    return NULL;
-}
-
-// What a reference leaves: the result, and the size that errors are measured by.
-typedef struct reference {
-    double* result;
-    double* scale;
-} reference;
-
-static reference new_reference(int64_t rows, int64_t columns) {
-    const size_t count = (size_t)(rows * columns) + 1;
-    const reference made = {calloc(count, sizeof(double)), calloc(count, sizeof(double))};
-    assert_non_null(made.result);
-    assert_non_null(made.scale);
-    return made;
-}
-
-static void free_reference(reference* r) {
-    free(r->result);
-    free(r->scale);
-}
 
 static void the_target_has_one_kernel_for_each_operation(void** state) {
     (void)state;
@@ -230,27 +201,7 @@ static void check_rope(const weir_rope_desc* desc, bool has_factors, int64_t m, 
     for (int64_t i = 0; i < half; i++) {
         ((float*)tensor_data(&factors))[i] = 1.0f + (float)i;
     }
-    for (int64_t at = 0; at < m * k; at++) {
-        const int64_t row = at / k;
-        const int64_t head = at % k / desc->head_dim * desc->head_dim;
-        const int64_t e = at % k - head;
-        r.result[at] = tensor_at(&x, row, head + e);
-        r.scale[at] = 0.0;
-        if (e < desc->rotated) {
-            const bool adjacent = desc->pairing == WEIR_ROPE_ADJACENT;
-            const int64_t pair = adjacent ? e / 2 : e % half;
-            const int64_t first = adjacent ? pair * 2 : pair;
-            const int64_t second = adjacent ? pair * 2 + 1 : pair + half;
-            const double a = tensor_at(&x, row, head + first);
-            const double b = tensor_at(&x, row, head + second);
-            double angle = (double)(position + (uint64_t)row) * (double)desc->scale /
-                           pow((double)desc->base, 2.0 * (double)pair / desc->rotated);
-            angle /= has_factors ? 1.0 + (double)pair : 1.0;
-            r.result[at] =
-                e == first ? a * cos(angle) - b * sin(angle) : a * sin(angle) + b * cos(angle);
-            r.scale[at] = fabs(a) + fabs(b);
-        }
-    }
+    rope_reference(desc, &x, has_factors, position, &r);
     kernel_run run = {find_kernel(WEIR_OP_ROPE), {&x, &y}, 2, {.rope = *desc}, {7, position}};
     if (has_factors) {
         run.operands[1] = &factors;
@@ -482,12 +433,12 @@ static void set_rows_writes_its_rows_and_no_others(void** state) {
 }
 
 // Operands that fit `op`: [4, 64] activations, a [4, 64] matrix, caches of 9 rows.
-static uint32_t make_operands(weir_op_kind op, weir_view views[4]) {
+static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS]) {
     const weir_shape shape = weir_shape_make(2, (int64_t[]){4, 64});
     const weir_shape ids = weir_shape_make(1, (int64_t[]){4});
     const weir_shape cache = weir_shape_make(2, (int64_t[]){9, 64});
     const weir_shape square = weir_shape_make(2, (int64_t[]){4, 4});
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < KERNEL_OPERANDS; i++) {
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[i]));
     }
     switch (op) {
@@ -502,8 +453,18 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[4]) {
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[2]));
         return 4;
     case WEIR_OP_SET_ROWS:
+    case WEIR_OP_ROPE_SET_ROWS:
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[1]));
         return 2;
+    case WEIR_OP_GATE_UP:
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[3]));
+        return 4;
+    case WEIR_OP_MATMUL_ADD:
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[2]));
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[3]));
+        return 4;
+    case WEIR_OP_ADD_RMS_NORM_MUL:
+        return 5;
     case WEIR_OP_RMS_NORM:
     case WEIR_OP_ROPE:
         return 2;
@@ -526,7 +487,7 @@ static void kernels_accept_only_what_they_can_read_and_write(void** state) {
     (void)state;
     for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)i);
-        weir_view views[4];
+        weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(kernel->op, views);
         assert_true(accepts(kernel, views, count));
         assert_false(accepts(kernel, views, 1));
@@ -561,7 +522,7 @@ static void work_is_cut_by_its_size(void** state) {
     (void)state;
     for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)i);
-        weir_view views[4];
+        weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(kernel->op, views);
         assert_int_equal(tiles_of(kernel, views, count), 1);
         for (uint32_t v = 0; v < count; v++) {
@@ -572,33 +533,43 @@ static void work_is_cut_by_its_size(void** state) {
             }
         }
         assert_in_range(tiles_of(kernel, views, count), 16, 4096);
-        views[0].shape.dims[0] = 0;
+        views[0].shape.dims[0] = views[count - 1].shape.dims[0] = 0;
         views[kernel->op == WEIR_OP_GET_ROWS ? 1 : 0].shape.dims[0] = 0;
         assert_int_equal(tiles_of(kernel, views, count), 1);
     }
+}
+
+// Whether an operand other than the first and the last has as many rows as the first.
+static bool goes_by_rows(weir_op_kind op, uint32_t operand) {
+    return op == WEIR_OP_MUL || op == WEIR_OP_ADD || op == WEIR_OP_SILU_GATE ||
+           op == WEIR_OP_RMS_NORM_MUL || op == WEIR_OP_ADD_RMS_NORM_MUL ||
+           (op == WEIR_OP_MATMUL_ADD && operand == 2);
 }
 
 static void a_dispatch_of_no_rows_touches_nothing(void** state) {
     (void)state;
     for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)i);
-        weir_view views[4];
+        weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(kernel->op, views);
         const uint32_t rows_of = kernel->op == WEIR_OP_GET_ROWS ? 1 : 0;
         views[rows_of].shape.dims[0] = 0;
-        if (kernel->op != WEIR_OP_SET_ROWS) {
+        if (!weir_graph_op_info(kernel->op)->writes_state) {
             views[count - 1].shape.dims[0] = 0;
         }
-        const bool pair = kernel->op == WEIR_OP_MUL || kernel->op == WEIR_OP_ADD ||
-                          kernel->op == WEIR_OP_SILU_GATE;
-        views[1].shape.dims[0] = pair ? 0 : views[1].shape.dims[0];
+        for (uint32_t v = 1; v + 1 < count; v++) {
+            views[v].shape.dims[0] = goes_by_rows(kernel->op, v) ? 0 : views[v].shape.dims[0];
+        }
         assert_true(accepts(kernel, views, count));
-        void* pointers[4] = {NULL, NULL, NULL, NULL};
+        void* pointers[KERNEL_OPERANDS] = {NULL};
         weir_op_constants constants = {.attention = {1, 1, 64, 1.0f, 0}};
         if (kernel->op == WEIR_OP_ROPE) {
             constants.rope = (weir_rope_desc){64, 64, WEIR_ROPE_HALVES, 1e4f, 1.0f, 0};
         } else if (kernel->op == WEIR_OP_SET_ROWS) {
             constants.position = 0;
+        } else if (kernel->op == WEIR_OP_ROPE_SET_ROWS) {
+            constants.rope_rows = (weir_rope_rows_desc){
+                .rope = {64, 64, WEIR_ROPE_HALVES, 1e4f, 1.0f, 0}, .position = 0};
         }
         const uint64_t params[1] = {0};
         const weir_kernel_call call = {views, pointers, count, 0, 1, &constants, params};
@@ -610,9 +581,9 @@ static void kernels_that_need_parameters_say_so_in_a_session(void** state) {
     (void)state;
     static const weir_op_kind ops[] = {WEIR_OP_ROPE, WEIR_OP_ATTENTION, WEIR_OP_SET_ROWS};
     for (size_t i = 0; i < 3; i++) {
-        weir_view views[4];
+        weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(ops[i], views);
-        void* pointers[4] = {NULL, NULL, NULL, NULL};
+        void* pointers[KERNEL_OPERANDS] = {NULL};
         const weir_op_constants constants = {.position = 0};
         const weir_kernel_call call = {views, pointers, count, 0, 1, &constants, NULL};
         assert_status(find_kernel(ops[i])->run(&call), WEIR_INVALID_ARGUMENT);

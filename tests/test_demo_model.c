@@ -59,9 +59,9 @@ static void its_tokenizer_gives_the_expected_ids(void** state) {
     teardown(&f);
 }
 
-static void its_greedy_text_is_the_expected_one(void** state) {
-    (void)state;
-    fixture f = open_fixture(model_path, 0, NULL);
+static void check_greedy_text(uint32_t without_fusions) {
+    fixture f = open_fixture(model_path, 0,
+                             &(weir_context_options){.schedule.without_fusions = without_fusions});
     int cases = 0;
     const char* at = find_key(expected, "cases");
     while ((at = strstr(at, "\"prompt\":")) != NULL) {
@@ -79,6 +79,12 @@ static void its_greedy_text_is_the_expected_one(void** state) {
     }
     assert_int_equal(cases, 3);
     teardown(&f);
+}
+
+static void its_greedy_text_is_the_expected_one(void** state) {
+    (void)state;
+    check_greedy_text(0);
+    check_greedy_text(WEIR_FUSION_ALL);
 }
 
 static void its_logits_are_those_of_double_precision(void** state) {

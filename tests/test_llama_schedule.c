@@ -6,19 +6,20 @@
 typedef struct model_shape {
     const char* name;
     uint32_t embedding, blocks, heads, kv_heads, feed_forward, vocabulary;
-    uint32_t waits; // the depth of the data flow: 14 per block and 4
+    uint32_t waits; // the depth of the data flow of single operations: 14 per block and 4
+    uint32_t fused; // and of what is left by fusion: 8 per block and 3
 } model_shape;
 
 static const model_shape shapes[] = {
-    {"demo", 256, 7, 8, 4, 704, 4000, 102},
-    {"110M", 768, 12, 12, 12, 2048, 32000, 172},
-    {"1.1B", 2048, 22, 32, 4, 5632, 32000, 312},
+    {"demo", 256, 7, 8, 4, 704, 4000, 102, 59},
+    {"110M", 768, 12, 12, 12, 2048, 32000, 172, 99},
+    {"1.1B", 2048, 22, 32, 4, 5632, 32000, 312, 179},
 };
 
 #define SHAPES (sizeof shapes / sizeof *shapes)
 
 // Plans a pass without any weights.
-static weir_schedule* plan(const model_shape* shape, uint32_t rows) {
+static weir_schedule* plan(const model_shape* shape, uint32_t rows, uint32_t without_fusions) {
     const weir_llama_params params = {.blocks = shape->blocks,
                                       .embedding = shape->embedding,
                                       .feed_forward = shape->feed_forward,
@@ -38,25 +39,54 @@ static weir_schedule* plan(const model_shape* shape, uint32_t rows) {
     weir_schedule* schedule = NULL;
     assert_ok(weir_target_find("cpu", &target));
     assert_ok(weir_llama_graph_build(NULL, &desc, &pass));
-    assert_ok(weir_schedule_create(NULL, pass.graph, &target, NULL, &schedule));
+    const weir_schedule_options options = {.without_fusions = without_fusions};
+    assert_ok(weir_schedule_create(NULL, pass.graph, &target, &options, &schedule));
     weir_graph_destroy(pass.graph);
     return schedule;
+}
+
+static void check_waits(const model_shape* shape, uint32_t rows, bool fused) {
+    weir_schedule* schedule = plan(shape, rows, fused ? 0 : WEIR_FUSION_ALL);
+    const weir_schedule_report* report = &schedule->report;
+    assert_int_equal(report->waits, fused ? shape->fused : shape->waits);
+    assert_int_equal(report->waits, fused ? 8 * shape->blocks + 3 : 14 * shape->blocks + 4);
+    assert_int_equal(report->residual_edges, 0);
+    assert_true(report->arena_bytes >= report->bound_bytes);
+    assert_true(20 * report->arena_bytes <= 21 * report->bound_bytes);
+    assert_ok(weir_schedule_check(schedule));
+    weir_schedule_destroy(schedule);
 }
 
 static void waits_are_those_of_the_data_flow(void** state) {
     (void)state;
     for (size_t i = 0; i < SHAPES; i++) {
         for (uint32_t rows = 1; rows <= 512; rows += 511) {
-            weir_schedule* schedule = plan(&shapes[i], rows);
-            const weir_schedule_report* report = &schedule->report;
-            assert_int_equal(report->waits, shapes[i].waits);
-            assert_int_equal(report->waits, 14 * shapes[i].blocks + 4);
-            assert_int_equal(report->residual_edges, 0);
-            assert_true(report->arena_bytes >= report->bound_bytes);
-            assert_true(20 * report->arena_bytes <= 21 * report->bound_bytes);
-            assert_ok(weir_schedule_check(schedule));
-            weir_schedule_destroy(schedule);
+            check_waits(&shapes[i], rows, false);
+            check_waits(&shapes[i], rows, true);
         }
+    }
+}
+
+// With the one rewrite that others make as well, as many waits as there: 12 per block and 3.
+static void each_rewrite_takes_out_its_waits(void** state) {
+    (void)state;
+    static const struct {
+        uint32_t fusions;
+        uint32_t per_block;
+        uint32_t rest;
+    } cases[] = {
+        {WEIR_FUSION_BIT(WEIR_FUSION_RMS_NORM_MUL), 12, 3},
+        {WEIR_FUSION_BIT(WEIR_FUSION_MATMUL_ADD), 12, 4},
+        {WEIR_FUSION_BIT(WEIR_FUSION_GATE_UP), 13, 4},
+        {WEIR_FUSION_BIT(WEIR_FUSION_ROPE_SET_ROWS), 13, 4},
+        {WEIR_FUSION_ALL & ~WEIR_FUSION_BIT(WEIR_FUSION_MATMUL_ADD), 8, 3},
+    };
+    const model_shape* shape = &shapes[SHAPES - 1];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        weir_schedule* schedule = plan(shape, 1, WEIR_FUSION_ALL & ~cases[i].fusions);
+        assert_int_equal(schedule->report.waits,
+                         cases[i].per_block * shape->blocks + cases[i].rest);
+        weir_schedule_destroy(schedule);
     }
 }
 
@@ -65,8 +95,8 @@ static void waits_are_those_of_the_data_flow(void** state) {
 // reports exactly that.
 static void any_edge_taken_out_is_reported(void** state) {
     (void)state;
-    for (size_t i = 0; i < SHAPES; i++) {
-        weir_schedule* schedule = plan(&shapes[i], 1);
+    for (size_t i = 0; i < 2 * SHAPES; i++) {
+        weir_schedule* schedule = plan(&shapes[i / 2], 1, i % 2 ? WEIR_FUSION_ALL : 0);
         for (uint32_t edge = 0; edge < schedule->report.edges; edge++) {
             const uint32_t earlier = schedule->edges.items[edge];
             const uint32_t later = remove_edge(schedule, edge);
@@ -89,6 +119,7 @@ static void any_edge_taken_out_is_reported(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_are_those_of_the_data_flow),
+        cmocka_unit_test(each_rewrite_takes_out_its_waits),
         cmocka_unit_test(any_edge_taken_out_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

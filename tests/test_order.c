@@ -290,9 +290,11 @@ static void what_is_needed_late_is_made_late(void** state) {
     const weir_target target = target_of("barriers");
     const weir_value late = matmul(f, f->z);
     add(f, norm(f, matmul(f, norm(f, matmul(f, norm(f, matmul(f, f->x)))))), late);
-    weir_schedule* early =
-        schedule_with(f->graph, &target, (weir_schedule_options){.order = WEIR_ORDER_GIVEN});
-    weir_schedule* schedule = schedule_with(f->graph, &target, (weir_schedule_options){0});
+    weir_schedule* early = schedule_with(
+        f->graph, &target,
+        (weir_schedule_options){.order = WEIR_ORDER_GIVEN, .without_fusions = WEIR_FUSION_ALL});
+    weir_schedule* schedule = schedule_with(
+        f->graph, &target, (weir_schedule_options){.without_fusions = WEIR_FUSION_ALL});
     assert_int_equal(schedule->report.waits, schedule->report.depth);
     assert_int_equal(schedule->report.arena_bytes, 2 * 512);
     assert_int_equal(early->report.arena_bytes, 3 * 512);

@@ -2,6 +2,8 @@
 // and at every point between bytes and waits, equal bit for bit.
 #include "random_instance.h"
 
+#include <math.h>
+
 #define MODES 9
 #define POINTS 16
 
@@ -101,10 +103,76 @@ static void results_do_not_depend_on_the_point_between_bytes_and_waits(void** st
     assert_true(points > 48);
 }
 
+// Sums and products are the same; only rounding may differ.
+static void assert_near_bytes(const void* a, const void* b, uint64_t byte_size) {
+    for (uint64_t i = 0; i < byte_size; i += sizeof(float)) {
+        float x = 0.0f;
+        float y = 0.0f;
+        memcpy(&x, (const uint8_t*)a + i, sizeof x);
+        memcpy(&y, (const uint8_t*)b + i, sizeof y);
+        assert_true(fabsf(x - y) <= 1e-4f * (1.0f + fabsf(x)));
+    }
+}
+
+static void assert_near_results(const instance* a, const instance* b, const uint64_t params[2]) {
+    for (uint32_t i = 0; i < a->made->output_count; i++) {
+        const weir_value value = a->made->outputs[i];
+        const weir_value_info* info = weir_schedule_value(a->schedule, value);
+        const uint64_t rows =
+            info->rows == WEIR_PARAM_NONE ? (uint64_t)info->layout.shape.dims[0] : params[0];
+        assert_near_bytes(weir_program_contents(a->program, value),
+                          weir_program_contents(b->program, value),
+                          rows * (uint64_t)info->layout.strides[0]);
+    }
+    for (size_t i = 6; i < 10; i++) {
+        assert_near_bytes(weir_storage_host_pointer(a->storages[i]),
+                          weir_storage_host_pointer(b->storages[i]),
+                          weir_storage_byte_size(a->storages[i]));
+    }
+}
+
+// Any set of rewrites against none; and what is fused depends on neither threads nor waits.
+static void fused_graphs_give_the_results_of_single_operations(void** state) {
+    (void)state;
+    test_random random = {83};
+    uint32_t fusions[WEIR_FUSION_COUNT] = {0};
+    for (uint32_t round = 0; round < 100; round++) {
+        random_graph made = random_graph_build(&random, (uint32_t)random_below(&random, 10),
+                                               1 + (uint32_t)random_below(&random, 12));
+        const uint32_t without = round % 2 ? (uint32_t)random_below(&random, WEIR_FUSION_ALL) : 0;
+        const uint64_t params[2] = {1 + random_below(&random, RANDOM_ROWS),
+                                    random_below(&random, RANDOM_POSITION + 1)};
+        instance single = open_instance(
+            &made, 1, "cpu",
+            (weir_schedule_options){.reuse = WEIR_REUSE_NONE, .without_fusions = WEIR_FUSION_ALL});
+        instance fused = open_instance(&made, 3, round % 3 ? "cpu" : "barriers",
+                                       (weir_schedule_options){.without_fusions = without});
+        instance serial =
+            open_instance(&made, 1, "cpu",
+                          (weir_schedule_options){.fence_all = true, .without_fusions = without});
+        for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+            fusions[i] += weir_schedule_report_of(fused.schedule)->fusions[i];
+        }
+        run_instance(&single, round + 1, params, 0);
+        run_instance(&fused, round + 1, params, 0xFF);
+        run_instance(&serial, round + 1, params, 0);
+        assert_near_results(&single, &fused, params);
+        assert_same_bytes(&serial, &fused, params);
+        close_instance(&single);
+        close_instance(&fused);
+        close_instance(&serial);
+        weir_graph_destroy(made.graph);
+    }
+    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+        assert_true(fusions[i] > 10);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_depend_neither_on_threads_nor_on_the_schedule),
         cmocka_unit_test(results_do_not_depend_on_the_point_between_bytes_and_waits),
+        cmocka_unit_test(fused_graphs_give_the_results_of_single_operations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,8 +39,7 @@ static char* read_reference(void) {
     return read_data("stories260K/ref/reference.json", &byte_size);
 }
 
-static void empty_prompt_gives_the_reference_story(void** state) {
-    (void)state;
+static void tell_reference_story(const weir_context_options* options) {
     char* json = read_reference();
     static listener heard;
     uint32_t ids[STORY];
@@ -48,7 +47,7 @@ static void empty_prompt_gives_the_reference_story(void** state) {
     assert_int_equal(read_ids(json, "ids", ids, STORY), STORY);
     read_string(json, "text", text, sizeof text);
     free(json);
-    fixture f = setup("stories260K-f32", 0, NULL);
+    fixture f = setup("stories260K-f32", 0, options);
     heard = (listener){0};
     weir_ids prompt = {0};
     assert_ok(weir_tokenizer_encode(f.tokenizer, "", 0, WEIR_TOKENIZE_BOS, &prompt));
@@ -62,6 +61,16 @@ static void empty_prompt_gives_the_reference_story(void** state) {
     assert_string_equal(heard.text, text);
     weir_ids_free(&prompt);
     teardown(&f);
+}
+
+static void empty_prompt_gives_the_reference_story(void** state) {
+    (void)state;
+    tell_reference_story(NULL);
+}
+
+static void empty_prompt_gives_the_reference_story_without_fusion(void** state) {
+    (void)state;
+    tell_reference_story(&(weir_context_options){.schedule.without_fusions = WEIR_FUSION_ALL});
 }
 
 static void every_prompt_gives_its_reference_text(void** state) {
@@ -156,11 +165,14 @@ static void logits_are_those_of_double_precision(void** state) {
         char* bytes = read_data(name, &byte_size);
         assert_int_equal(byte_size, (size_t)positions * VOCABULARY * sizeof(float));
         float* expected = (float*)(void*)bytes; // malloc aligns it
-        fixture f = setup(files[i].name, 0, &(weir_context_options){.output_all = true});
-        // All positions in long passes, those of F32 and the first of the others row by row too.
-        const uint32_t pass_rows[] = {64, 1};
-        const uint32_t counts[] = {positions, positions == STORY ? STORY : 16};
-        for (int mode = 0; mode < 2; mode++) {
+        // All positions in long passes, those of F32 and the first of the others row by row too;
+        // and the first without fusion.
+        const uint32_t pass_rows[] = {64, 1, 16};
+        const uint32_t counts[] = {positions, positions == STORY ? STORY : 16, 16};
+        for (int mode = 0; mode < 3; mode++) {
+            const weir_context_options options = {
+                .output_all = true, .schedule.without_fusions = mode == 2 ? WEIR_FUSION_ALL : 0};
+            fixture f = setup(files[i].name, 0, &options);
             compute_logits(&f, ids, counts[mode], pass_rows[mode], logits);
             const double difference =
                 max_difference(logits, expected, (size_t)counts[mode] * VOCABULARY);
@@ -168,8 +180,8 @@ static void logits_are_those_of_double_precision(void** state) {
                 fail_msg("%s in passes of %u: the logits differ by %g, allowed is %g",
                          files[i].name, pass_rows[mode], difference, files[i].tolerance);
             }
+            teardown(&f);
         }
-        teardown(&f);
         free(bytes);
     }
 }
@@ -216,6 +228,7 @@ static void elision_keeps_few_waits(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(empty_prompt_gives_the_reference_story),
+        cmocka_unit_test(empty_prompt_gives_the_reference_story_without_fusion),
         cmocka_unit_test(every_prompt_gives_its_reference_text),
         cmocka_unit_test(logits_are_those_of_double_precision),
         cmocka_unit_test(threads_and_fences_do_not_change_a_bit),

@@ -53,6 +53,12 @@ typedef enum weir_op_kind {
     WEIR_OP_ATTENTION = 6,
     WEIR_OP_SILU_GATE = 7,
     WEIR_OP_SET_ROWS = 8,
+    // Made by fusion alone (weir/fusion.h).
+    WEIR_OP_GATE_UP = 9,
+    WEIR_OP_MATMUL_ADD = 10,
+    WEIR_OP_ADD_RMS_NORM_MUL = 11,
+    WEIR_OP_RMS_NORM_MUL = 12,
+    WEIR_OP_ROPE_SET_ROWS = 13,
     WEIR_OP_COUNT
 } weir_op_kind;
 

@@ -1,7 +1,7 @@
 // Schedules: what must wait for what, and where every value lies. Pure: made for a target, no
 //            device.
 //
-//     graph -> lowering to the target -> accesses on values -> DAG -> conflicts -> plan
+//     graph -> fusion -> lowering to the target -> accesses on values -> DAG -> conflicts -> plan
 //           -> edges that reuse of memory still needs (none in the default mode) -> schedule
 //
 // In the default mode two values share bytes only where the order that the device enforces anyway
@@ -13,6 +13,7 @@
 #ifndef WEIR_SCHEDULE_H
 #define WEIR_SCHEDULE_H
 
+#include <weir/fusion.h>
 #include <weir/plan.h>
 #include <weir/target.h>
 #include <weir/tracker.h>
@@ -45,6 +46,7 @@ typedef struct weir_schedule_options {
                           // are added, few of them, and counted. Only with WEIR_REUSE_FREE
     bool fence_all;       // every dispatch waits for the one before it: the reference for elision
     bool never_in_place;  // no output on the bytes of an input
+    uint32_t without_fusions;     // WEIR_FUSION_BITs of rewrites not to make; WEIR_FUSION_ALL: none
     uint64_t plan_iterations;     // as in weir_plan_problem
     weir_schedule_phase_fn phase; // may be NULL
     void* phase_context;
@@ -53,6 +55,8 @@ typedef struct weir_schedule_options {
 // Counted as everywhere in weir: the waits of a pass are the edges on the longest path of the DAG,
 // where boundaries wait the boundaries.
 typedef struct weir_schedule_report {
+    uint32_t ops;                        // of the graph
+    uint32_t fusions[WEIR_FUSION_COUNT]; // rewrites made, by weir_fusion
     uint32_t dispatches;
     uint32_t edges;          // of the reduced DAG
     uint32_t residual_edges; // of these, needed only because memory is reused
@@ -85,13 +89,22 @@ typedef enum weir_region {
 typedef struct weir_placement {
     weir_region region;
     uint64_t byte_offset; // within the region: arena, inputs, outputs; 0 for weights and states
-    uint64_t byte_size;   // at the upper bounds
+    uint64_t byte_size;   // at the upper bounds; 0 for a result that fusion left out
 } weir_placement;
 
+// An operation of the graph, as the dispatch that computes it remembers it.
+typedef struct weir_source_op {
+    weir_op_kind op;
+    const char* name; // "mul blk.0.attn_in"; belongs to the schedule
+} weir_source_op;
+
 typedef struct weir_dispatch_info {
-    const char* name; // "matmul blk.0.attn_q.weight"; belongs to the schedule
+    const char* name; // "matmul blk.0.q", "rms_norm + mul blk.0.attn_in"; belongs to the schedule
     weir_op_kind op;
     const weir_kernel* kernel;
+    const weir_source_op*
+        sources; // what was fused, in the order of the graph, or the one operation
+    uint32_t source_count;
     const uint32_t* predecessors; // numbers of earlier dispatches, reduced
     uint32_t predecessor_count;
     uint32_t level; // edges on the longest path that ends here

@@ -7,16 +7,22 @@
 
 WEIR_C_BEGIN
 
+typedef struct weir_rope_rows_desc {
+    weir_rope_desc rope;
+    weir_param position; // of the first row in the state
+} weir_rope_rows_desc;
+
 // The constants of a graph operation.
 typedef union weir_op_constants {
-    float epsilon;                 // rms_norm
+    float epsilon;                 // rms_norm, rms_norm_mul, add_rms_norm_mul
     weir_rope_desc rope;           // rope, its defaults filled in
     weir_attention_desc attention; // attention, its defaults filled in
     weir_param position;           // set_rows
+    weir_rope_rows_desc rope_rows; // rope_set_rows
 } weir_op_constants;
 
 // What a kernel is asked about before it runs. The operands are the inputs of the operation in
-// order, then the output, then the scratch (u8) once there is any.
+// order, then the outputs, the result as the last, then the scratch (u8) once there is any.
 typedef struct weir_kernel_use {
     const weir_view* operands; // at the upper bounds, or with the dims of a pass
     uint32_t operand_count;

@@ -11,6 +11,7 @@
 #include <weir/dtype.h>
 #include <weir/explain.h>
 #include <weir/fault.h>
+#include <weir/fusion.h>
 #include <weir/gguf.h>
 #include <weir/graph.h>
 #include <weir/kernel.h>

@@ -4,7 +4,6 @@
 
 #include "device/backend.h"
 
-#define OPERANDS_MAX (GRAPH_OP_INPUTS + 2)
 #define ROW_ALIGNMENT 64 // what every storage has at least
 #define POISON 0xFF      // NaN in every float type
 
@@ -128,8 +127,8 @@ weir_status check_serial_begin(check_serial* serial, const weir_check_pass* pass
 weir_status check_serial_run(check_serial* serial, uint32_t dispatch, const uint64_t* params) {
     const schedule_dispatch* item = &serial->schedule->dispatches.items[dispatch];
     const schedule_operand* operands = serial->schedule->operands.items + item->operand_begin;
-    weir_view views[OPERANDS_MAX];
-    void* pointers[OPERANDS_MAX];
+    weir_view views[SCHEDULE_OPERANDS_MAX];
+    void* pointers[SCHEDULE_OPERANDS_MAX];
     if (!item->kernel->run) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: kernel %s is no function of the host", item->name,
                          item->kernel->name);

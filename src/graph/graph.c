@@ -222,6 +222,7 @@ weir_status weir_graph_add_op(weir_graph* graph, const graph_op* op, weir_value 
                               int64_t width, weir_value* result) {
     WEIR_TRY(array_reserve(&graph->allocator, &graph->ops, graph->ops.count + 1));
     graph_op added = *op;
+    added.sum = WEIR_VALUE_NONE;
     for (uint32_t i = added.input_count; i < GRAPH_OP_INPUTS; i++) {
         added.inputs[i] = WEIR_VALUE_NONE;
     }

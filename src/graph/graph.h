@@ -13,6 +13,7 @@ typedef struct graph_op {
     weir_value inputs[GRAPH_OP_INPUTS]; // unused: WEIR_VALUE_NONE
     uint32_t input_count;
     weir_value output; // the result; for set_rows the state that it writes to
+    weir_value sum;    // a second result, before `output` among the operands, or WEIR_VALUE_NONE
     weir_op_constants constants;
 } graph_op;
 
@@ -51,6 +52,10 @@ typedef struct graph_op_info {
 } graph_op_info;
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind); // NULL outside the enumeration
+
+// The kernel of a target for an operation: the first that accepts the operands, or NULL.
+const weir_kernel* weir_target_kernel(const weir_target* target, weir_op_kind op,
+                                      const weir_kernel_use* use);
 
 // Adds a checked operation. With a `result` also its value: f32 [rows of `leader`, width], whose
 // rows follow the same parameter as those of `leader`. On failure the graph is as before.

@@ -12,6 +12,11 @@ static const graph_op_info op_infos[WEIR_OP_COUNT] = {
     [WEIR_OP_ATTENTION] = {.name = "attention", .in_place = 1u << 0},
     [WEIR_OP_SILU_GATE] = {.name = "silu_gate", .in_place = 1u << 0 | 1u << 1},
     [WEIR_OP_SET_ROWS] = {.name = "set_rows", .writes_state = true},
+    [WEIR_OP_GATE_UP] = {.name = "gate_up"},
+    [WEIR_OP_MATMUL_ADD] = {.name = "matmul_add", .in_place = 1u << 2},
+    [WEIR_OP_ADD_RMS_NORM_MUL] = {.name = "add_rms_norm_mul", .in_place = 1u << 0 | 1u << 1},
+    [WEIR_OP_RMS_NORM_MUL] = {.name = "rms_norm_mul", .in_place = 1u << 0 | 1u << 1},
+    [WEIR_OP_ROPE_SET_ROWS] = {.name = "rope_set_rows", .writes_state = true},
 };
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind) {
@@ -21,4 +26,15 @@ const graph_op_info* weir_graph_op_info(weir_op_kind kind) {
 const char* weir_op_name(weir_op_kind op) {
     const graph_op_info* info = weir_graph_op_info(op);
     return info ? info->name : "unknown";
+}
+
+const weir_kernel* weir_target_kernel(const weir_target* target, weir_op_kind op,
+                                      const weir_kernel_use* use) {
+    for (uint32_t i = 0; i < target->kernel_count; i++) {
+        const weir_kernel* kernel = &target->kernels[i];
+        if (kernel->op == op && kernel->accepts(use)) {
+            return kernel;
+        }
+    }
+    return NULL;
 }

@@ -29,6 +29,7 @@ static void write_report(plan_text* text, const weir_schedule_report* report) {
         const char* key;
         uint64_t number;
     } figures[] = {
+        {"ops", report->ops},
         {"dispatches", report->dispatches},
         {"edges", report->edges},
         {"residual_edges", report->residual_edges},
@@ -53,6 +54,14 @@ static void write_report(plan_text* text, const weir_schedule_report* report) {
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
         write_number(text, figures[i].key, figures[i].number);
     }
+    write_key(text, "fusions");
+    plan_text_string(text, "{");
+    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+        plan_text_string(text, i > 0 ? ", " : "");
+        write_key(text, weir_op_name(weir_fusion_op((weir_fusion)i)));
+        plan_text_u64(text, report->fusions[i]);
+    }
+    plan_text_string(text, "}, ");
     write_key(text, "widened_ranges");
     plan_text_u64(text, report->widened_ranges);
     plan_text_string(text, "}, ");
@@ -111,6 +120,14 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
     write_number(text, "dispatch", index);
     write_name(text, "name", dispatch->name);
     write_name(text, "op", weir_op_name(dispatch->op));
+    write_key(text, "sources");
+    plan_text_string(text, "[");
+    for (uint32_t i = 0; i < dispatch->source_count; i++) {
+        const char* name = schedule->sources.items[dispatch->source_begin + i].name;
+        plan_text_string(text, i > 0 ? ", " : "");
+        plan_text_quoted(text, name, strlen(name));
+    }
+    plan_text_string(text, "], ");
     write_name(text, "kernel", dispatch->kernel->name);
     write_number(text, "level", dispatch->level);
     write_number(text, "group", dispatch->group);

@@ -56,6 +56,14 @@ static void resolve_names(weir_schedule* schedule) {
     for (size_t i = 0; i < schedule->dispatches.count; i++) {
         schedule->dispatches.items[i].name = pool + (uintptr_t)schedule->dispatches.items[i].name;
     }
+    for (size_t i = 0; i < schedule->sources.count; i++) {
+        schedule->sources.items[i].name = pool + (uintptr_t)schedule->sources.items[i].name;
+    }
+}
+
+static weir_param stored_position(const graph_op* op) {
+    return op->kind == WEIR_OP_ROPE_SET_ROWS ? op->constants.rope_rows.position
+                                             : op->constants.position;
 }
 
 // Rows of a cache that an operation can touch under any position within its bounds: all that it
@@ -63,12 +71,13 @@ static void resolve_names(weir_schedule* schedule) {
 static void limit_rows(const weir_schedule* schedule, const graph_op* op, uint32_t index,
                        schedule_operand* operands) {
     schedule_operand* operand = &operands[index];
-    const bool writes = op->kind == WEIR_OP_SET_ROWS && operand->kind == WEIR_ACCESS_WRITE;
+    const bool writes =
+        weir_graph_op_info(op->kind)->writes_state && operand->kind == WEIR_ACCESS_WRITE;
     const bool sees = op->kind == WEIR_OP_ATTENTION && (index == 1 || index == 2);
     if (!writes && !sees) {
         return;
     }
-    const weir_param position = writes ? op->constants.position : op->constants.attention.position;
+    const weir_param position = writes ? stored_position(op) : op->constants.attention.position;
     const weir_param_info* bounds = &schedule->params.items[position];
     const weir_view* rows = &schedule->values.items[op->inputs[0]].layout;
     weir_view* layout = &operand->layout;
@@ -113,17 +122,6 @@ static schedule_operand make_operand(weir_schedule* schedule, weir_value value,
     return operand;
 }
 
-static const weir_kernel* find_kernel(const weir_target* target, weir_op_kind op,
-                                      const weir_kernel_use* use) {
-    for (uint32_t i = 0; i < target->kernel_count; i++) {
-        const weir_kernel* kernel = &target->kernels[i];
-        if (kernel->op == op && kernel->accepts(use)) {
-            return kernel;
-        }
-    }
-    return NULL;
-}
-
 static weir_status no_kernel(const weir_schedule* schedule, const graph_op* op,
                              const weir_view* views, uint32_t count) {
     char operands[512] = "";
@@ -155,16 +153,36 @@ static weir_status add_scratch(weir_schedule* schedule, uint64_t byte_size, weir
     return WEIR_OK;
 }
 
-// "matmul blk.0.attn_q.weight": the operation and the first name among its output and weights.
-static weir_status name_dispatch(weir_schedule* schedule, const graph_op* op, size_t* name) {
+// "matmul blk.0.q": the operations and the first name among the output and the weights.
+static weir_status name_op(weir_schedule* schedule, const char* prefix, const graph_op* op,
+                           size_t* name) {
     const char* pool = schedule->names.items;
     const char* subject = pool + (uintptr_t)schedule->values.items[op->output].name;
     for (uint32_t i = op->input_count; i > 0 && subject[0] == '\0'; i--) {
         subject = pool + (uintptr_t)schedule->values.items[op->inputs[i - 1]].name;
     }
     char text[256];
-    snprintf(text, sizeof text, "%s%s%s", weir_op_name(op->kind), subject[0] ? " " : "", subject);
+    snprintf(text, sizeof text, "%s%s%s", prefix, subject[0] ? " " : "", subject);
     return add_name(schedule, text, name);
+}
+
+// Names the dispatch of a step, "rms_norm + mul blk.0.attn_in", and what it stands for.
+static weir_status name_step(weir_schedule* schedule, const weir_graph* graph,
+                             const graph_step* step, size_t* name) {
+    char all[96] = "";
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->sources,
+                           schedule->sources.count + step->source_count));
+    for (uint32_t i = 0; i < step->source_count; i++) {
+        const graph_op* op = &graph->ops.items[step->sources[i]];
+        const size_t used = strlen(all);
+        snprintf(all + used, sizeof all - used, "%s%s", i > 0 ? " + " : "", weir_op_name(op->kind));
+        size_t source = 0;
+        WEIR_TRY(name_op(schedule, weir_op_name(op->kind), op, &source));
+        schedule->sources.items[schedule->sources.count++] =
+            (weir_source_op){.op = op->kind, .name = (const char*)(uintptr_t)source};
+        *name = source;
+    }
+    return step->source_count > 1 ? name_op(schedule, all, &step->op, name) : WEIR_OK;
 }
 
 static weir_status check_bindings(const weir_schedule* schedule, const graph_op* op,
@@ -182,12 +200,17 @@ static weir_status check_bindings(const weir_schedule* schedule, const graph_op*
     return WEIR_OK;
 }
 
-static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
+static weir_status lower_step(weir_schedule* schedule, const weir_graph* graph,
+                              const graph_step* step) {
+    const graph_op* op = &step->op;
     schedule_operand operands[SCHEDULE_OPERANDS_MAX];
     weir_view views[SCHEDULE_OPERANDS_MAX];
     uint32_t count = 0;
     for (uint32_t i = 0; i < op->input_count; i++) {
         operands[count++] = make_operand(schedule, op->inputs[i], WEIR_ACCESS_READ);
+    }
+    if (op->sum != WEIR_VALUE_NONE) {
+        operands[count++] = make_operand(schedule, op->sum, WEIR_ACCESS_WRITE);
     }
     operands[count++] = make_operand(schedule, op->output, WEIR_ACCESS_WRITE);
     for (uint32_t i = 0; i < count; i++) {
@@ -197,7 +220,7 @@ static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
     WEIR_TRY(check_bindings(schedule, op, operands, count));
     const weir_kernel_use use = {
         .operands = views, .operand_count = count, .constants = &op->constants};
-    const weir_kernel* kernel = find_kernel(&schedule->target, op->kind, &use);
+    const weir_kernel* kernel = weir_target_kernel(&schedule->target, op->kind, &use);
     if (!kernel) {
         return no_kernel(schedule, op, views, count);
     }
@@ -208,7 +231,7 @@ static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
         operands[count++] = make_operand(schedule, scratch, WEIR_ACCESS_READ_WRITE);
     }
     size_t name = 0;
-    WEIR_TRY(name_dispatch(schedule, op, &name));
+    WEIR_TRY(name_step(schedule, graph, step, &name));
     WEIR_TRY(
         array_reserve(&schedule->allocator, &schedule->operands, schedule->operands.count + count));
     WEIR_TRY(
@@ -222,6 +245,8 @@ static weir_status lower_op(weir_schedule* schedule, const graph_op* op) {
         .constants = op->constants,
         .operand_begin = (uint32_t)schedule->operands.count,
         .operand_count = count,
+        .source_begin = (uint32_t)schedule->sources.count - step->source_count,
+        .source_count = step->source_count,
         .given = (uint32_t)schedule->dispatches.count,
     };
     schedule->dispatches.count++;
@@ -280,25 +305,39 @@ weir_status weir_schedule_find_uses(weir_schedule* schedule) {
 }
 
 // What lowering appends to is large: it is taken at once rather than grown.
-static weir_status reserve_dispatches(weir_schedule* schedule, const weir_graph* graph) {
+static weir_status reserve_dispatches(weir_schedule* schedule, const graph_steps* steps) {
     size_t operands = 0;
-    for (size_t i = 0; i < graph->ops.count; i++) {
-        operands += graph->ops.items[i].input_count + 2;
+    for (size_t i = 0; i < steps->count; i++) {
+        operands += steps->items[i].op.input_count + 3;
     }
-    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->dispatches, graph->ops.count));
+    WEIR_TRY(array_reserve(&schedule->allocator, &schedule->dispatches, steps->count));
     return array_reserve(&schedule->allocator, &schedule->operands, operands);
+}
+
+static weir_status lower_steps(weir_schedule* schedule, const weir_graph* graph,
+                               const graph_steps* steps) {
+    WEIR_TRY(copy_values(schedule, graph));
+    WEIR_TRY(copy_params(schedule, graph));
+    WEIR_TRY(reserve_dispatches(schedule, steps));
+    for (size_t i = 0; i < steps->count; i++) {
+        WEIR_TRY(lower_step(schedule, graph, &steps->items[i]));
+    }
+    schedule->report.ops = (uint32_t)graph->ops.count;
+    memcpy(schedule->report.fusions, steps->fusions, sizeof steps->fusions);
+    resolve_names(schedule);
+    return weir_schedule_find_uses(schedule);
 }
 
 weir_status weir_schedule_lower(weir_schedule* schedule, const weir_graph* graph) {
     if (graph->ops.count == 0) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the graph has no operations");
     }
-    WEIR_TRY(copy_values(schedule, graph));
-    WEIR_TRY(copy_params(schedule, graph));
-    WEIR_TRY(reserve_dispatches(schedule, graph));
-    for (size_t i = 0; i < graph->ops.count; i++) {
-        WEIR_TRY(lower_op(schedule, &graph->ops.items[i]));
+    graph_steps steps;
+    weir_status status = weir_graph_fuse(&schedule->allocator, graph, &schedule->target,
+                                         schedule->options.without_fusions, &steps);
+    if (status == WEIR_OK) {
+        status = lower_steps(schedule, graph, &steps);
     }
-    resolve_names(schedule);
-    return weir_schedule_find_uses(schedule);
+    array_free(&schedule->allocator, &steps);
+    return status;
 }

@@ -56,6 +56,8 @@ static uint64_t hash_attention(uint64_t hash, const weir_attention_desc* attenti
 static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_constants* constants) {
     switch (op) {
     case WEIR_OP_RMS_NORM:
+    case WEIR_OP_RMS_NORM_MUL:
+    case WEIR_OP_ADD_RMS_NORM_MUL:
         return hash_float(hash, constants->epsilon);
     case WEIR_OP_ROPE:
         return hash_rope(hash, &constants->rope);
@@ -63,11 +65,15 @@ static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_con
         return hash_attention(hash, &constants->attention);
     case WEIR_OP_SET_ROWS:
         return hash_u64(hash, constants->position);
+    case WEIR_OP_ROPE_SET_ROWS:
+        return hash_u64(hash_rope(hash, &constants->rope_rows.rope), constants->rope_rows.position);
     case WEIR_OP_GET_ROWS:
     case WEIR_OP_MUL:
     case WEIR_OP_ADD:
     case WEIR_OP_MATMUL:
     case WEIR_OP_SILU_GATE:
+    case WEIR_OP_GATE_UP:
+    case WEIR_OP_MATMUL_ADD:
     case WEIR_OP_COUNT:
         break;
     }

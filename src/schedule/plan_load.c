@@ -45,6 +45,7 @@ static void write_options(plan_writer* writer, const weir_schedule* schedule) {
     plan_write_u64(writer, options->byte_budget);
     plan_write_u32(writer, (options->fence_all ? FENCE_ALL : 0) |
                                (options->never_in_place ? NEVER_IN_PLACE : 0));
+    plan_write_u32(writer, options->without_fusions);
     plan_write_u64(writer, options->plan_iterations);
 }
 
@@ -56,11 +57,13 @@ static void read_options(plan_reader* reader, weir_schedule_options* options,
     const uint64_t byte_budget = plan_read_u64(reader);
     const uint32_t flags = plan_read_u32(reader);
     *policy = (schedule_policy)kind;
+    const uint32_t without_fusions = plan_read_u32(reader);
     *options = (weir_schedule_options){.reuse = (weir_reuse)reuse,
                                        .order = (weir_order)order,
                                        .byte_budget = byte_budget,
                                        .fence_all = (flags & FENCE_ALL) != 0,
                                        .never_in_place = (flags & NEVER_IN_PLACE) != 0,
+                                       .without_fusions = without_fusions,
                                        .plan_iterations = plan_read_u64(reader)};
     reader->failed = reader->failed || kind > SCHEDULE_CAP || reuse > WEIR_REUSE_NONE ||
                      order > WEIR_ORDER_GIVEN || (flags & ~(FENCE_ALL | NEVER_IN_PLACE)) != 0;

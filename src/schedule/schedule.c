@@ -86,6 +86,7 @@ void weir_schedule_destroy(weir_schedule* schedule) {
     array_free(&allocator, &schedule->plan_buffers);
     array_free(&allocator, &schedule->plan_intervals);
     array_free(&allocator, &schedule->plan_pairs);
+    array_free(&allocator, &schedule->sources);
     array_free(&allocator, &schedule->names);
     array_free(&allocator, &schedule->operands);
     array_free(&allocator, &schedule->dispatches);
@@ -114,6 +115,8 @@ weir_status weir_schedule_dispatch(const weir_schedule* schedule, uint32_t dispa
         .name = item->name,
         .op = item->op,
         .kernel = item->kernel,
+        .sources = schedule->sources.items + item->source_begin,
+        .source_count = item->source_count,
         .predecessors = schedule->edges.items + begin,
         .predecessor_count = schedule->edges.begins[dispatch + 1] - begin,
         .level = item->level,

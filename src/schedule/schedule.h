@@ -1,6 +1,6 @@
 // Inside a schedule: what lowering, ordering, planning and checking hand to each other.
 //
-//   lower.c      graph -> dispatches with operands and declared ranges, scratch values
+//   lower.c      graph, fused -> dispatches with operands and declared ranges, scratch values
 //   dag.c        the flow of data -> edges -> ancestors of each dispatch, reduced edges, levels
 //   groups.c     which dispatches run between the same boundaries, and their numbers by group
 //   order_*.c    the searches that choose these groups (order.h)
@@ -19,7 +19,7 @@
 #include <weir/schedule.h>
 
 #include "base/array.h"
-#include "graph/graph.h"
+#include "graph/fuse.h"
 #include "plan/plan_adopt.h"
 
 // Rows that one pass touches: `fixed` and the sum of the parameters, each WEIR_PARAM_NONE or one.
@@ -46,10 +46,12 @@ typedef struct schedule_dispatch {
     weir_op_constants constants;
     uint32_t operand_begin; // in weir_schedule.operands
     uint32_t operand_count;
+    uint32_t source_begin; // in weir_schedule.sources
+    uint32_t source_count;
     uint32_t level;   // edges on the longest path that ends here
     uint32_t group;   // boundaries before it
     uint32_t planned; // its group when values were placed
-    uint32_t given;   // its place among the operations of the graph
+    uint32_t given;   // its place among the dispatches as lowered
 } schedule_dispatch;
 
 // Predecessors of dispatch i are items[begins[i]] .. items[begins[i + 1] - 1].
@@ -116,6 +118,10 @@ struct weir_schedule {
         schedule_operand* items;
         size_t count, capacity;
     } operands;
+    struct {
+        weir_source_op* items;
+        size_t count, capacity;
+    } sources;
     struct {
         char* items;
         size_t count, capacity;
@@ -221,7 +227,7 @@ WEIR_MUST_USE weir_status weir_schedule_build(const weir_allocator* allocator,
 bool weir_schedule_can_overwrite(const weir_schedule* schedule, const schedule_dispatch* dispatch,
                                  uint32_t input, uint32_t output);
 
-#define SCHEDULE_OPERANDS_MAX (GRAPH_OP_INPUTS + 2) // inputs, output, scratch
+#define SCHEDULE_OPERANDS_MAX (GRAPH_OP_INPUTS + 3) // inputs, two outputs, scratch
 #define SCHEDULE_REASONS_MAX (SCHEDULE_OPERANDS_MAX * SCHEDULE_OPERANDS_MAX)
 
 // Fills in why one dispatch follows another: every two accesses that share a byte. Returns how many

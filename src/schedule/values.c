@@ -207,6 +207,13 @@ static weir_status place_outside(weir_schedule* schedule, weir_value value) {
     return add_bytes(region_bytes, rest > 0 ? schedule->target.alignment - rest : 0);
 }
 
+// Results that no dispatch touches: fusion computes past them.
+static bool is_left_out(const weir_schedule* schedule, weir_value value) {
+    uint32_t uses = 0;
+    schedule_uses_of(schedule, value, &uses);
+    return uses == 0 && schedule->values.items[value].kind == WEIR_VALUE_RESULT;
+}
+
 static weir_status place_all(weir_schedule* schedule) {
     const weir_plan_entry* entries = weir_plan_entries(schedule->plan, NULL);
     for (weir_value value = 0; value < schedule->values.count; value++) {
@@ -218,13 +225,13 @@ static weir_status place_all(weir_schedule* schedule) {
                 .byte_offset = entries[buffer].byte_offset,
                 .byte_size = entries[buffer].byte_size,
             };
-        } else if (info->kind != WEIR_VALUE_VIEW) {
+        } else if (info->kind != WEIR_VALUE_VIEW && !is_left_out(schedule, value)) {
             WEIR_TRY(place_outside(schedule, value));
         }
     }
     for (weir_value value = 0; value < schedule->values.count; value++) {
         const weir_value_info* info = &schedule->values.items[value];
-        if (info->kind == WEIR_VALUE_VIEW) {
+        if (info->kind == WEIR_VALUE_VIEW && !is_left_out(schedule, info->root)) {
             schedule->placements[value] = schedule->placements[info->root];
             schedule->placements[value].byte_offset += info->layout.byte_offset;
             schedule->placements[value].byte_size = weir_view_byte_span(&info->layout);

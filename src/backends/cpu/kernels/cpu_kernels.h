@@ -19,7 +19,12 @@
     X(rope, ROPE)                                                                                  \
     X(attention, ATTENTION)                                                                        \
     X(silu_gate, SILU_GATE)                                                                        \
-    X(set_rows, SET_ROWS)
+    X(set_rows, SET_ROWS)                                                                          \
+    X(gate_up, GATE_UP)                                                                            \
+    X(matmul_add, MATMUL_ADD)                                                                      \
+    X(add_rms_norm_mul, ADD_RMS_NORM_MUL)                                                          \
+    X(rms_norm_mul, RMS_NORM_MUL)                                                                  \
+    X(rope_set_rows, ROPE_SET_ROWS)
 
 #define CPU_KERNEL_DECLARE(name, operation)                                                        \
     bool weir_cpu_##name##_accepts(const weir_kernel_use* use);                                    \

@@ -1,10 +1,4 @@
-#include "backends/cpu/kernels/cpu_kernels.h"
-
-#include <math.h>
-
-#include "backends/cpu/kernels/cpu_vector.h"
-
-#define CHUNK 256
+#include "backends/cpu/kernels/cpu_norm.h"
 
 bool weir_cpu_rms_norm_accepts(const weir_kernel_use* use) {
     return use->operand_count == 2 && cpu_is_matrix(&use->operands[0]) &&
@@ -12,17 +6,7 @@ bool weir_cpu_rms_norm_accepts(const weir_kernel_use* use) {
 }
 
 uint32_t weir_cpu_rms_norm_tiles(const weir_kernel_use* use) {
-    const weir_shape* shape = &use->operands[0].shape;
-    return cpu_tiles(shape->dims[0], (double)shape->dims[1], 8192.0);
-}
-
-// In f32 within a chunk, in f64 across chunks: long rows lose no more than short ones.
-static double sum_squares(const float* x, int64_t count) {
-    double sum = 0.0;
-    for (int64_t begin = 0; begin < count; begin += CHUNK) {
-        sum += (double)cpu_dot(x + begin, x + begin, cpu_min(CHUNK, count - begin));
-    }
-    return sum;
+    return cpu_norm_tiles(&use->operands[0]);
 }
 
 static void scale_row(const float* x, float scale, int64_t count, float* y) {
@@ -42,9 +26,7 @@ weir_status weir_cpu_rms_norm_run(const weir_kernel_call* call) {
     const cpu_span span = cpu_tile_units(call, shape->dims[0]);
     for (int64_t i = span.begin; i < span.end; i++) {
         const float* x = cpu_row_f32(call, 0, i);
-        const double mean = sum_squares(x, width) / (double)width;
-        const float scale = (float)(1.0 / sqrt(mean + (double)constants->epsilon));
-        scale_row(x, scale, width, cpu_output_row(call, i));
+        scale_row(x, cpu_norm_scale(x, width, constants->epsilon), width, cpu_output_row(call, i));
     }
     return WEIR_OK;
 }

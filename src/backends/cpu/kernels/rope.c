@@ -1,6 +1,6 @@
 // Angles are computed in f64 and the same for all heads, so a unit is a whole row; a block of pairs
 // is rotated at a time, in all rows of the tile, before the next block is looked at.
-#include "backends/cpu/kernels/cpu_kernels.h"
+#include "backends/cpu/kernels/cpu_rope.h"
 
 #include <math.h>
 #include <string.h>
@@ -8,15 +8,12 @@
 #define PAIRS 64 // of one block
 
 bool weir_cpu_rope_accepts(const weir_kernel_use* use) {
-    const bool has_factors = use->operand_count == 3;
-    return (use->operand_count == 2 || has_factors) && cpu_is_matrix(&use->operands[0]) &&
-           (!has_factors || cpu_has_rows(&use->operands[1], WEIR_DTYPE_F32, 1)) &&
+    return cpu_rope_takes(use) &&
            cpu_is_output(&use->operands[use->operand_count - 1], &use->operands[0]);
 }
 
 uint32_t weir_cpu_rope_tiles(const weir_kernel_use* use) {
-    const weir_shape* shape = &use->operands[0].shape;
-    return cpu_tiles(shape->dims[0], (double)shape->dims[1], 4096.0);
+    return cpu_rope_tiles(use);
 }
 
 typedef struct rotation {
@@ -51,7 +48,7 @@ static void rotate_pairs(const weir_rope_desc* rope, const rotation* turn, cpu_s
 }
 
 static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope, uint64_t position,
-                        cpu_span rows, cpu_span pairs) {
+                        int64_t target, cpu_span rows, cpu_span pairs) {
     const float* factors = call->operand_count == 3 ? call->pointers[1] : NULL;
     const int64_t width = call->views[0].shape.dims[1];
     double frequencies[PAIRS];
@@ -64,34 +61,39 @@ static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope
             turn.sine[i] = (float)sin(angle);
         }
         const float* x = cpu_row_f32(call, 0, row);
-        float* y = cpu_output_row(call, row);
+        float* y = cpu_output_row(call, target + row);
         for (int64_t head = 0; head < width; head += rope->head_dim) {
             rotate_pairs(rope, &turn, pairs, x + head, y + head);
         }
     }
 }
 
-static void copy_the_rest(const weir_kernel_call* call, const weir_rope_desc* rope, cpu_span rows) {
+static void copy_the_rest(const weir_kernel_call* call, const weir_rope_desc* rope, int64_t target,
+                          cpu_span rows) {
     const int64_t width = call->views[0].shape.dims[1];
     const size_t rest = (size_t)(rope->head_dim - rope->rotated) * sizeof(float);
     for (int64_t row = rows.begin; row < rows.end; row++) {
         const float* x = cpu_row_f32(call, 0, row);
-        float* y = cpu_output_row(call, row);
+        float* y = cpu_output_row(call, target + row);
         for (int64_t head = rope->rotated; head < width && x != y; head += rope->head_dim) {
             memcpy(y + head, x + head, rest);
         }
     }
 }
 
-weir_status weir_cpu_rope_run(const weir_kernel_call* call) {
-    const weir_rope_desc* rope = &((const weir_op_constants*)call->constants)->rope;
+weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
+                               const weir_rope_desc* rope, int64_t target) {
     uint64_t position = 0;
-    WEIR_TRY(cpu_read_param(call, "rope", rope->position, &position));
+    WEIR_TRY(cpu_read_param(call, name, rope->position, &position));
     const cpu_span rows = cpu_tile_units(call, call->views[0].shape.dims[0]);
     const int64_t pair_count = rope->rotated / 2;
     for (int64_t block = 0; block * PAIRS < pair_count && rows.begin < rows.end; block++) {
-        rotate_rows(call, rope, position, rows, cpu_unit_items(block, PAIRS, pair_count));
+        rotate_rows(call, rope, position, target, rows, cpu_unit_items(block, PAIRS, pair_count));
     }
-    copy_the_rest(call, rope, rows);
+    copy_the_rest(call, rope, target, rows);
     return WEIR_OK;
+}
+
+weir_status weir_cpu_rope_run(const weir_kernel_call* call) {
+    return weir_cpu_rope_tile(call, "rope", &((const weir_op_constants*)call->constants)->rope, 0);
 }

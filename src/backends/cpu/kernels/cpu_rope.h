@@ -1,0 +1,24 @@
+// What rope shares with the kernel that stores the turned rows at once.
+#ifndef WEIR_BACKENDS_CPU_KERNELS_CPU_ROPE_H
+#define WEIR_BACKENDS_CPU_KERNELS_CPU_ROPE_H
+
+#include "backends/cpu/kernels/cpu_kernels.h"
+
+// Whether the inputs are rows to turn and, or not, the factors.
+static inline bool cpu_rope_takes(const weir_kernel_use* use) {
+    const bool has_factors = use->operand_count == 3;
+    return (use->operand_count == 2 || has_factors) && cpu_is_matrix(&use->operands[0]) &&
+           (!has_factors || cpu_has_rows(&use->operands[1], WEIR_DTYPE_F32, 1));
+}
+
+static inline uint32_t cpu_rope_tiles(const weir_kernel_use* use) {
+    const weir_shape* shape = &use->operands[0].shape;
+    return cpu_tiles(shape->dims[0], (double)shape->dims[1], 4096.0);
+}
+
+// Turns the rows of the tile: row i goes to row `target` + i of the output. `name` is the
+// operation.
+weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
+                               const weir_rope_desc* rope, int64_t target);
+
+#endif

@@ -1,0 +1,338 @@
+// The CPU kernels of fused operations against a plain f64 reference, on random and edge shapes.
+#include "kernel_testing.h"
+
+#define POSITION 1 // index of the parameter that the kernels read
+
+static test_random random_state = {0xF05Eu};
+
+// Dot products of one row of x with rows of w, and the sums of their absolute terms.
+static void multiply(const tensor* x, const tensor* w, int64_t row, double* sums, double* sizes) {
+    for (int64_t j = 0; j < w->rows; j++) {
+        sums[j] = sizes[j] = 0.0;
+        for (int64_t c = 0; c < x->columns; c++) {
+            const double term = tensor_at(x, row, c) * tensor_at(w, j, c);
+            sums[j] += term;
+            sizes[j] += fabs(term);
+        }
+    }
+}
+
+// A second operand: a matrix (WEIR_DTYPE_NONE), or one row of this type.
+static tensor new_pair_or_row(weir_dtype row, int64_t m, int64_t n) {
+    return row == WEIR_DTYPE_NONE ? new_random(&random_state, WEIR_DTYPE_F32, m, n, 2)
+                                  : new_row(&random_state, row, n);
+}
+
+static double pair_or_row_at(const tensor* b, weir_dtype row, int64_t i, int64_t c) {
+    return tensor_at(b, row == WEIR_DTYPE_NONE ? i : 0, c);
+}
+
+static void check_matmul_add(weir_dtype dtype, weir_dtype c_row, int64_t m, int64_t n, int64_t k) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 3);
+    tensor w = new_random(&random_state, dtype, n, k, 1);
+    tensor c = new_pair_or_row(c_row, m, n);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
+    reference r = new_reference(m, n);
+    for (int64_t i = 0; i < m; i++) {
+        multiply(&x, &w, i, r.result + i * n, r.scale + i * n);
+        for (int64_t j = 0; j < n; j++) {
+            const double added = pair_or_row_at(&c, c_row, i, j);
+            r.result[i * n + j] += added;
+            r.scale[i * n + j] += fabs(added);
+        }
+    }
+    kernel_run run = {find_kernel(WEIR_OP_MATMUL_ADD), {&x, &w, &c, &y}, 4, {0}, {0}};
+    check_kernel(&run, r.result, r.scale, 4e-6, c_row == WEIR_DTYPE_NONE ? 1u << 2 : 0,
+                 &random_state);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&c);
+    free_tensor(&y);
+}
+
+static const int64_t matmul_shapes[][3] = {{1, 1, 1},    {1, 5, 7},    {2, 3, 8},
+                                           {1, 16, 255}, {7, 17, 256}, {8, 4, 257},
+                                           {130, 20, 9}, {129, 2, 33}, {1, 70, 520}};
+#define MATMUL_SHAPES (sizeof matmul_shapes / sizeof *matmul_shapes)
+
+static void matmul_add_agrees_and_works_in_place(void** state) {
+    (void)state;
+    static const weir_dtype rows[] = {WEIR_DTYPE_NONE, WEIR_DTYPE_F32, WEIR_DTYPE_F16,
+                                      WEIR_DTYPE_BF16};
+    for (size_t i = 0; i < MATMUL_SHAPES; i++) {
+        const int64_t* s = matmul_shapes[i];
+        check_matmul_add(WEIR_DTYPE_F32, WEIR_DTYPE_NONE, s[0], s[1], s[2]);
+        check_matmul_add(WEIR_DTYPE_F32, rows[i % 4], s[0], s[1], s[2]);
+    }
+    for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
+        const weir_dtype dtype = (weir_dtype)i;
+        if (weir_dtype_is_decodable(dtype)) {
+            const int64_t k = 3 * weir_dtype_describe(dtype)->block_elements;
+            check_matmul_add(dtype, rows[i % 4], 3, 18, k);
+        }
+    }
+}
+
+// The first factor of z * u errs by at most 1.1 times as much as z, the second as u: silu has a
+// slope below 1.1.
+static void check_gate_up(weir_dtype gate_dtype, weir_dtype up_dtype, int64_t m, int64_t n,
+                          int64_t k) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 1);
+    tensor gate = new_random(&random_state, gate_dtype, n, k, 0);
+    tensor up = new_random(&random_state, up_dtype, n, k, 2);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 3);
+    reference r = new_reference(m, n);
+    double* numbers = calloc(4 * (size_t)n, sizeof(double));
+    assert_non_null(numbers);
+    for (int64_t i = 0; i < m; i++) {
+        multiply(&x, &gate, i, numbers, numbers + n);
+        multiply(&x, &up, i, numbers + 2 * n, numbers + 3 * n);
+        for (int64_t j = 0; j < n; j++) {
+            const double z = numbers[j];
+            const double u = numbers[2 * n + j];
+            const double silu = z / (1.0 + exp(-z));
+            r.result[i * n + j] = silu * u;
+            r.scale[i * n + j] = 1.1 * numbers[n + j] * fabs(u) + fabs(silu) * numbers[3 * n + j] +
+                                 1e-5 * numbers[n + j] * numbers[3 * n + j];
+        }
+    }
+    kernel_run run = {find_kernel(WEIR_OP_GATE_UP), {&x, &gate, &up, &y}, 4, {0}, {0}};
+    check_kernel(&run, r.result, r.scale, 5e-6, 0, &random_state);
+    free(numbers);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&gate);
+    free_tensor(&up);
+    free_tensor(&y);
+}
+
+static void gate_up_agrees_for_every_pair_of_types(void** state) {
+    (void)state;
+    for (size_t i = 0; i < MATMUL_SHAPES; i++) {
+        const int64_t* s = matmul_shapes[i];
+        check_gate_up(WEIR_DTYPE_F32, WEIR_DTYPE_F32, s[0], s[1], s[2]);
+    }
+    for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
+        if (weir_dtype_is_decodable((weir_dtype)i)) {
+            check_gate_up((weir_dtype)i, WEIR_DTYPE_F32, 2, 19, 256);
+            check_gate_up(WEIR_DTYPE_Q8_0, (weir_dtype)i, 1, 5, 256);
+        }
+    }
+}
+
+static void gate_up_of_large_numbers_neither_overflows_nor_becomes_nan(void** state) {
+    (void)state;
+    tensor x = new_tensor(WEIR_DTYPE_F32, 1, 1, 0);
+    tensor gate = new_tensor(WEIR_DTYPE_F32, 3, 1, 0);
+    tensor up = new_tensor(WEIR_DTYPE_F32, 3, 1, 0);
+    tensor y = new_tensor(WEIR_DTYPE_F32, 1, 3, 0);
+    memcpy(tensor_data(&x), (float[]){1.0f}, 4);
+    memcpy(tensor_data(&gate), (float[]){-1000.0f, 1000.0f, -0.0f}, 12);
+    memcpy(tensor_data(&up), (float[]){2.0f, 2.0f, 2.0f}, 12);
+    const kernel_run run = {find_kernel(WEIR_OP_GATE_UP), {&x, &gate, &up, &y}, 4, {0}, {0}};
+    assert_ok(run_tiles(&run, 0, &random_state));
+    assert_near(&y, (double[]){0.0, 2000.0, 0.0}, (double[]){1.0, 2000.0, 1.0}, 1e-6);
+    free_tensor(&x);
+    free_tensor(&gate);
+    free_tensor(&up);
+    free_tensor(&y);
+}
+
+// Row i of s / sqrt(mean(s^2) + epsilon) * w; s has as many columns as the reference.
+static void normalise(const double* s, const tensor* w, weir_dtype w_row, int64_t i, int64_t k,
+                      float epsilon, reference* r) {
+    double squares = 0.0;
+    for (int64_t c = 0; c < k; c++) {
+        squares += s[c] * s[c];
+    }
+    for (int64_t c = 0; c < k; c++) {
+        r->result[i * k + c] =
+            s[c] / sqrt(squares / (double)k + (double)epsilon) * pair_or_row_at(w, w_row, i, c);
+        r->scale[i * k + c] = fabs(r->result[i * k + c]);
+    }
+}
+
+static void check_rms_norm_mul(weir_dtype w_row, int64_t m, int64_t k, float epsilon) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 5);
+    tensor w = new_pair_or_row(w_row, m, k);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, k, 1);
+    reference r = new_reference(m, k);
+    double* row = calloc((size_t)k, sizeof(double));
+    assert_non_null(row);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t c = 0; c < k; c++) {
+            row[c] = tensor_at(&x, i, c);
+        }
+        normalise(row, &w, w_row, i, k, epsilon, &r);
+    }
+    kernel_run run = {
+        find_kernel(WEIR_OP_RMS_NORM_MUL), {&x, &w, &y}, 3, {.epsilon = epsilon}, {0}};
+    check_kernel(&run, r.result, r.scale, 1e-6, w_row == WEIR_DTYPE_NONE ? 3 : 1, &random_state);
+    free(row);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&y);
+}
+
+// With two outputs either may lie on a or b, with one it may itself.
+static void check_sum_in_place(kernel_run* run, uint32_t on, const tensor* sum, const tensor* y) {
+    const tensor* kept[KERNEL_OPERANDS];
+    memcpy(kept, run->operands, sizeof kept);
+    tensor both = copy_tensor(run->operands[on]);
+    tensor again = new_tensor(WEIR_DTYPE_F32, y->rows, y->columns, 4);
+    run->operands[on] = run->operands[3] = &both;
+    run->operands[4] = &again;
+    assert_ok(run_tiles(run, 3, &random_state));
+    assert_same_rows(sum, &both);
+    assert_same_rows(y, &again);
+    assert_true(tensor_is_intact(&both));
+    assert_true(tensor_is_intact(&again));
+    free_tensor(&both);
+    free_tensor(&again);
+    memcpy(run->operands, kept, sizeof kept);
+}
+
+static void check_add_rms_norm_mul(weir_dtype b_row, weir_dtype w_row, int64_t m, int64_t k) {
+    const float epsilon = 1e-5f;
+    tensor a = new_random(&random_state, WEIR_DTYPE_F32, m, k, 1);
+    tensor b = new_pair_or_row(b_row, m, k);
+    tensor w = new_pair_or_row(w_row, m, k);
+    tensor sum = new_tensor(WEIR_DTYPE_F32, m, k, 2);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, k, 0);
+    reference r = new_reference(m, k);
+    double* row = calloc((size_t)k, sizeof(double));
+    assert_non_null(row);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t c = 0; c < k; c++) {
+            const float added = (float)tensor_at(&a, i, c) + (float)pair_or_row_at(&b, b_row, i, c);
+            row[c] = (double)added;
+        }
+        normalise(row, &w, w_row, i, k, epsilon, &r);
+    }
+    const uint32_t in_place = b_row == WEIR_DTYPE_NONE ? 3 : 1;
+    const weir_kernel* kernel = find_kernel(WEIR_OP_ADD_RMS_NORM_MUL);
+    kernel_run two = {kernel, {&a, &b, &w, &sum, &y}, 5, {.epsilon = epsilon}, {0}};
+    check_kernel(&two, r.result, r.scale, 1e-6, in_place, &random_state);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t c = 0; c < k; c++) {
+            const float added = (float)tensor_at(&a, i, c) + (float)pair_or_row_at(&b, b_row, i, c);
+            assert_true(tensor_at(&sum, i, c) == (double)added);
+        }
+    }
+    assert_true(tensor_is_intact(&sum));
+    for (uint32_t on = 0; on < 2; on++) {
+        if ((in_place >> on & 1) != 0) {
+            check_sum_in_place(&two, on, &sum, &y);
+        }
+    }
+    tensor only = new_tensor(WEIR_DTYPE_F32, m, k, 3);
+    kernel_run one = {kernel, {&a, &b, &w, &only}, 4, {.epsilon = epsilon}, {0}};
+    check_kernel(&one, r.result, r.scale, 1e-6, in_place, &random_state);
+    assert_same_rows(&y, &only);
+    free(row);
+    free_reference(&r);
+    free_tensor(&a);
+    free_tensor(&b);
+    free_tensor(&w);
+    free_tensor(&sum);
+    free_tensor(&y);
+    free_tensor(&only);
+}
+
+static void norms_agree_and_work_in_place(void** state) {
+    (void)state;
+    static const weir_dtype rows[] = {WEIR_DTYPE_NONE, WEIR_DTYPE_F32, WEIR_DTYPE_F16,
+                                      WEIR_DTYPE_BF16};
+    static const int64_t shapes[][2] = {{1, 1}, {1, 64}, {3, 255}, {17, 257}, {2, 1024}, {2, 2051}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (size_t w = 0; w < 4; w++) {
+            check_rms_norm_mul(rows[w], shapes[i][0], shapes[i][1], w % 2 == 0 ? 1e-5f : 0.0f);
+            check_add_rms_norm_mul(rows[(i + w) % 4], rows[w], shapes[i][0], shapes[i][1]);
+        }
+    }
+}
+
+static void check_rope_set_rows(const weir_rope_desc* desc, bool has_factors, int64_t m,
+                                int64_t heads, uint64_t position, int64_t target) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, heads * desc->head_dim, 2);
+    tensor factors = new_row(&random_state, WEIR_DTYPE_F32, desc->rotated / 2);
+    tensor cache = new_random(&random_state, WEIR_DTYPE_F32, m + target + 1, x.columns, 1);
+    tensor before = copy_tensor(&cache);
+    reference r = new_reference(m, x.columns);
+    for (int64_t i = 0; i < desc->rotated / 2; i++) {
+        ((float*)tensor_data(&factors))[i] = 1.0f + (float)i;
+    }
+    rope_reference(desc, &x, has_factors, position, &r);
+    kernel_run run = {find_kernel(WEIR_OP_ROPE_SET_ROWS),
+                      {&x, has_factors ? &factors : &cache, &cache},
+                      has_factors ? 3 : 2,
+                      {.rope_rows = {.rope = *desc, .position = 0}},
+                      {(uint64_t)target, position}};
+    assert_ok(run_tiles(&run, 3, &random_state));
+    for (int64_t i = 0; i < cache.rows * cache.columns; i++) {
+        const int64_t row = i / cache.columns - target;
+        const int64_t column = i % cache.columns;
+        const int64_t at = row * cache.columns + column;
+        const double got = tensor_at(&cache, row + target, column);
+        const bool written = row >= 0 && row < m;
+        const double expected = written ? r.result[at] : tensor_at(&before, row + target, column);
+        assert_true(fabs(got - expected) <= (written ? 3e-7 * r.scale[at] : 0.0));
+    }
+    assert_true(tensor_is_intact(&cache));
+    run.params[0] = (uint64_t)target + 2; // one row too far
+    tensor after = copy_tensor(&cache);
+    assert_status(run_tiles(&run, 2, &random_state), WEIR_OUT_OF_RANGE);
+    assert_message_has("rope_set_rows: position");
+    assert_memory_equal(after.memory, cache.memory, cache.byte_size);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&factors);
+    free_tensor(&cache);
+    free_tensor(&before);
+    free_tensor(&after);
+}
+
+static void rope_set_rows_turns_its_rows_and_touches_no_others(void** state) {
+    (void)state;
+    for (int pairing = 0; pairing < 2; pairing++) {
+        weir_rope_desc desc = {.head_dim = 8,
+                               .rotated = 8,
+                               .pairing = (weir_rope_pairing)pairing,
+                               .base = 10000.0f,
+                               .scale = 1.0f,
+                               .position = POSITION};
+        check_rope_set_rows(&desc, false, 1, 1, 0, 0);
+        check_rope_set_rows(&desc, true, 5, 3, 17, 17);
+        desc.head_dim = 15;
+        desc.rotated = 6; // the rest of each head is copied
+        check_rope_set_rows(&desc, false, 4, 2, 3, 9);
+        desc.head_dim = 300;
+        desc.rotated = 260;
+        desc.scale = 0.25f;
+        check_rope_set_rows(&desc, true, 9, 2, 1000, 1);
+    }
+}
+
+static void rope_set_rows_needs_parameters(void** state) {
+    (void)state;
+    weir_view views[2] = {0};
+    void* pointers[2] = {NULL, NULL};
+    const weir_op_constants constants = {.rope_rows = {.position = 0}};
+    const weir_kernel_call call = {views, pointers, 2, 0, 1, &constants, NULL};
+    assert_status(find_kernel(WEIR_OP_ROPE_SET_ROWS)->run(&call), WEIR_INVALID_ARGUMENT);
+    assert_message_has("rope_set_rows");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matmul_add_agrees_and_works_in_place),
+        cmocka_unit_test(gate_up_agrees_for_every_pair_of_types),
+        cmocka_unit_test(gate_up_of_large_numbers_neither_overflows_nor_becomes_nan),
+        cmocka_unit_test(norms_agree_and_work_in_place),
+        cmocka_unit_test(rope_set_rows_turns_its_rows_and_touches_no_others),
+        cmocka_unit_test(rope_set_rows_needs_parameters),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
