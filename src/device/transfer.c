@@ -120,7 +120,8 @@ static uint64_t locate(const runs* all, uint64_t number, int side, int64_t indic
     return offset;
 }
 
-// Runs the tile of a call: a share of the runs, or of the one run there is.
+// Runs the tile of a call: a share of the runs, or of the one run there is. A fill has its target
+// for a source.
 static void run_tile(const weir_kernel_call* call, const runs* all, uint8_t* target,
                      const uint8_t* source, const dispatch_fill* fill) {
     uint64_t begin = 0;
@@ -130,8 +131,7 @@ static void run_tile(const weir_kernel_call* call, const runs* all, uint8_t* tar
         share(call, lines, &begin, &end);
         const uint64_t last = end * 64 < all->run_bytes ? end * 64 : all->run_bytes;
         if (begin * 64 < last) {
-            move_or_fill(target + begin * 64, source ? source + begin * 64 : NULL, fill,
-                         last - begin * 64);
+            move_or_fill(target + begin * 64, source + begin * 64, fill, last - begin * 64);
         }
         return;
     }
@@ -140,7 +140,7 @@ static void run_tile(const weir_kernel_call* call, const runs* all, uint8_t* tar
     uint64_t from = begin < end ? locate(all, begin, 0, indices) : 0;
     uint64_t to = begin < end ? locate(all, begin, 1, indices) : 0;
     for (uint64_t number = begin; number < end; number++) {
-        move_or_fill(target + to, source ? source + from : NULL, fill, all->run_bytes);
+        move_or_fill(target + to, source + from, fill, all->run_bytes);
         for (uint32_t i = all->loop_count; i-- > 0;) {
             from += all->loops[i].strides[0];
             to += all->loops[i].strides[1];
@@ -167,7 +167,7 @@ static weir_status run_copy(const weir_kernel_call* call) {
 
 static weir_status run_fill(const weir_kernel_call* call) {
     const runs all = find_runs(&call->views[0], &call->views[0]);
-    run_tile(call, &all, call->pointers[0], NULL, call->constants);
+    run_tile(call, &all, call->pointers[0], call->pointers[0], call->constants);
     return WEIR_OK;
 }
 
