@@ -89,24 +89,52 @@ static bool list_levels(const weir_view* view, uint32_t block_elements,
     return true;
 }
 
+// Finds the one run of a view without gaps and with nothing unusual about it, as most are; false
+// leaves it to the general way.
+static bool find_run(const weir_view* view, const weir_dtype_info* info, uint64_t memory_offset,
+                     weir_range* range) {
+    uint64_t length = info->block_bytes;
+    bool dense = view->shape.rank <= WEIR_RANK_MAX;
+    for (uint32_t i = dense ? view->shape.rank : 0; dense && i-- > 0;) {
+        const int64_t dim = view->shape.dims[i];
+        const bool blocks = i + 1 == view->shape.rank && info->block_elements > 1;
+        const int64_t count = blocks ? dim / info->block_elements : dim;
+        dense = dim > 0 && (!blocks || dim % info->block_elements == 0) && view->strides[i] >= 0 &&
+                (count == 1 || (uint64_t)view->strides[i] == length) &&
+                !__builtin_mul_overflow(length, (uint64_t)count, &length);
+    }
+    uint64_t end = 0;
+    range->byte_length = length;
+    return dense &&
+           !__builtin_add_overflow(memory_offset, view->byte_offset, &range->byte_offset) &&
+           !__builtin_add_overflow(range->byte_offset, length, &end);
+}
+
+// The general way. Not a view that weir makes: claims the whole memory rather than too little.
+static bool find_pattern(const weir_view* view, const weir_dtype_info* info, uint64_t memory_offset,
+                         weir_range* range) {
+    weir_range_level levels[WEIR_RANK_MAX];
+    uint64_t offset = 0;
+    uint64_t end = 0;
+    bool wider = false;
+    if (__builtin_add_overflow(memory_offset, view->byte_offset, &offset) ||
+        !list_levels(view, info->block_elements, levels) ||
+        !find_end(offset, info->block_bytes, levels, view->shape.rank, &end) ||
+        weir_range_pattern(range->memory_id, offset, info->block_bytes, levels, view->shape.rank,
+                           range, &wider) != WEIR_OK) {
+        *range = weir_range_make(range->memory_id, 0, UINT64_MAX);
+        wider = true;
+    }
+    return wider;
+}
+
 weir_range weir_range_from_view(const weir_view* view, uint64_t memory_id, uint64_t memory_offset,
                                 bool* widened) {
     const weir_dtype_info* info = weir_dtype_describe(view->dtype);
-    bool wider = false;
     weir_range range = weir_range_make(memory_id, memory_offset, 0);
-    if (info->block_elements > 0) {
-        weir_range_level levels[WEIR_RANK_MAX];
-        uint64_t offset = 0;
-        uint64_t end = 0;
-        if (__builtin_add_overflow(memory_offset, view->byte_offset, &offset) ||
-            !list_levels(view, info->block_elements, levels) ||
-            !find_end(offset, info->block_bytes, levels, view->shape.rank, &end) ||
-            weir_range_pattern(memory_id, offset, info->block_bytes, levels, view->shape.rank,
-                               &range, &wider) != WEIR_OK) {
-            // Not a view that weir makes: claim the whole memory rather than too little.
-            range = weir_range_make(memory_id, 0, UINT64_MAX);
-            wider = true;
-        }
+    bool wider = false;
+    if (info->block_elements > 0 && !find_run(view, info, memory_offset, &range)) {
+        wider = find_pattern(view, info, memory_offset, &range);
     }
     if (widened) {
         *widened = wider;
