@@ -88,6 +88,7 @@ struct cpu_work {
     uint32_t* successor_begins; // count + 1
     uint32_t* successors;
     size_t edge_count;
+    uint32_t* fixed_tiles; // of dispatches with the same dims in every pass; 0 = others
     cpu_slot* slots;
     atomic_uint_least64_t* ready; // the ready list
     const uint64_t* params;
@@ -110,18 +111,32 @@ WEIR_MUST_USE weir_status cpu_work_create(weir_device* device, const device_disp
 // Sets up the counters of a pass, unless a single worker runs it.
 void cpu_work_begin(cpu_work* work, const cpu_pass* pass);
 
-// Sets the dims of this pass and returns the tiles that a dispatch is cut into.
-uint32_t cpu_work_size(const device_dispatch* dispatch, const uint64_t* params);
+// Sets the dims of the pass and returns the tiles that a dispatch is cut into.
+uint32_t cpu_work_size(const cpu_work* work, uint32_t dispatch);
 
 // cpu_check.c
-// With WEIR_EXPENSIVE_CHECKS: fails when a tile of `dispatch` starts while another worker runs a
-// tile of a dispatch, of this pass or another, that it conflicts with. Only a wrong schedule, or a
-// wrong order of passes, lets that happen.
+#ifdef WEIR_EXPENSIVE_CHECKS
+// Fails when a tile of `dispatch` starts while another worker runs a tile of a dispatch, of this
+// pass or another, that it conflicts with. Only a wrong schedule, or a wrong order of passes, lets
+// that happen.
 //
 // Errors: WEIR_INTERNAL, the message names both dispatches and ranges.
 WEIR_MUST_USE weir_status cpu_check_start(cpu_worker* worker, const cpu_work* work,
                                           uint32_t dispatch);
 void cpu_check_end(cpu_worker* worker);
+#else
+static inline weir_status cpu_check_start(cpu_worker* worker, const cpu_work* work,
+                                          uint32_t dispatch) {
+    (void)worker;
+    (void)work;
+    (void)dispatch;
+    return WEIR_OK;
+}
+
+static inline void cpu_check_end(cpu_worker* worker) {
+    (void)worker;
+}
+#endif
 
 // cpu_queue.c
 WEIR_MUST_USE weir_status cpu_queue_submit(device_work* work, const device_pass_desc* pass);

@@ -115,30 +115,34 @@ static void fail_pass(cpu_work* work, const device_dispatch* dispatch, weir_stat
     }
 }
 
-static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index, uint32_t tile,
-                     uint32_t tile_count) {
+static weir_kernel_call call_of(const cpu_work* work, uint32_t index, uint32_t tile_count) {
+    const device_dispatch* dispatch = &work->dispatches[index];
+    return (weir_kernel_call){.views = dispatch->views,
+                              .pointers = dispatch->pointers,
+                              .operand_count = dispatch->operand_count,
+                              .tile_count = tile_count,
+                              .constants = dispatch->constants,
+                              .params = work->params};
+}
+
+static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
+                     const weir_kernel_call* call) {
     const device_dispatch* dispatch = &work->dispatches[index];
     const weir_device* device = &worker->device->base;
     if (atomic_load_explicit(&work->status, memory_order_relaxed) != WEIR_OK) {
         return;
     }
-    const weir_kernel_call call = {.views = dispatch->views,
-                                   .pointers = dispatch->pointers,
-                                   .operand_count = dispatch->operand_count,
-                                   .tile = tile,
-                                   .tile_count = tile_count,
-                                   .constants = dispatch->constants,
-                                   .params = work->params};
     if (device->hook) {
-        device->hook(device->hook_context, worker->number, dispatch->name, index, tile, true);
+        device->hook(device->hook_context, worker->number, dispatch->name, index, call->tile, true);
     }
     weir_status status = cpu_check_start(worker, work, index);
     if (status == WEIR_OK) {
-        status = dispatch->run(&call);
+        status = dispatch->run(call);
     }
     cpu_check_end(worker);
     if (device->hook) {
-        device->hook(device->hook_context, worker->number, dispatch->name, index, tile, false);
+        device->hook(device->hook_context, worker->number, dispatch->name, index, call->tile,
+                     false);
     }
     if (status != WEIR_OK) {
         fail_pass(work, dispatch, status);
@@ -162,7 +166,9 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
         if (tile == 0 && work->timings) {
             work->timings[index].begin_ns = clock_ns();
         }
-        run_tile(worker, work, index, tile, tile_count);
+        weir_kernel_call call = call_of(work, index, tile_count);
+        call.tile = tile;
+        run_tile(worker, work, index, &call);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
             if (work->timings) {
                 work->timings[index].end_ns = clock_ns();
@@ -177,12 +183,12 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
 // The dispatches in their order, which no predecessor breaks: all smaller than their successors.
 static void run_alone(cpu_worker* worker, cpu_work* work) {
     for (uint32_t i = 0; i < work->count; i++) {
-        const uint32_t tile_count = cpu_work_size(&work->dispatches[i], work->params);
+        weir_kernel_call call = call_of(work, i, cpu_work_size(work, i));
         if (work->timings) {
             work->timings[i].begin_ns = clock_ns();
         }
-        for (uint32_t tile = 0; tile < tile_count; tile++) {
-            run_tile(worker, work, i, tile, tile_count);
+        for (; call.tile < call.tile_count; call.tile++) {
+            run_tile(worker, work, i, &call);
         }
         if (work->timings) {
             work->timings[i].end_ns = clock_ns();

@@ -10,6 +10,7 @@ static void destroy_work(device_work* base) {
     const weir_allocator* allocator = &work->device->base.allocator;
     const size_t alignment = _Alignof(max_align_t);
     cpu_executor_forget(work->device, work);
+    weir_free(allocator, work->fixed_tiles, work->count * sizeof(uint32_t), alignment);
     weir_free(allocator, work->slots, work->count * sizeof(cpu_slot), CPU_LINE);
     weir_free(allocator, work->ready, work->count * sizeof work->ready[0], alignment);
     weir_free(allocator, work->successors, work->edge_count * sizeof(uint32_t), alignment);
@@ -30,6 +31,8 @@ static weir_status allocate_arrays(cpu_work* work) {
     work->slots = memory;
     WEIR_TRY(weir_alloc_zeroed(allocator, work->count * sizeof work->ready[0], &memory));
     work->ready = memory;
+    WEIR_TRY(weir_alloc_zeroed(allocator, work->count * sizeof(uint32_t), &memory));
+    work->fixed_tiles = memory;
     WEIR_TRY(weir_alloc_zeroed(allocator, (work->count + 1) * sizeof(uint32_t), &memory));
     work->successor_begins = memory;
     for (uint32_t i = 0; i < work->count; i++) {
@@ -39,6 +42,25 @@ static weir_status allocate_arrays(cpu_work* work) {
     WEIR_TRY(weir_alloc_zeroed(allocator, work->edge_count * sizeof(uint32_t), &memory));
     work->successors = memory;
     return WEIR_OK;
+}
+
+static uint32_t count_tiles(const device_dispatch* dispatch) {
+    const weir_kernel_use use = {.operands = dispatch->views,
+                                 .operand_count = dispatch->operand_count,
+                                 .constants = dispatch->constants};
+    return dispatch->kernel ? dispatch->kernel->tile_count(&use) : dispatch->tile_count;
+}
+
+// Kernels are asked for their tiles once where no parameter sets a dim.
+static void fix_tiles(cpu_work* work) {
+    for (uint32_t i = 0; i < work->count; i++) {
+        const device_dispatch* dispatch = &work->dispatches[i];
+        bool varies = false;
+        for (uint32_t k = 0; dispatch->rows && k < dispatch->operand_count; k++) {
+            varies |= dispatch->rows[k] != WEIR_PARAM_NONE;
+        }
+        work->fixed_tiles[i] = varies ? 0 : cpu_work_size(work, i);
+    }
 }
 
 // Turns the lists of predecessors round.
@@ -59,13 +81,6 @@ static void link_successors(cpu_work* work) {
     }
     memmove(begins + 1, begins, work->count * sizeof begins[0]); // filling moved them on
     begins[0] = 0;
-}
-
-static uint32_t count_tiles(const device_dispatch* dispatch) {
-    const weir_kernel_use use = {.operands = dispatch->views,
-                                 .operand_count = dispatch->operand_count,
-                                 .constants = dispatch->constants};
-    return dispatch->kernel ? dispatch->kernel->tile_count(&use) : dispatch->tile_count;
 }
 
 // Cursors and list entries count in CPU_INDEX_BITS. Kernels are asked at the upper bounds, where
@@ -101,30 +116,37 @@ weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatch
         return status;
     }
     link_successors(made);
+    fix_tiles(made);
     *work = &made->base;
     return WEIR_OK;
 }
 
-uint32_t cpu_work_size(const device_dispatch* dispatch, const uint64_t* params) {
-    for (uint32_t i = 0; dispatch->rows && i < dispatch->operand_count; i++) {
-        if (dispatch->rows[i] != WEIR_PARAM_NONE) {
-            dispatch->views[i].shape.dims[0] = (int64_t)params[dispatch->rows[i]];
+uint32_t cpu_work_size(const cpu_work* work, uint32_t dispatch) {
+    if (work->fixed_tiles[dispatch] != 0) {
+        return work->fixed_tiles[dispatch];
+    }
+    const device_dispatch* sized = &work->dispatches[dispatch];
+    for (uint32_t i = 0; sized->rows && i < sized->operand_count; i++) {
+        if (sized->rows[i] != WEIR_PARAM_NONE) {
+            sized->views[i].shape.dims[0] = (int64_t)work->params[sized->rows[i]];
         }
     }
-    const uint32_t tiles = count_tiles(dispatch);
+    const uint32_t tiles = count_tiles(sized);
     assert(tiles < CPU_INDEX_MASK);
     return tiles > 0 ? tiles : 1;
 }
 
-static void begin_dispatch(cpu_slot* slot, const device_dispatch* dispatch, const cpu_pass* pass) {
-    const uint32_t tiles = cpu_work_size(dispatch, pass->params);
-    const uint64_t first = pass->sequence << CPU_INDEX_BITS;
+static void begin_dispatch(cpu_work* work, uint32_t dispatch, uint64_t sequence) {
+    cpu_slot* slot = &work->slots[dispatch];
+    const uint32_t tiles = cpu_work_size(work, dispatch);
+    const uint32_t predecessors = work->dispatches[dispatch].predecessor_count;
+    const uint64_t first = sequence << CPU_INDEX_BITS;
     // A late worker of the pass before must not claim a tile by the new count: whoever reads that
     // count finds the cursor already taken away.
     atomic_store_explicit(&slot->cursor, first | CPU_INDEX_MASK, memory_order_relaxed);
     atomic_store_explicit(&slot->tile_count, tiles, memory_order_release);
     atomic_store_explicit(&slot->tiles_done, 0, memory_order_relaxed);
-    atomic_store_explicit(&slot->pending, dispatch->predecessor_count, memory_order_relaxed);
+    atomic_store_explicit(&slot->pending, predecessors, memory_order_relaxed);
     atomic_store_explicit(&slot->cursor, first, memory_order_release);
 }
 
@@ -134,7 +156,7 @@ void cpu_work_begin(cpu_work* work, const cpu_pass* pass) {
     atomic_store_explicit(&work->status, WEIR_OK, memory_order_relaxed);
     atomic_store_explicit(&work->remaining, work->count, memory_order_relaxed);
     for (uint32_t i = 0; i < work->count && !cpu_is_alone(work->device); i++) {
-        begin_dispatch(&work->slots[i], &work->dispatches[i], pass);
+        begin_dispatch(work, i, pass->sequence);
     }
     atomic_store(&work->sequence, pass->sequence);
 }
