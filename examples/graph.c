@@ -37,8 +37,8 @@ static weir_status run(weir_program* program, const network* net) {
     for (int i = 0; i < ROWS * WIDTH; i++) {
         x[i] = 1.0f;
     }
-    WEIR_TRY(weir_program_write(program, net->x, x, sizeof x));
     for (uint64_t rows = 1; rows <= ROWS; rows *= 8) {
+        WEIR_TRY(weir_program_write(program, net->x, x, rows * WIDTH * sizeof *x));
         WEIR_TRY(weir_program_run(program, &rows, 1));
         const float* y = weir_program_contents(program, net->y);
         printf("%2d rows: y[last] = %g\n", (int)rows, (double)y[rows * WIDTH - 1]);

@@ -315,6 +315,10 @@ static void the_tile_hook_of_the_caller_is_back_afterwards(void** state) {
     const weir_program_desc desc = {
         .schedule = s.schedule, .bindings = s.bindings, .binding_count = s.desc.binding_count};
     assert_ok(weir_program_create(device, &desc, &program));
+    for (uint32_t i = 0; i < s.passes[0].input_count; i++) {
+        const weir_check_input* input = &s.passes[0].inputs[i];
+        assert_ok(weir_program_write(program, input->input, input->bytes, input->byte_size));
+    }
     assert_ok(weir_program_run(program, s.params[0], 2));
     assert_true(tiles > 0);
     weir_program_destroy(program);

@@ -137,6 +137,11 @@ struct work_vtable {
     // device.
     weir_status (*submit)(device_work* work, const device_pass_desc* pass);
 
+    // Takes over views, pointers and accesses of its dispatches, which have changed; all else is as
+    // it was prepared. The work is not in flight. On failure it is not submitted until a later call
+    // succeeds.
+    weir_status (*rebind)(device_work* work);
+
     // Releases work that is not in flight, or whose device is lost.
     void (*destroy)(device_work* work);
 };

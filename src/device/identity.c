@@ -317,10 +317,14 @@ static weir_status look_up_names(weir_storage* storage, size_t position, access_
     return status;
 }
 
+// Whether the bytes of a storage are known to have one name only.
+static bool is_plain(const weir_storage* storage) {
+    return atomic_load_explicit(&storage->plain_epoch, memory_order_relaxed) ==
+           atomic_load_explicit(&storage->device->names.epoch, memory_order_acquire);
+}
+
 weir_status identity_append_names(weir_storage* storage, size_t position, access_array* list) {
-    const bool plain = atomic_load_explicit(&storage->plain_epoch, memory_order_relaxed) ==
-                       atomic_load_explicit(&storage->device->names.epoch, memory_order_acquire);
-    return plain ? WEIR_OK : look_up_names(storage, position, list);
+    return is_plain(storage) ? WEIR_OK : look_up_names(storage, position, list);
 }
 
 // Lists the ranges of a view by every name; to be freed whatever comes of it.
@@ -329,6 +333,7 @@ static weir_status list_accesses(const weir_view* view, weir_access_kind kind, a
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a view without storage has no accesses");
     }
     WEIR_TRY(array_reserve(&view->storage->device->allocator, list, 1));
+    list->count = 0;
     list->items[list->count++] = weir_access_from_view(view, kind);
     return identity_append_names(view->storage, 0, list);
 }
@@ -354,23 +359,31 @@ weir_status weir_view_accesses(const weir_view* view, weir_access_kind kind, wei
     return status;
 }
 
-weir_status weir_view_overlaps(const weir_view* a, const weir_view* b, bool* overlap) {
-    access_array left = {0};
-    access_array right = {0};
-    weir_status status = list_accesses(a, WEIR_ACCESS_READ, &left);
-    if (status == WEIR_OK) {
-        status = list_accesses(b, WEIR_ACCESS_READ, &right);
+weir_status identity_find_overlap(const weir_view* a, const weir_view* b, access_array names[2],
+                                  bool* overlap) {
+    if (a->storage && b->storage && is_plain(a->storage) && is_plain(b->storage)) {
+        const weir_range left = weir_view_range(a);
+        const weir_range right = weir_view_range(b);
+        *overlap = weir_range_overlaps(&left, &right);
+        return WEIR_OK;
     }
-    if (status == WEIR_OK) {
-        bool found = false;
-        for (size_t i = 0; i < left.count; i++) {
-            for (size_t k = 0; k < right.count; k++) {
-                found = found || weir_range_overlaps(&left.items[i].range, &right.items[k].range);
-            }
+    WEIR_TRY(list_accesses(a, WEIR_ACCESS_READ, &names[0]));
+    WEIR_TRY(list_accesses(b, WEIR_ACCESS_READ, &names[1]));
+    bool found = false;
+    for (size_t i = 0; i < names[0].count; i++) {
+        for (size_t k = 0; k < names[1].count; k++) {
+            found =
+                found || weir_range_overlaps(&names[0].items[i].range, &names[1].items[k].range);
         }
-        *overlap = found;
     }
-    free_accesses(a, &left);
-    free_accesses(b, &right);
+    *overlap = found;
+    return WEIR_OK;
+}
+
+weir_status weir_view_overlaps(const weir_view* a, const weir_view* b, bool* overlap) {
+    access_array names[2] = {{0}, {0}};
+    const weir_status status = identity_find_overlap(a, b, names, overlap);
+    free_accesses(a, &names[0]);
+    free_accesses(b, &names[1]);
     return status;
 }

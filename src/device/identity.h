@@ -102,4 +102,11 @@ void identity_forget_file(weir_device* device, uint64_t memory_id);
 WEIR_MUST_USE weir_status identity_append_names(weir_storage* storage, size_t position,
                                                 access_array* list);
 
+// Tells whether two views share a byte, by whatever names. The lists keep their memory: their owner
+// frees them, with the allocator of the device.
+//
+// Errors: WEIR_INVALID_ARGUMENT no storage; WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status identity_find_overlap(const weir_view* a, const weir_view* b,
+                                                access_array names[2], bool* overlap);
+
 #endif

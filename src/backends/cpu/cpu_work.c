@@ -18,8 +18,15 @@ static void destroy_work(device_work* base) {
     object_free(allocator, work);
 }
 
+// Tiles look at the dispatches as they are: there is nothing to take over.
+static weir_status rebind_nothing(device_work* base) {
+    (void)base;
+    return WEIR_OK;
+}
+
 static const work_vtable cpu_work_vtable = {
     .submit = cpu_queue_submit,
+    .rebind = rebind_nothing,
     .destroy = destroy_work,
 };
 

@@ -82,8 +82,13 @@ static void null_work_destroy(device_work* work) {
     object_free(&((null_work*)work)->device->allocator, (null_work*)work);
 }
 
+static weir_status null_rebind(device_work* work) {
+    return step(((null_work*)work)->device, "rebind");
+}
+
 static const work_vtable null_work_vtable = {
     .submit = null_submit,
+    .rebind = null_rebind,
     .destroy = null_work_destroy,
 };
 

@@ -1,0 +1,293 @@
+#include <string.h>
+
+#include "device/program.h"
+
+static bool has_rows(const weir_value_info* info) {
+    return info->rows != WEIR_PARAM_NONE;
+}
+
+static bool is_bindable(const weir_value_info* info) {
+    return info->kind == WEIR_VALUE_WEIGHT || info->kind == WEIR_VALUE_STATE ||
+           info->kind == WEIR_VALUE_INPUT || (info->kind == WEIR_VALUE_RESULT && info->is_output);
+}
+
+// Inputs and outputs whose rows are a parameter may have room for fewer than the most.
+static bool has_room(const weir_program* program, const weir_value_info* info,
+                     const weir_view* view) {
+    const bool of_pass = info->kind == WEIR_VALUE_INPUT || info->kind == WEIR_VALUE_RESULT;
+    weir_shape shape = view->shape;
+    if (of_pass && has_rows(info) && shape.rank == info->layout.shape.rank &&
+        shape.dims[0] <= info->layout.shape.dims[0] &&
+        shape.dims[0] >= (int64_t)program->schedule->params.items[info->rows].lower) {
+        shape.dims[0] = info->layout.shape.dims[0];
+    }
+    return weir_shape_equal(&shape, &info->layout.shape);
+}
+
+static weir_status check_memory(const weir_program* program, weir_value value,
+                                const weir_view* view) {
+    const weir_value_info* info = program_value(program, value);
+    void* pointer = NULL;
+    if (view->storage->device != program->device) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to memory of another device",
+                         info->name);
+    }
+    if (program_writes(program, value) && weir_storage_is_sealed(view->storage)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s %s is bound to sealed memory",
+                         info->kind == WEIR_VALUE_STATE ? "state" : "output", info->name);
+    }
+    weir_status status = weir_view_check_memory(view);
+    if (status == WEIR_OK) {
+        status = weir_view_resolve(view, &pointer); // what is lazy is touched here, not in a pass
+    }
+    return status == WEIR_OK ? WEIR_OK : WEIR_FAIL(status, "%s: %s", info->name, weir_last_error());
+}
+
+static weir_status check_binding(const weir_program* program, const weir_binding* binding) {
+    const weir_value_info* info = weir_schedule_value(program->schedule, binding->value);
+    if (!info || !is_bindable(info)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "value %u is no weight, state, input or output",
+                         binding->value);
+    }
+    const weir_view* view = &binding->view;
+    const bool own = info->kind == WEIR_VALUE_INPUT || info->kind == WEIR_VALUE_RESULT;
+    if (!view->storage) {
+        return own ? WEIR_OK
+                   : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to no memory", info->name);
+    }
+    if (view->dtype != info->layout.dtype || !has_room(program, info, view) ||
+        !weir_view_is_contiguous(view)) {
+        char wanted[128];
+        char given[128];
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is %s and cannot be bound to %s", info->name,
+                         weir_view_format(&info->layout, wanted, sizeof wanted),
+                         weir_view_format(view, given, sizeof given));
+    }
+    return check_memory(program, binding->value, view);
+}
+
+// Nothing that the caller has may lie in memory that passes use for what they like.
+static weir_status check_apart(weir_program* program, const weir_binding* binding) {
+    const weir_view arena = {.storage = program->arena,
+                             .dtype = WEIR_DTYPE_U8,
+                             .shape = {.rank = 1, .dims = {(int64_t)program->arena->byte_size}},
+                             .strides = {1}};
+    bool shared = false;
+    if (binding->view.storage) {
+        WEIR_TRY(identity_find_overlap(&binding->view, &arena, program->names, &shared));
+    }
+    if (shared) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to bytes of the arena",
+                         program_value(program, binding->value)->name);
+    }
+    return WEIR_OK;
+}
+
+weir_status program_want(weir_program* program, const weir_binding* bindings, uint32_t count) {
+    memcpy(program->wanted, program->bound,
+           program->schedule->values.count * sizeof *program->wanted);
+    for (uint32_t i = 0; i < count; i++) {
+        WEIR_TRY(check_binding(program, &bindings[i]));
+        WEIR_TRY(check_apart(program, &bindings[i]));
+        program->wanted[bindings[i].value] = bindings[i].view; // bound twice: the last holds
+    }
+    return WEIR_OK;
+}
+
+weir_view program_base(const weir_program* program, const weir_view* bound, weir_storage* memory,
+                       weir_value value) {
+    if (bound[value].storage) {
+        return bound[value];
+    }
+    const weir_placement* place = &program->schedule->placements[value];
+    weir_view base = program_value(program, value)->layout;
+    base.byte_offset = place->byte_offset;
+    switch (place->region) {
+    case WEIR_REGION_ARENA:
+        base.storage = program->arena;
+        break;
+    case WEIR_REGION_INPUT:
+        base.storage = memory;
+        break;
+    case WEIR_REGION_OUTPUT:
+        base.storage = memory;
+        base.byte_offset += program->schedule->report.input_bytes;
+        break;
+    case WEIR_REGION_WEIGHT:
+    case WEIR_REGION_STATE:
+        base.storage = NULL;
+        break;
+    }
+    return base;
+}
+
+static bool same_place(const weir_view* a, const weir_view* b) {
+    return a->storage == b->storage && a->byte_offset == b->byte_offset &&
+           a->shape.rank == b->shape.rank &&
+           (a->shape.rank == 0 || a->shape.dims[0] == b->shape.dims[0]);
+}
+
+// The declared bytes of an operand in the memory of its storage: no more rows than its base has.
+static weir_access access_of(const schedule_operand* operand, const weir_view* base) {
+    weir_access access = {.range = operand->extent, .kind = operand->kind};
+    if (operand->rows != WEIR_PARAM_NONE && base->shape.dims[0] < operand->layout.shape.dims[0]) {
+        weir_view touched = operand->layout;
+        touched.shape.dims[0] = base->shape.dims[0];
+        access.range = weir_range_from_view(&touched, 0, 0, NULL);
+    }
+    access.range.memory_id = base->storage->memory_id;
+    access.range.byte_offset += base->storage->memory_offset + base->byte_offset;
+    return access;
+}
+
+static weir_status resolve_operand(const weir_program* program, program_slot* slot, size_t index) {
+    const schedule_operand* operand = &program->schedule->operands.items[index];
+    const weir_view* base = &slot->bound[operand->root];
+    weir_view* view = &slot->views[index];
+    *view = operand->layout;
+    view->storage = base->storage;
+    view->byte_offset += base->byte_offset;
+    slot->accesses[index] = access_of(operand, base);
+    return weir_view_resolve(view, &slot->pointers[index]);
+}
+
+// What other passes are compared with: every byte under any parameters, in few ranges. Constant
+// memory counts by its other names only, by which somebody may write.
+static weir_status gather_touched(const weir_program* program, program_slot* slot) {
+    const weir_schedule* schedule = program->schedule;
+    access_array* touched = &slot->touched;
+    touched->count = 0;
+    for (size_t i = 0; i < schedule->operands.count; i++) {
+        weir_storage* storage = slot->bound[schedule->operands.items[i].root].storage;
+        const size_t position = touched->count;
+        WEIR_TRY(array_reserve(&program->device->allocator, touched, position + 1));
+        touched->items[touched->count++] = slot->accesses[i];
+        WEIR_TRY(identity_append_names(storage, position, touched));
+        if (storage->constant) {
+            touched->items[position] = touched->items[--touched->count];
+        }
+    }
+    uint32_t write_count = 0;
+    touched->count = flight_reduce(touched->items, (uint32_t)touched->count, &write_count);
+    return WEIR_OK;
+}
+
+static void place(program_slot* slot, weir_value value, const weir_view* base) {
+    weir_view_retain(base);
+    weir_view_release(&slot->bound[value]);
+    slot->bound[value] = *base;
+}
+
+weir_status program_resolve(weir_program* program, program_slot* slot) {
+    for (weir_value value = 0; value < program->schedule->values.count; value++) {
+        const weir_value_info* info = program_value(program, value);
+        if (info->kind == WEIR_VALUE_VIEW || !program_is_used(program, value)) {
+            continue;
+        }
+        const weir_view base = program_base(program, program->wanted, slot->memory, value);
+        if (!base.storage) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "nothing is bound to %s", info->name);
+        }
+        place(slot, value, &base);
+    }
+    for (size_t i = 0; i < program->schedule->operands.count; i++) {
+        WEIR_TRY(resolve_operand(program, slot, i));
+    }
+    return gather_touched(program, slot);
+}
+
+// Resolves every operand on a value again.
+static weir_status move_value(const weir_program* program, program_slot* slot, weir_value value) {
+    uint32_t count = 0;
+    const uint32_t* uses = schedule_uses_of(program->schedule, value, &count);
+    for (uint32_t u = 0; u < count; u++) {
+        const schedule_dispatch* dispatch = &program->schedule->dispatches.items[uses[u]];
+        for (uint32_t i = 0; i < dispatch->operand_count; i++) {
+            const size_t index = dispatch->operand_begin + i;
+            if (program->schedule->operands.items[index].root == value) {
+                WEIR_TRY(resolve_operand(program, slot, index));
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+weir_status program_sync(weir_program* program, program_slot* slot) {
+    if (slot->version == program->version) {
+        return WEIR_OK;
+    }
+    for (uint32_t i = 0; i < program->bindable_count; i++) {
+        const weir_value value = program->bindables[i];
+        const weir_view base = program_base(program, program->bound, slot->memory, value);
+        if (!same_place(&base, &slot->bound[value])) {
+            place(slot, value, &base);
+            WEIR_TRY(move_value(program, slot, value));
+        }
+    }
+    WEIR_TRY(gather_touched(program, slot));
+    WEIR_TRY(slot->work->vtable->rebind(slot->work));
+    slot->version = program->version;
+    return WEIR_OK;
+}
+
+// Lets every slot have an order of its own: all are made anew, and take the place of the old ones
+// only when that has succeeded.
+static weir_status replace_slots(weir_program* program) {
+    const weir_allocator* allocator = &program->device->allocator;
+    const size_t byte_size = program->slot_count * sizeof(program_slot);
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc_zeroed(allocator, byte_size, &memory));
+    program_slot* made = memory;
+    weir_status status = WEIR_OK;
+    for (uint32_t i = 0; status == WEIR_OK && i < program->slot_count; i++) {
+        status = program_slot_make(program, program->slots[i].memory, &made[i]);
+    }
+    program_slot* stale = status == WEIR_OK ? program->slots : made;
+    for (uint32_t i = 0; status == WEIR_OK && i < program->slot_count; i++) {
+        memcpy(made[i].written, stale[i].written,
+               program->schedule->values.count * sizeof *made[i].written);
+        made[i].version = program->version + 1;
+    }
+    for (uint32_t i = 0; i < program->slot_count; i++) {
+        program_slot_free(program, &stale[i]);
+    }
+    weir_free(allocator, stale, byte_size, _Alignof(max_align_t));
+    program->slots = status == WEIR_OK ? made : program->slots;
+    return status;
+}
+
+static weir_status check_idle(const weir_program* program) {
+    for (uint32_t i = 0; i < program->slot_count; i++) {
+        if (!weir_ticket_is_complete(program->slots[i].ticket)) {
+            return WEIR_FAIL(WEIR_BUSY, "bindings share bytes, which needs another order, while a "
+                                        "pass of the program is in flight");
+        }
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_program_bind(weir_program* program, const weir_binding* bindings, uint32_t count) {
+    bool aliased = false;
+    WEIR_TRY(program_want(program, bindings, count));
+    for (uint32_t i = 0; i < program->slot_count; i++) {
+        WEIR_TRY(
+            program_find_alias(program, program->slots[i].memory, !program->aliased, &aliased));
+    }
+    if (aliased || program->aliased) {
+        const bool was_aliased = program->aliased;
+        WEIR_TRY(check_idle(program));
+        program->aliased = aliased;
+        const weir_status status = replace_slots(program);
+        if (status != WEIR_OK) {
+            program->aliased = was_aliased;
+            return status;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) { // what was written there was for memory left behind
+        for (uint32_t s = 0; s < program->slot_count; s++) {
+            program->slots[s].written[bindings[i].value] = 0;
+        }
+    }
+    program_take_wanted(program);
+    return WEIR_OK;
+}
