@@ -91,14 +91,74 @@ static void a_schedule_for_other_kernels_is_unsupported(void** state) {
     memcpy(kernels, target.kernels, target.kernel_count * sizeof kernels[0]);
     target.kernels = kernels;
     target.name = "toy";
+    for (uint32_t i = 0; i < target.kernel_count; i++) {
+        kernels[i].run = NULL; // no host functions
+    }
     weir_schedule* schedule = NULL;
     weir_program* program = NULL;
     assert_ok(weir_schedule_create(NULL, s->graph, &target, NULL, &schedule));
     weir_program_desc desc = desc_of(s);
     desc.schedule = schedule;
     assert_status(weir_program_create(s->device, &desc, &program), WEIR_UNSUPPORTED);
-    assert_message_has("toy");
+    assert_message_has("of target toy cannot run on device cpu");
     assert_null(program);
+    weir_schedule_destroy(schedule);
+}
+
+static weir_status negate(const weir_kernel_call* call) {
+    const uint32_t output = call->operand_count - 1;
+    const int64_t count = weir_view_element_count(&call->views[output]);
+    for (int64_t i = 0; i < count; i++) {
+        ((float*)call->pointers[output])[i] = -((const float*)call->pointers[0])[i];
+    }
+    return WEIR_OK;
+}
+
+static uint32_t one_tile(const weir_kernel_use* use) {
+    (void)use;
+    return 1;
+}
+
+// It needs no more than to stand in a target: here in the place of rms_norm, and wrong on purpose.
+static void kernels_of_the_caller_run_in_programs(void** state) {
+    const small* s = *state;
+    weir_kernel kernels[64];
+    weir_target target;
+    weir_schedule* schedule = NULL;
+    weir_program* program = NULL;
+    float x[32];
+    test_random random = {71};
+    assert_ok(weir_target_find("cpu", &target));
+    assert_true(target.kernel_count < 64);
+    memcpy(kernels + 1, target.kernels, target.kernel_count * sizeof kernels[0]);
+    kernels[0] = target.kernels[0];
+    for (uint32_t i = 0; i < target.kernel_count; i++) {
+        kernels[0] = target.kernels[i].op == WEIR_OP_RMS_NORM ? target.kernels[i] : kernels[0];
+    }
+    kernels[0].name = "negate";
+    kernels[0].tile_count = one_tile;
+    kernels[0].run = negate;
+    target.kernels = kernels;
+    target.kernel_count++;
+    const weir_schedule_options options = {.without_fusions = WEIR_FUSION_ALL};
+    assert_ok(weir_schedule_create(NULL, s->graph, &target, &options, &schedule));
+    weir_program_desc desc = desc_of(s);
+    desc.schedule = schedule;
+    assert_ok(weir_program_create(s->device, &desc, &program));
+    fill_floats(&random, x, 32);
+    assert_ok(weir_program_write(program, s->x, x, sizeof x));
+    assert_ok(weir_program_run(program, (uint64_t[]){1, 0}, 2));
+    const float* y = weir_program_contents(program, s->y);
+    const float* gain = weir_storage_host_pointer(s->gain_bytes);
+    const float* w = weir_storage_host_pointer(s->w_bytes);
+    for (size_t n = 0; n < 32; n++) {
+        double sum = (double)x[n];
+        for (size_t k = 0; k < 32; k++) {
+            sum -= (double)x[k] * (double)gain[k] * (double)w[n * 32 + k];
+        }
+        assert_true(fabs((double)y[n] - sum) < 1e-4);
+    }
+    weir_program_destroy(program);
     weir_schedule_destroy(schedule);
 }
 
@@ -387,6 +447,7 @@ int main(void) {
         on_cpu(a_pass_over_the_end_of_the_cache_fails_and_the_next_one_works),
         on_cpu(only_inputs_are_written_and_only_outputs_are_read),
         on_cpu(a_schedule_for_other_kernels_is_unsupported),
+        on_cpu(kernels_of_the_caller_run_in_programs),
         on_cpu(programs_that_share_an_arena_do_not_disturb_each_other),
         cmocka_unit_test(a_replay_is_one_submit_one_wait_and_no_allocation),
         on_cpu(traffic_is_counted_at_the_sizes_of_each_pass),

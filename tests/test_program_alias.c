@@ -249,6 +249,37 @@ static void an_output_that_a_state_overwrites_is_refused(void** state) {
     close_subject(&s);
 }
 
+// The rows of an output that two operations make together: at which place is no longer known.
+static void what_fusion_has_hidden_is_refused(void** state) {
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        subject s = open_subject(1);
+        weir_attention_desc attention = {.heads = 4, .kv_heads = 4, .head_dim = 8};
+        const weir_shape cache = shape2(24, WIDTH);
+        weir_value kept = WEIR_VALUE_NONE;
+        weir_value v[2];
+        weir_value y = WEIR_VALUE_NONE;
+        assert_ok(weir_graph_param(s.graph, "position", 15, 15, &attention.position));
+        assert_ok(weir_graph_state(s.graph, "kept", WEIR_DTYPE_F32, &cache, &kept));
+        assert_ok(weir_graph_matmul(s.graph, s.x, s.w, &v[0]));
+        assert_ok(weir_graph_attention(s.graph, s.x, kept, kept, &attention, &v[1]));
+        assert_ok(weir_graph_add(s.graph, v[0], s.x, &y));
+        named_output(&s, y, "y");
+        named_output(&s, v[1], "z");
+        add_at(&s, s.x, 40);
+        add_at(&s, kept, 0);
+        add_at(&s, y, 4);
+        if (i == 0) {
+            assert_status(make_program(&s, (weir_schedule_options){0}), WEIR_INVALID_ARGUMENT);
+            assert_message_has("were fused");
+        } else {
+            assert_ok(
+                make_program(&s, (weir_schedule_options){.without_fusions = WEIR_FUSION_ALL}));
+        }
+        close_subject(&s);
+    }
+}
+
 static void two_states_on_the_same_bytes_are_written_in_the_order_of_the_graph(void** state) {
     (void)state;
     subject subjects[2];
@@ -398,6 +429,7 @@ int main(void) {
         cmocka_unit_test(a_weight_is_never_overwritten),
         cmocka_unit_test(an_output_over_a_state_is_written_in_the_order_of_the_graph),
         cmocka_unit_test(an_output_that_a_state_overwrites_is_refused),
+        cmocka_unit_test(what_fusion_has_hidden_is_refused),
         cmocka_unit_test(two_states_on_the_same_bytes_are_written_in_the_order_of_the_graph),
         on_null(another_order_needs_all_passes_to_be_complete),
         cmocka_unit_test(schedules_by_groups_run_one_dispatch_after_another),

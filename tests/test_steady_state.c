@@ -6,6 +6,7 @@
 #include <weir-llm/generate.h>
 
 #include "llama_file.h"
+#include "program_testing.h"
 
 static atomic_bool watching;
 static atomic_uint allocations;
@@ -112,6 +113,54 @@ static void drawn_tokens_allocate_nothing(void** state) {
     assert_int_equal(count_allocations(&sampling), 0);
 }
 
+// Four passes in flight; every other one has its input in other memory of the caller and its state
+// in another storage.
+static void passes_in_slots_with_new_bindings_allocate_nothing(void** state) {
+    (void)state;
+    enum { SLOTS = 4, PASSES = 60, WARM = 2 * SLOTS };
+    small s = open_small_on(open_device("cpu", 3, NULL));
+    weir_program_desc desc = desc_of(&s);
+    desc.slot_count = SLOTS;
+    assert_ok(weir_program_create(s.device, &desc, &s.program));
+    const weir_shape shape = shape2(8, 32);
+    weir_storage* other = allocate_zeros(s.device, 24 * 128);
+    weir_storage* input = allocate_zeros(s.device, 1024);
+    const weir_binding bindings[2][2] = {
+        {{.value = s.x}, {s.kept, view_of(s.kept_bytes, WEIR_DTYPE_F32, shape2(24, 32))}},
+        {{s.x, view_of(input, WEIR_DTYPE_F32, shape)},
+         {s.kept, view_of(other, WEIR_DTYPE_F32, shape2(24, 32))}}};
+    weir_ticket tickets[PASSES];
+    weir_status status = WEIR_OK;
+    float y[32] = {0.0f};
+    atomic_store(&allocations, 0);
+    for (uint32_t i = 0; status == WEIR_OK && i < PASSES; i++) {
+        atomic_store(&watching, i >= WARM);
+        if (i >= SLOTS) {
+            status = weir_ticket_wait(tickets[i - SLOTS], WEIR_WAIT_FOREVER);
+        }
+        if (status == WEIR_OK && i >= SLOTS) {
+            status = weir_program_read(s.program, tickets[i - SLOTS], s.y, y, sizeof y);
+        }
+        if (status == WEIR_OK) {
+            status = weir_program_bind(s.program, bindings[i % 2], 2);
+        }
+        if (status == WEIR_OK && i % 2 == 0) {
+            status = weir_program_write(s.program, s.x, y, sizeof y);
+        }
+        if (status == WEIR_OK) {
+            status = weir_program_commit(s.program, (uint64_t[]){1, i % 16}, 2, &tickets[i]);
+        }
+    }
+    atomic_store(&watching, false);
+    assert_ok(status);
+    assert_int_equal(atomic_load(&allocations), 0);
+    weir_program_destroy(s.program);
+    s.program = NULL;
+    weir_storage_release(other);
+    weir_storage_release(input);
+    close_small(&s);
+}
+
 // Without this the tests above could pass because nothing is counted at all.
 static void allocations_of_the_library_are_counted(void** state) {
     (void)state;
@@ -129,6 +178,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_tokens_allocate_nothing),
         cmocka_unit_test(drawn_tokens_allocate_nothing),
+        cmocka_unit_test(passes_in_slots_with_new_bindings_allocate_nothing),
         cmocka_unit_test(allocations_of_the_library_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,7 +53,8 @@ typedef struct weir_program_desc {
 // Errors:    WEIR_INVALID_ARGUMENT a binding is missing, of another type or shape, on bytes of the
 //            arena, or a state or output is bound to sealed memory (the message names the value);
 //            too many slots; WEIR_OUT_OF_RANGE a binding passes the end of its storage, or the
-//            arena is too small; WEIR_UNSUPPORTED the schedule was made for another kind of device;
+//            arena is too small; WEIR_UNSUPPORTED a kernel of the schedule is none that the device
+//            runs: those of its target and, where these are host functions, any host function;
 //            WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_program_create(weir_device* device,

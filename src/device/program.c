@@ -224,12 +224,27 @@ static weir_status make_slot(weir_program* program, program_slot* slot) {
     return status;
 }
 
+// A device runs the kernels of its target and, where those are host functions, any host function.
+static weir_status check_kernels(const weir_program* program) {
+    const weir_target* target = &program->device->target;
+    const weir_kernel* end = target->kernels + target->kernel_count;
+    const bool takes_functions = target->kernel_count > 0 && target->kernels[0].run;
+    for (size_t i = 0; i < program->schedule->dispatches.count; i++) {
+        const schedule_dispatch* dispatch = &program->schedule->dispatches.items[i];
+        const weir_kernel* kernel = dispatch->kernel;
+        const bool own = kernel >= target->kernels && kernel < end;
+        if (!own && !(takes_functions && kernel->run)) {
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: kernel %s of target %s cannot run on device %s",
+                             dispatch->name, kernel->name, program->schedule->target.name,
+                             target->name);
+        }
+    }
+    return WEIR_OK;
+}
+
 static weir_status record(weir_program* program, const weir_program_desc* desc) {
     owned_array arrays[PROGRAM_ARRAYS];
-    if (program->schedule->target.kernels != program->device->target.kernels) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "a schedule for target %s cannot run on device %s",
-                         program->schedule->target.name, program->device->target.name);
-    }
+    WEIR_TRY(check_kernels(program));
     list_arrays(program, arrays);
     WEIR_TRY(take_arrays(program, arrays, PROGRAM_ARRAYS));
     take_schedule(program);

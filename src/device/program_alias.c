@@ -3,7 +3,8 @@
 // can:
 //
 //   input, written    every reader of the input comes before whoever writes to its bytes
-//   state, state      as if all operations ran one after another, in the order of the graph
+//   state, state      as if all operations ran one after another, in the order of the graph, which
+//                     fusion must have left visible
 //   state, output     the same, and nothing writes to the bytes of the output after it
 //   output, output    no order helps: both are read after the pass
 //   weight, written   no order helps: the next pass reads the weight too
@@ -126,7 +127,9 @@ static bool may_be_in_place(const alias_search* search, uint32_t number, uint32_
     const weir_range a_bytes = weir_view_range(a);
     const weir_range b_bytes = weir_view_range(b);
     for (uint32_t i = 0; i < dispatch->operand_count; i++) {
-        if (i != input && operands[i].root == operands[input].root) {
+        // The contract is about the first result.
+        if ((i != input && operands[i].root == operands[input].root) ||
+            (i < output && operands[i].kind != WEIR_ACCESS_READ)) {
             return false;
         }
     }
@@ -136,6 +139,14 @@ static bool may_be_in_place(const alias_search* search, uint32_t number, uint32_
            weir_shape_equal(&a->shape, &b->shape) && weir_view_is_contiguous(a) &&
            weir_view_is_contiguous(b) && a_bytes.memory_id == b_bytes.memory_id &&
            a_bytes.byte_offset == b_bytes.byte_offset;
+}
+
+// A dispatch of several operations does not tell at which of their places in the graph it reads or
+// makes a value; writes to states stay where they were.
+static bool has_place(const schedule_dispatch* dispatch, const schedule_operand* operand,
+                      const weir_program* program) {
+    return dispatch->source_count == 1 || (is_kind(program, operand->root, WEIR_VALUE_STATE) &&
+                                           operand->kind == WEIR_ACCESS_WRITE);
 }
 
 // Orders two accesses, of different values, that share bytes and of which one writes.
@@ -159,6 +170,8 @@ static weir_status order_pair(alias_search* search, uint32_t a_number, uint32_t 
     if (is_kind(program, x->root, WEIR_VALUE_INPUT) ||
         is_kind(program, y->root, WEIR_VALUE_INPUT)) {
         a_first = is_kind(program, x->root, WEIR_VALUE_INPUT);
+    } else if (!has_place(a_dispatch, x, program) || !has_place(b_dispatch, y, program)) {
+        return refuse(program, x->root, y->root, "operations on them were fused");
     } else {
         const schedule_operand* later = a_first ? y : x;
         const schedule_operand* earlier = a_first ? x : y;
