@@ -173,6 +173,7 @@ static double measure_replay(void* context) {
     const uint32_t repeats = 20;
     const double begin = now();
     for (uint32_t i = 0; i < repeats; i++) {
+        check(weir_program_write(bench->program, 0, &(float){1.0f}, sizeof(float)));
         check(weir_program_run(bench->program, NULL, 0));
     }
     return (now() - begin) / repeats / DISPATCHES;
