@@ -104,6 +104,25 @@ static void rewinding_forgets_the_tail(void** state) {
     teardown(&f);
 }
 
+static void the_caches_grow_with_the_text(void** state) {
+    (void)state;
+    const uint32_t ids[4] = {1, 4, 7, 3};
+    fixture f = setup(NULL, NULL);
+    const weir_state* cache = weir_context_cache(f.context);
+    assert_int_equal(weir_state_committed_bytes(cache), 0);
+    assert_ok(weir_context_feed(f.context, ids, 4, WEIR_OUTPUT_NONE));
+    assert_int_equal(weir_state_row_count(cache), 4);
+    assert_true(weir_state_committed_bytes(cache) > 0);
+    assert_true(weir_state_committed_bytes(cache) <= weir_state_reserved_bytes(cache));
+    assert_ok(weir_context_feed(f.context, ids, 1, WEIR_OUTPUT_NONE));
+    assert_int_equal(weir_state_row_count(cache), 5);
+    assert_ok(weir_context_rewind(f.context, 2));
+    assert_int_equal(weir_state_row_count(cache), 2);
+    assert_ok(weir_context_rewind(f.context, 0));
+    assert_int_equal(weir_state_committed_bytes(cache), 0);
+    teardown(&f);
+}
+
 static void wrong_feeds_change_nothing(void** state) {
     (void)state;
     uint32_t ids[TINY_CONTEXT + 1] = {1, 4, 7};
@@ -291,6 +310,7 @@ int main(void) {
         cmocka_unit_test(defaults_follow_the_model),
         cmocka_unit_test(chunks_and_single_rows_give_the_same_logits),
         cmocka_unit_test(rewinding_forgets_the_tail),
+        cmocka_unit_test(the_caches_grow_with_the_text),
         cmocka_unit_test(wrong_feeds_change_nothing),
         cmocka_unit_test(both_programs_share_one_arena_and_one_cache),
         cmocka_unit_test(each_pass_is_one_submit_and_one_wait),

@@ -13,6 +13,7 @@
 #include <weir-llm/model.h>
 #include <weir/plan_file.h>
 #include <weir/program.h>
+#include <weir/state.h>
 
 WEIR_C_BEGIN
 
@@ -70,6 +71,13 @@ WEIR_API uint32_t weir_context_position(const weir_context* context); // tokens 
 WEIR_API uint32_t weir_context_length(const weir_context* context);   // tokens that fit
 WEIR_API uint32_t weir_context_rows(const weir_context* context);     // tokens of one pass
 WEIR_API weir_model* weir_context_model(const weir_context* context);
+
+// Returns the caches of keys and values: memory that grows with the text, and is given back when
+// the text is cut. Two slots per block.
+//
+// Ownership: belongs to the context.
+// Threads:   thread-compatible.
+WEIR_API const weir_state* weir_context_cache(const weir_context* context);
 
 // Return the schedule of a phase and what its program has done; NULL for an unknown phase.
 //

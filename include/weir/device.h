@@ -159,8 +159,8 @@ WEIR_API bool weir_null_complete_ticket(weir_ticket ticket, weir_status status);
 // Threads: thread-safe.
 WEIR_API void weir_null_lose(weir_device* device, const char* cause);
 
-// Lets call number `call` from now (0: the next) of a null device to allocate, map, wrap, submit or
-// rebind fail with `status`; WEIR_OK cancels.
+// Lets call number `call` from now (0: the next) of a null device to allocate, map, wrap, reserve,
+// commit memory, make it resident, submit or rebind fail with `status`; WEIR_OK cancels.
 //
 // Threads: thread-compatible.
 WEIR_API void weir_null_fail(weir_device* device, uint32_t call, weir_status status);

@@ -23,10 +23,12 @@
 #include <weir/pool.h>
 #include <weir/program.h>
 #include <weir/range.h>
+#include <weir/residency.h>
 #include <weir/safetensors.h>
 #include <weir/schedule.h>
 #include <weir/session.h>
 #include <weir/shape.h>
+#include <weir/state.h>
 #include <weir/status.h>
 #include <weir/storage.h>
 #include <weir/target.h>

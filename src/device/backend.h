@@ -20,6 +20,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <weir/residency.h>
 #include <weir/session.h>
 #include <weir/target.h>
 
@@ -39,6 +40,27 @@ typedef struct device_vtable device_vtable;
 typedef struct storage_vtable storage_vtable;
 typedef struct work_vtable work_vtable;
 
+typedef enum residency_state {
+    RESIDENCY_NONE = 0, // no member
+    RESIDENCY_STAGED,   // the next flush makes it resident
+    RESIDENCY_RESIDENT,
+    RESIDENCY_AWAY,    // evicted or refused; its next use stages it again
+    RESIDENCY_COVERED, // its bytes are those of another member
+    RESIDENCY_LEAVING, // the next flush lets it go
+    RESIDENCY_STATES,
+} residency_state;
+
+// What the residency set keeps of a storage; guarded by the lock of the set.
+typedef struct storage_residency {
+    residency_state state;
+    int priority;
+    bool released;                 // leaving: nobody holds a reference
+    uint64_t last_use;             // the commit of the set that named it last
+    uint64_t refused;              // room of the set when it was refused
+    const weir_session* session;   // staged: whose commit applies it; NULL: any
+    weir_storage *next, *previous; // in the list of its state
+} storage_residency;
+
 struct weir_storage {
     const storage_vtable* vtable;
     weir_device* device;
@@ -52,12 +74,15 @@ struct weir_storage {
     _Atomic(void*) host;    // first byte where host code (kernels, too) addresses it, else NULL
     bool lazy;              // takes its memory at the first touch
     bool device_only;       // `host` is for kernels alone
+    bool is_foreign;        // mapped or wrapped: not the device's own
+    bool is_reserved;       // committed as it grows
     atomic_bool huge_pages; // asked for and granted
     char name[32];          // for messages; cut to fit
 
     bool joined;                   // in the list of the device
     weir_storage *next, *previous; // in it
     atomic_uint plain_epoch;       // of identity: when it was seen that there is one name only
+    storage_residency residency;
 };
 
 struct storage_vtable {
@@ -155,6 +180,18 @@ struct device_vtable {
     weir_status (*wrap)(weir_device* device, const weir_storage_wrap_desc* desc,
                         weir_storage** storage);
 
+    // Reserves addresses whose bytes are committed by parts of whole pages; a device without pages
+    // takes weir_reserve_whole and the two functions below it.
+    weir_status (*reserve)(weir_device* device, uint64_t byte_size, const char* name,
+                           weir_storage** storage);
+    weir_status (*commit)(weir_storage* storage, uint64_t begin, uint64_t end);
+    void (*decommit)(weir_storage* storage, uint64_t begin, uint64_t end);
+
+    // Keeps a storage resident, or lets whole pages go that were. A device whose memory is always
+    // resident takes weir_hold_nothing and weir_let_go_nothing.
+    weir_status (*hold)(const weir_storage* storage, weir_residency_mode mode);
+    void (*let_go)(void* pages, uint64_t byte_size, weir_residency_mode mode);
+
     // Prepares dispatches, which hold as long as the work.
     weir_status (*prepare)(weir_device* device, const device_dispatch* dispatches, uint32_t count,
                            device_work** work);
@@ -186,6 +223,8 @@ struct weir_device {
     weir_log log;
     weir_target target;
     uint32_t thread_count;
+    uint64_t page_bytes; // of commit and hold; 0: memory has no pages
+    _Atomic(weir_residency*) residency;
     weir_tile_hook_fn hook;
     void* hook_context;
 
@@ -309,6 +348,14 @@ WEIR_MUST_USE weir_status storage_check_nothing(const weir_storage* storage);
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,
                        const char* name);
+
+// Entries of a device vtable for devices without pages: memory is taken in full, and stays.
+WEIR_MUST_USE weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size,
+                                             const char* name, weir_storage** storage);
+WEIR_MUST_USE weir_status weir_commit_nothing(weir_storage* storage, uint64_t begin, uint64_t end);
+void weir_decommit_nothing(weir_storage* storage, uint64_t begin, uint64_t end);
+WEIR_MUST_USE weir_status weir_hold_nothing(const weir_storage* storage, weir_residency_mode mode);
+void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mode);
 
 // The devices that registry.c knows.
 WEIR_MUST_USE weir_status weir_cpu_device_create(const weir_device_desc* desc,

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "device/program.h"
+#include "device/residency.h"
 
 typedef unsigned long long ull; // for messages
 
@@ -105,6 +106,7 @@ static void count_pass(weir_program* program, const program_slot* slot) {
 }
 
 static weir_status submit(weir_program* program, program_slot* slot) {
+    weir_residency_commit(program->device, slot->bound, program->schedule->values.count, NULL);
     const device_commit commit = {
         .work = slot->work,
         .params = slot->params,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "device/residency.h"
 #include "device/session_pass.h"
 #include "device/session_record.h"
 
@@ -37,6 +38,7 @@ void weir_session_destroy(weir_session* session) {
         return;
     }
     weir_device* device = session->device;
+    weir_residency_roll_back(device, session);
     session_pass_destroy(device, session->pass);
     weir_tracker_destroy(session->tracker);
     object_free(&device->allocator, session);
@@ -253,6 +255,7 @@ static weir_status submit(weir_session* session, weir_ticket* ticket) {
     device_work* work = NULL;
     WEIR_TRY(device->vtable->prepare(device, pass->dispatches.items,
                                      (uint32_t)pass->dispatches.count, &work));
+    weir_residency_commit(device, pass->views.items, pass->views.count, session);
     const device_commit commit = {
         .work = work,
         .accesses = pass->touched.items,

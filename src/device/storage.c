@@ -4,6 +4,7 @@
 
 #include "base/bus_fault.h"
 #include "device/backend.h"
+#include "device/residency.h"
 
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,
                        const char* name) {
@@ -29,6 +30,7 @@ weir_status weir_storage_allocate(weir_device* device, const weir_storage_desc* 
     weir_storage* allocated = NULL;
     WEIR_TRY(device->vtable->allocate(device, desc, &allocated));
     identity_join(allocated);
+    weir_residency_join(allocated);
     *storage = allocated;
     return WEIR_OK;
 }
@@ -49,6 +51,7 @@ weir_status weir_storage_map(weir_device* device, const weir_storage_map_desc* d
     WEIR_TRY(device->vtable->map(device, desc, &mapped));
     atomic_store(&mapped->sealed, true);
     mapped->constant = true;
+    mapped->is_foreign = true;
     identity_join(mapped);
     *storage = mapped;
     return WEIR_OK;
@@ -80,6 +83,7 @@ weir_status weir_storage_wrap(weir_device* device, const weir_storage_wrap_desc*
     weir_storage* wrapped = NULL;
     WEIR_TRY(device->vtable->wrap(device, desc, &wrapped));
     atomic_store(&wrapped->sealed, desc->sealed);
+    wrapped->is_foreign = true;
     identity_join(wrapped);
     *storage = wrapped;
     return WEIR_OK;
@@ -94,7 +98,9 @@ void weir_storage_retain(weir_storage* storage) {
 void weir_storage_release(weir_storage* storage) {
     if (storage && atomic_fetch_sub_explicit(&storage->references, 1, memory_order_acq_rel) == 1) {
         identity_leave(storage);
-        storage->vtable->destroy(storage);
+        if (!weir_residency_leave(storage)) {
+            storage->vtable->destroy(storage);
+        }
     }
 }
 

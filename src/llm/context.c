@@ -24,7 +24,7 @@ struct weir_context {
     uint32_t outputs;  // rows of logits of one prefill pass
     uint32_t position; // tokens fed
     context_phase phases[WEIR_PHASE_COUNT];
-    weir_storage* cache; // keys and values of all blocks
+    weir_state* cache;   // slots: keys and values of block 0, of block 1, ...
     weir_arena* arena;   // of both programs: they never run together
     int32_t* wanted;     // [outputs] rows whose logits are asked for
     const float* logits; // of the last feed
@@ -54,41 +54,30 @@ static weir_status make_schedule(weir_context* context, weir_phase kind,
                                                  &options->schedule, &phase->schedule);
 }
 
-// All caches have one shape: this is the distance from one to the next.
-static weir_status cache_stride(const weir_context* context, uint64_t* stride) {
-    const uint64_t alignment = weir_device_target(weir_model_device(context->model))->alignment;
+// Addresses for the whole context; memory comes as the text grows.
+static weir_status make_cache(weir_context* context) {
     const weir_llama_params* params = weir_model_params(context->model);
     const int64_t width = (int64_t)params->kv_heads * params->head_dim;
-    WEIR_TRY(weir_dtype_byte_size(WEIR_DTYPE_F32, context->length * width, stride));
-    const uint64_t step = alignment > 0 ? alignment : 1;
-    *stride += (step - *stride % step) % step;
-    return WEIR_OK;
-}
-
-// The memory is not touched: it is committed row by row, as the text grows.
-static weir_status make_cache(weir_context* context) {
-    uint64_t stride = 0;
-    WEIR_TRY(cache_stride(context, &stride));
-    const uint64_t blocks = weir_model_params(context->model)->blocks;
-    const weir_storage_desc desc = {.byte_size = 2 * blocks * stride, .name = "keys and values"};
-    return weir_storage_allocate(weir_model_device(context->model), &desc, &context->cache);
+    const weir_state_desc desc = {.dtype = WEIR_DTYPE_F32,
+                                  .row = weir_shape_make(1, &width),
+                                  .row_count_max = context->length,
+                                  .slot_count = 2 * params->blocks,
+                                  .name = "keys and values"};
+    return weir_state_create(weir_model_device(context->model), &desc, &context->cache);
 }
 
 // Binds weights by name and the states in their order, which is that of the blocks.
 static weir_status bind(const weir_context* context, const weir_llama_graph* pass,
                         weir_binding* bindings, uint32_t* binding_count) {
-    uint64_t stride = 0;
-    WEIR_TRY(cache_stride(context, &stride));
     uint32_t count = 0;
-    uint64_t states = 0;
+    uint32_t states = 0;
     for (weir_value value = 0; value < weir_graph_value_count(pass->graph); value++) {
         const weir_value_info* info = weir_graph_value_info(pass->graph, value);
         weir_binding* binding = &bindings[count];
         if (info->kind == WEIR_VALUE_WEIGHT) {
             WEIR_TRY(weir_model_weight(context->model, info->name, &binding->view));
         } else if (info->kind == WEIR_VALUE_STATE) {
-            WEIR_TRY(weir_view_make(context->cache, states++ * stride, info->layout.dtype,
-                                    &info->layout.shape, &binding->view));
+            WEIR_TRY(weir_state_view(context->cache, states++, &binding->view));
         } else {
             continue;
         }
@@ -184,7 +173,7 @@ void weir_context_destroy(weir_context* context) {
         weir_graph_destroy(context->phases[i].pass.graph);
     }
     weir_arena_destroy(context->arena);
-    weir_storage_release(context->cache);
+    weir_state_destroy(context->cache);
     const weir_allocator allocator = context->allocator;
     llm_array_free(&allocator, context->wanted, context->outputs);
     llm_array_free(&allocator, context, 1);
@@ -204,6 +193,10 @@ uint32_t weir_context_rows(const weir_context* context) {
 
 weir_model* weir_context_model(const weir_context* context) {
     return context->model;
+}
+
+const weir_state* weir_context_cache(const weir_context* context) {
+    return context->cache;
 }
 
 const weir_schedule* weir_context_schedule(const weir_context* context, weir_phase phase) {
@@ -266,6 +259,7 @@ static weir_status run_pass(weir_context* context, const uint32_t* ids, uint32_t
     params[phase->pass.position] = context->position;
     params[phase->pass.rows] = rows;
     params[phase->pass.outputs] = outputs;
+    WEIR_TRY(weir_state_grow(context->cache, (int64_t)context->position + rows));
     WEIR_TRY(weir_program_run(phase->program, params, 3));
     context->logits = weir_program_contents(phase->program, phase->pass.logits);
     context->logit_rows = outputs;
@@ -304,6 +298,9 @@ weir_status weir_context_rewind(weir_context* context, uint32_t position) {
     if (position > context->position) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "cannot rewind to position %u: the text has %u tokens",
                          position, context->position);
+    }
+    if (position < weir_state_row_count(context->cache)) {
+        WEIR_TRY(weir_state_truncate(context->cache, position));
     }
     context->position = position;
     context->logit_rows = 0;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "backends/host_pages.h"
 #include "backends/host_storage.h"
 #include "base/log_line.h"
 
@@ -26,6 +27,11 @@ static const device_vtable cpu_device_vtable = {
     .allocate = host_storage_allocate,
     .map = host_storage_map,
     .wrap = host_storage_wrap,
+    .reserve = host_pages_reserve,
+    .commit = host_pages_commit,
+    .decommit = host_pages_decommit,
+    .hold = host_pages_hold,
+    .let_go = host_pages_let_go,
     .prepare = cpu_work_create,
 };
 
@@ -70,6 +76,7 @@ weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_targ
         weir_free(&desc->allocator, made, sizeof *made, CPU_LINE);
         return status;
     }
+    made->base.page_bytes = host_pages_size();
     status =
         cpu_executor_start(made, desc->thread_count > 0 ? desc->thread_count : available_cores());
     if (status != WEIR_OK) {

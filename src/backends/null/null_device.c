@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "backends/host_pages.h"
 #include "backends/host_storage.h"
 
 typedef struct null_device {
@@ -59,6 +60,22 @@ static weir_status null_wrap(weir_device* device, const weir_storage_wrap_desc* 
                              weir_storage** storage) {
     WEIR_TRY(step(device, "wrap"));
     return host_storage_wrap(device, desc, storage);
+}
+
+static weir_status null_reserve(weir_device* device, uint64_t byte_size, const char* name,
+                                weir_storage** storage) {
+    WEIR_TRY(step(device, "reserve"));
+    return host_pages_reserve(device, byte_size, name, storage);
+}
+
+static weir_status null_commit(weir_storage* storage, uint64_t begin, uint64_t end) {
+    WEIR_TRY(step(storage->device, "commit"));
+    return host_pages_commit(storage, begin, end);
+}
+
+static weir_status null_hold(const weir_storage* storage, weir_residency_mode mode) {
+    WEIR_TRY(step(storage->device, "hold"));
+    return host_pages_hold(storage, mode);
 }
 
 static weir_status null_submit(device_work* work, const device_pass_desc* pass) {
@@ -186,6 +203,7 @@ weir_status weir_null_device_create(const weir_device_desc* desc, const weir_tar
         return status;
     }
     made->manual_completion = desc->manual_completion;
+    made->base.page_bytes = host_pages_size();
     *device = &made->base;
     return WEIR_OK;
 }
@@ -195,5 +213,10 @@ static const device_vtable null_device_vtable = {
     .allocate = null_allocate,
     .map = null_map,
     .wrap = null_wrap,
+    .reserve = null_reserve,
+    .commit = null_commit,
+    .decommit = host_pages_decommit,
+    .hold = null_hold,
+    .let_go = host_pages_let_go,
     .prepare = null_prepare,
 };

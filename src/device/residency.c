@@ -1,0 +1,483 @@
+#include "device/residency.h"
+
+#include <pthread.h>
+
+#include "device/backend.h"
+
+// Owned memory whose removal is staged is the set's to give back: no more of it waits for a commit
+// that may never come.
+#define STAGED_BYTES_MAX (UINT64_C(64) << 20)
+
+typedef struct member_list {
+    weir_storage *first, *last;
+} member_list;
+
+// Invariants, whenever the lock is free: each member is in the list of its state and in no other;
+// counted.resident_bytes sums the bytes of RESIDENT and LEAVING members, counted.staged_bytes those
+// of LEAVING ones that nobody holds a reference to.
+struct weir_residency {
+    weir_device* device;
+    weir_residency_mode mode;
+    uint64_t byte_budget;
+    pthread_mutex_t lock; // guards what follows
+    uint64_t room;        // counts what was let go; the system is asked again when it has changed
+    weir_residency_counters counted;
+    member_list lists[RESIDENCY_STATES];
+};
+
+weir_status weir_hold_nothing(const weir_storage* storage, weir_residency_mode mode) {
+    (void)storage;
+    (void)mode;
+    return WEIR_OK;
+}
+
+void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mode) {
+    (void)pages;
+    (void)byte_size;
+    (void)mode;
+}
+
+// Moves a storage to the end of the list of a state.
+static void move_to(weir_residency* set, weir_storage* storage, residency_state state) {
+    storage_residency* member = &storage->residency;
+    if (member->state != RESIDENCY_NONE) {
+        member_list* from = &set->lists[member->state];
+        *(member->previous ? &member->previous->residency.next : &from->first) = member->next;
+        *(member->next ? &member->next->residency.previous : &from->last) = member->previous;
+        set->counted.members--;
+    }
+    member->next = member->previous = NULL;
+    member->state = state;
+    if (state != RESIDENCY_NONE) {
+        member_list* to = &set->lists[state];
+        member->previous = to->last;
+        *(to->last ? &to->last->residency.next : &to->first) = storage;
+        to->last = storage;
+        set->counted.members++;
+    }
+}
+
+static uint64_t memory_end(const weir_storage* storage) {
+    return storage->memory_offset + storage->byte_size;
+}
+
+// Tells whether all bytes of `inner` are bytes of `outer`.
+static bool covers(const weir_storage* outer, const weir_storage* inner) {
+    return outer->memory_id == inner->memory_id && outer->memory_offset <= inner->memory_offset &&
+           memory_end(outer) >= memory_end(inner);
+}
+
+static bool is_covered(const weir_residency* set, const weir_storage* storage) {
+    static const residency_state owners[] = {RESIDENCY_STAGED, RESIDENCY_RESIDENT, RESIDENCY_AWAY};
+    for (size_t i = 0; i < sizeof owners / sizeof owners[0]; i++) {
+        for (const weir_storage* other = set->lists[owners[i]].first; other;
+             other = other->residency.next) {
+            if (other != storage && covers(other, storage)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void stage_add(weir_residency* set, weir_storage* storage) {
+    move_to(set, storage, RESIDENCY_STAGED);
+    set->counted.adds++;
+}
+
+// Members whose bytes were those of one that went stand for themselves from now on.
+static void uncover(weir_residency* set) {
+    for (weir_storage* storage = set->lists[RESIDENCY_COVERED].first; storage;) {
+        weir_storage* next = storage->residency.next;
+        if (!is_covered(set, storage)) {
+            stage_add(set, storage);
+        }
+        storage = next;
+    }
+}
+
+// Host addresses of the first page of a storage and of the one behind its last.
+typedef struct page_span {
+    uint64_t begin, end;
+} page_span;
+
+static page_span pages_of(const weir_storage* storage) {
+    const uint64_t page = storage->device->page_bytes > 0 ? storage->device->page_bytes : 1;
+    const uint64_t address = (uint64_t)(uintptr_t)atomic_load(&storage->host);
+    return (page_span){.begin = address / page * page,
+                       .end = (address + storage->byte_size + page - 1) / page * page};
+}
+
+// The end of the resident pages round `cursor`, or 0 where no member but `except` holds the page of
+// `cursor`; `next` falls to where the next such pages begin.
+static uint64_t end_of_held(const weir_residency* set, const weir_storage* except, uint64_t cursor,
+                            uint64_t* next) {
+    static const residency_state holders[] = {RESIDENCY_RESIDENT, RESIDENCY_LEAVING};
+    for (size_t i = 0; i < sizeof holders / sizeof holders[0]; i++) {
+        for (const weir_storage* other = set->lists[holders[i]].first; other;
+             other = other->residency.next) {
+            const page_span pages = pages_of(other);
+            if (other == except || pages.end <= cursor) {
+                continue;
+            }
+            if (pages.begin <= cursor) {
+                return pages.end;
+            }
+            *next = pages.begin < *next ? pages.begin : *next;
+        }
+    }
+    return 0;
+}
+
+// Lets the pages of a storage go, but for those that it shares with other resident ones: locks of
+// pages are not counted by the system.
+static void let_go(weir_residency* set, weir_storage* storage) {
+    const bool has_pages = set->device->page_bytes > 0 && storage->byte_size > 0;
+    const page_span pages = pages_of(storage);
+    uint64_t cursor = pages.begin;
+    while (has_pages && cursor < pages.end) {
+        uint64_t next = pages.end;
+        const uint64_t held_end = end_of_held(set, storage, cursor, &next);
+        if (held_end == 0) {
+            set->device->vtable->let_go((void*)(uintptr_t)cursor, next - cursor, set->mode);
+        }
+        cursor = held_end > 0 ? held_end : next;
+    }
+    set->counted.resident_bytes -= storage->byte_size;
+    set->room++;
+}
+
+// A refused commit gives its number back: with nothing in flight, none is in use.
+static bool is_in_use(const weir_residency* set, const weir_storage* storage) {
+    return !weir_device_is_idle(set->device) &&
+           !weir_device_is_past(set->device, storage->residency.last_use);
+}
+
+// The member to evict for one of priority `priority`: the lowest priority first, then the longest
+// unused. None of a higher priority, and none in use.
+static weir_storage* find_victim(const weir_residency* set, const weir_storage* newcomer,
+                                 uint64_t now) {
+    weir_storage* victim = NULL;
+    for (weir_storage* other = set->lists[RESIDENCY_RESIDENT].first; other;
+         other = other->residency.next) {
+        const storage_residency* member = &other->residency;
+        if (member->priority > newcomer->residency.priority || member->last_use == now ||
+            is_in_use(set, other)) {
+            continue;
+        }
+        if (!victim || member->priority < victim->residency.priority ||
+            (member->priority == victim->residency.priority &&
+             member->last_use < victim->residency.last_use)) {
+            victim = other;
+        }
+    }
+    return victim;
+}
+
+// Tells whether the budget has room, after evicting; evicts nothing where that would not do.
+static bool make_room(weir_residency* set, const weir_storage* newcomer, uint64_t now) {
+    const uint64_t budget = set->byte_budget > 0 ? set->byte_budget : UINT64_MAX;
+    if (newcomer->byte_size > budget) {
+        return false;
+    }
+    const uint64_t most = budget - newcomer->byte_size; // may stay resident
+    uint64_t kept = set->counted.resident_bytes;
+    member_list victims = {NULL, NULL};
+    while (kept > most) {
+        weir_storage* victim = find_victim(set, newcomer, now);
+        if (!victim) {
+            break;
+        }
+        kept -= victim->byte_size;
+        move_to(set, victim, RESIDENCY_AWAY); // to the end of its list, where it is found again
+        victims.first = victims.first ? victims.first : victim;
+    }
+    const bool fits = kept <= most;
+    for (weir_storage* victim = victims.first; victim;) {
+        weir_storage* next = victim->residency.next;
+        if (fits) {
+            let_go(set, victim);
+            set->counted.evictions++;
+        } else {
+            move_to(set, victim, RESIDENCY_RESIDENT);
+        }
+        victim = next;
+    }
+    return fits;
+}
+
+static void apply_add(weir_residency* set, weir_storage* storage, uint64_t now) {
+    if (!make_room(set, storage, now)) {
+        set->counted.refusals++;
+        move_to(set, storage, RESIDENCY_AWAY);
+        return;
+    }
+    if (set->device->vtable->hold(storage, set->mode) != WEIR_OK) {
+        set->counted.refusals++;
+        storage->residency.refused = set->room + 1;
+        move_to(set, storage, RESIDENCY_AWAY);
+        return;
+    }
+    storage->residency.refused = 0;
+    move_to(set, storage, RESIDENCY_RESIDENT);
+    set->counted.resident_bytes += storage->byte_size;
+    set->counted.adds_applied++;
+}
+
+// Applies the staged removals and returns those that nobody holds, linked: they are destroyed
+// without the lock.
+static weir_storage* apply_removals(weir_residency* set) {
+    weir_storage* released = NULL;
+    while (set->lists[RESIDENCY_LEAVING].first) {
+        weir_storage* storage = set->lists[RESIDENCY_LEAVING].first;
+        let_go(set, storage);
+        move_to(set, storage, RESIDENCY_NONE);
+        set->counted.removals_applied++;
+        if (storage->residency.released) {
+            set->counted.staged_bytes -= storage->byte_size;
+            storage->residency.next = released;
+            released = storage;
+        }
+    }
+    return released;
+}
+
+static void destroy_released(weir_storage* released) {
+    while (released) {
+        weir_storage* next = released->residency.next;
+        released->vtable->destroy(released);
+        released = next;
+    }
+}
+
+// Removals first: they make room. A flush that finds nothing staged is none.
+static weir_storage* flush(weir_residency* set, const weir_session* session, uint64_t now) {
+    const bool removes = set->lists[RESIDENCY_LEAVING].first != NULL;
+    weir_storage* released = apply_removals(set);
+    bool adds = false;
+    weir_storage* last = set->lists[RESIDENCY_STAGED].last;
+    for (weir_storage* storage = set->lists[RESIDENCY_STAGED].first; storage;) {
+        weir_storage* next = storage == last ? NULL : storage->residency.next;
+        const weir_session* owner = storage->residency.session;
+        const bool has_memory = weir_storage_is_allocated(storage); // else it stays staged
+        if (has_memory && (!owner || owner == session)) {
+            storage->residency.session = NULL;
+            apply_add(set, storage, now);
+            adds = true;
+        }
+        storage = next;
+    }
+    for (weir_storage* storage = set->lists[RESIDENCY_COVERED].first; session && storage;
+         storage = storage->residency.next) {
+        if (storage->residency.session == session) {
+            storage->residency.session = NULL; // committed with it: no longer to be dropped
+        }
+    }
+    set->counted.flushes += removes || adds ? 1 : 0;
+    return released;
+}
+
+weir_status weir_residency_create(weir_device* device, const weir_residency_desc* desc,
+                                  weir_residency** set) {
+    if (desc->mode != WEIR_RESIDENCY_ADVISE && desc->mode != WEIR_RESIDENCY_LOCK) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "unknown mode %d of residency", (int)desc->mode);
+    }
+    weir_residency* made = NULL;
+    WEIR_TRY(object_new(&device->allocator, &made));
+    made->device = device;
+    made->mode = desc->mode;
+    made->byte_budget = desc->byte_budget;
+    if (pthread_mutex_init(&made->lock, NULL) != 0) {
+        object_free(&device->allocator, made);
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of a residency set");
+    }
+    weir_residency* none = NULL;
+    if (!atomic_compare_exchange_strong(&device->residency, &none, made)) {
+        pthread_mutex_destroy(&made->lock);
+        object_free(&device->allocator, made);
+        return WEIR_FAIL(WEIR_BUSY, "the device has a residency set");
+    }
+    *set = made;
+    return WEIR_OK;
+}
+
+void weir_residency_destroy(weir_residency* set) {
+    if (!set) {
+        return;
+    }
+    weir_device* device = set->device;
+    atomic_store(&device->residency, NULL);
+    while (set->lists[RESIDENCY_RESIDENT].first) {
+        move_to(set, set->lists[RESIDENCY_RESIDENT].first, RESIDENCY_LEAVING);
+    }
+    destroy_released(apply_removals(set));
+    for (int state = RESIDENCY_NONE + 1; state < RESIDENCY_STATES; state++) {
+        while (set->lists[state].first) {
+            move_to(set, set->lists[state].first, RESIDENCY_NONE);
+        }
+    }
+    pthread_mutex_destroy(&set->lock);
+    object_free(&device->allocator, set);
+}
+
+static void join(weir_residency* set, weir_storage* storage, int priority,
+                 const weir_session* session) {
+    storage->residency = (storage_residency){.priority = priority, .session = session};
+    if (is_covered(set, storage)) {
+        set->counted.duplicates++;
+        move_to(set, storage, RESIDENCY_COVERED);
+    } else {
+        stage_add(set, storage);
+    }
+}
+
+void weir_residency_join(weir_storage* storage) {
+    weir_residency* set = atomic_load(&storage->device->residency);
+    if (set) {
+        pthread_mutex_lock(&set->lock);
+        storage->residency = (storage_residency){.priority = 0};
+        stage_add(set, storage); // new memory: nobody else's bytes
+        pthread_mutex_unlock(&set->lock);
+    }
+}
+
+weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
+                                    const weir_residency_options* options) {
+    static const weir_residency_options defaults = {0};
+    options = options ? options : &defaults;
+    if (storage->device != set->device) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "storage %s lies on another device", storage->name);
+    }
+    if (storage->is_reserved) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "storage %s is committed as it grows", storage->name);
+    }
+    pthread_mutex_lock(&set->lock);
+    storage_residency* member = &storage->residency;
+    if (member->state == RESIDENCY_NONE) {
+        join(set, storage, options->priority, options->session);
+    } else if (member->state == RESIDENCY_LEAVING) { // it never went
+        set->counted.removals--;
+        member->priority = options->priority;
+        move_to(set, storage, RESIDENCY_RESIDENT);
+    } else {
+        set->counted.duplicates++;
+        member->priority = options->priority;
+    }
+    pthread_mutex_unlock(&set->lock);
+    return WEIR_OK;
+}
+
+// Stages the removal of a member; true where it waits for a flush.
+static bool stage_removal(weir_residency* set, weir_storage* storage) {
+    const residency_state state = storage->residency.state;
+    const bool is_held = state == RESIDENCY_RESIDENT || state == RESIDENCY_LEAVING;
+    set->counted.removals += state == RESIDENCY_COVERED || state == RESIDENCY_LEAVING ? 0 : 1;
+    set->counted.removals_applied += is_held || state == RESIDENCY_COVERED ? 0 : 1;
+    move_to(set, storage, is_held ? RESIDENCY_LEAVING : RESIDENCY_NONE);
+    uncover(set);
+    return is_held;
+}
+
+weir_status weir_residency_unregister(weir_residency* set, weir_storage* storage) {
+    pthread_mutex_lock(&set->lock);
+    const residency_state state = storage->residency.state;
+    const bool is_member = state != RESIDENCY_NONE && state != RESIDENCY_LEAVING;
+    if (is_member) {
+        stage_removal(set, storage);
+    }
+    pthread_mutex_unlock(&set->lock);
+    return is_member ? WEIR_OK
+                     : WEIR_FAIL(WEIR_NOT_FOUND, "storage %s is no member", storage->name);
+}
+
+bool weir_residency_leave(weir_storage* storage) {
+    weir_residency* set = atomic_load(&storage->device->residency);
+    if (!set) {
+        return false;
+    }
+    weir_storage* released = NULL;
+    pthread_mutex_lock(&set->lock);
+    bool waits = storage->residency.state != RESIDENCY_NONE && stage_removal(set, storage);
+    if (waits && storage->is_foreign) { // its owner wants it back
+        let_go(set, storage);
+        move_to(set, storage, RESIDENCY_NONE);
+        set->counted.removals_applied++;
+        waits = false;
+    } else if (waits) {
+        storage->residency.released = true;
+        set->counted.staged_bytes += storage->byte_size;
+        if (set->counted.staged_bytes > STAGED_BYTES_MAX) {
+            released = apply_removals(set);
+            set->counted.flushes++;
+        }
+    }
+    pthread_mutex_unlock(&set->lock);
+    destroy_released(released);
+    return waits;
+}
+
+void weir_residency_commit(weir_device* device, const weir_view* views, size_t count,
+                           const weir_session* session) {
+    weir_residency* set = atomic_load(&device->residency);
+    if (!set) {
+        return;
+    }
+    const uint64_t now = atomic_load(&device->submitted) + 1;
+    pthread_mutex_lock(&set->lock);
+    for (size_t i = 0; i < count; i++) {
+        weir_storage* storage = views[i].storage;
+        if (storage && storage->residency.state != RESIDENCY_NONE) {
+            storage->residency.last_use = now;
+            const uint64_t refused = storage->residency.refused;
+            if (storage->residency.state == RESIDENCY_AWAY && refused != set->room + 1) {
+                storage->residency.session = NULL;
+                move_to(set, storage, RESIDENCY_STAGED); // as before: no new add
+            }
+        }
+    }
+    weir_storage* released = flush(set, session, now);
+    pthread_mutex_unlock(&set->lock);
+    destroy_released(released);
+}
+
+void weir_residency_roll_back(weir_device* device, const weir_session* session) {
+    weir_residency* set = atomic_load(&device->residency);
+    if (!set) {
+        return;
+    }
+    pthread_mutex_lock(&set->lock);
+    const residency_state states[] = {RESIDENCY_STAGED, RESIDENCY_COVERED};
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        for (weir_storage* storage = set->lists[states[i]].first; storage;) {
+            weir_storage* next = storage->residency.next;
+            if (storage->residency.session == session) {
+                move_to(set, storage, RESIDENCY_NONE);
+                set->counted.rolled_back++;
+            }
+            storage = next;
+        }
+    }
+    uncover(set);
+    pthread_mutex_unlock(&set->lock);
+}
+
+void weir_residency_flush(weir_residency* set) {
+    pthread_mutex_lock(&set->lock);
+    weir_storage* released = flush(set, NULL, atomic_load(&set->device->submitted) + 1);
+    pthread_mutex_unlock(&set->lock);
+    destroy_released(released);
+}
+
+bool weir_residency_is_resident(weir_residency* set, const weir_storage* storage) {
+    pthread_mutex_lock(&set->lock);
+    const bool resident = storage->residency.state == RESIDENCY_RESIDENT;
+    pthread_mutex_unlock(&set->lock);
+    return resident;
+}
+
+weir_residency_counters weir_residency_counted(weir_residency* set) {
+    pthread_mutex_lock(&set->lock);
+    const weir_residency_counters counted = set->counted;
+    pthread_mutex_unlock(&set->lock);
+    return counted;
+}

@@ -1,0 +1,240 @@
+#include <weir/state.h>
+
+#include "base/checked.h"
+#include "device/backend.h"
+
+// Least bytes to commit at a time: each commit is a call of the system.
+#define STEP_BYTES 65536
+
+// Invariants: row_count * row_bytes <= committed <= slot_stride; slot_stride and committed are
+// whole granules of the device.
+struct weir_state {
+    weir_device* device;
+    weir_storage* storage;
+    weir_dtype dtype;
+    weir_shape shape; // of a slot
+    uint64_t row_bytes;
+    uint64_t slot_stride;
+    uint64_t slot_count;
+    uint64_t committed; // bytes from the beginning of each slot
+    int64_t row_count;
+};
+
+weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size, const char* name,
+                               weir_storage** storage) {
+    const weir_storage_desc desc = {.byte_size = byte_size, .name = name};
+    return device->vtable->allocate(device, &desc, storage);
+}
+
+weir_status weir_commit_nothing(weir_storage* storage, uint64_t begin, uint64_t end) {
+    (void)storage;
+    (void)begin;
+    (void)end;
+    return WEIR_OK;
+}
+
+void weir_decommit_nothing(weir_storage* storage, uint64_t begin, uint64_t end) {
+    (void)storage;
+    (void)begin;
+    (void)end;
+}
+
+static uint64_t granule_of(const weir_device* device) {
+    const uint64_t alignment = device->target.alignment > 0 ? device->target.alignment : 1;
+    return device->page_bytes > alignment ? device->page_bytes : alignment;
+}
+
+static weir_status shape_slot(const weir_state_desc* desc, weir_state* state) {
+    if (desc->row.rank >= WEIR_RANK_MAX || desc->row_count_max <= 0) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "a state of %lld rows of rank %u; expected at least 1 and less than %d",
+                         (long long)desc->row_count_max, desc->row.rank, WEIR_RANK_MAX);
+    }
+    int64_t row_elements = 0;
+    WEIR_TRY(weir_shape_check(&desc->row, &row_elements));
+    WEIR_TRY(weir_dtype_byte_size(desc->dtype, row_elements, &state->row_bytes));
+    if (state->row_bytes == 0) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a state whose rows have no bytes");
+    }
+    state->dtype = desc->dtype;
+    state->shape.rank = desc->row.rank + 1;
+    state->shape.dims[0] = desc->row_count_max;
+    for (uint32_t i = 0; i < desc->row.rank; i++) {
+        state->shape.dims[i + 1] = desc->row.dims[i];
+    }
+    weir_view layout;
+    return weir_view_layout(state->dtype, &state->shape, &layout); // rows of whole blocks
+}
+
+static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
+    WEIR_TRY(shape_slot(desc, state));
+    uint64_t slot_bytes = 0;
+    uint64_t byte_size = 0;
+    state->slot_count = desc->slot_count > 0 ? desc->slot_count : 1;
+    if (!mul_u64(state->row_bytes, (uint64_t)desc->row_count_max, &slot_bytes) ||
+        !align_u64(slot_bytes, granule_of(state->device), &state->slot_stride) ||
+        !mul_u64(state->slot_stride, state->slot_count, &byte_size) || byte_size > INT64_MAX) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "a state of %llu slots passes 2^63 - 1 bytes",
+                         (unsigned long long)state->slot_count);
+    }
+    const char* name = desc->name ? desc->name : "state";
+    WEIR_TRY(state->device->vtable->reserve(state->device, byte_size, name, &state->storage));
+    state->storage->is_reserved = true;
+    identity_join(state->storage);
+    return WEIR_OK;
+}
+
+weir_status weir_state_create(weir_device* device, const weir_state_desc* desc,
+                              weir_state** state) {
+    weir_state* made = NULL;
+    WEIR_TRY(object_new(&device->allocator, &made));
+    made->device = device;
+    const weir_status status = reserve(desc, made);
+    if (status != WEIR_OK) {
+        weir_state_destroy(made);
+        return status;
+    }
+    if (device->page_bytes == 0) { // there from the beginning
+        made->committed = made->slot_stride;
+    }
+    *state = made;
+    return WEIR_OK;
+}
+
+void weir_state_destroy(weir_state* state) {
+    if (state) {
+        weir_storage_release(state->storage);
+        object_free(&state->device->allocator, state);
+    }
+}
+
+weir_status weir_state_view(const weir_state* state, uint32_t slot, weir_view* view) {
+    if (slot >= state->slot_count) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: no slot %u, there are %llu", state->storage->name,
+                         slot, (unsigned long long)state->slot_count);
+    }
+    return weir_view_make(state->storage, slot * state->slot_stride, state->dtype, &state->shape,
+                          view);
+}
+
+weir_status weir_state_rows(const weir_state* state, uint32_t slot, int64_t first, int64_t count,
+                            weir_view* view) {
+    weir_view whole;
+    WEIR_TRY(weir_state_view(state, slot, &whole));
+    if (first < 0 || count < 0 || count > state->row_count - first) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: rows [%lld, +%lld), there are %lld",
+                         state->storage->name, (long long)first, (long long)count,
+                         (long long)state->row_count);
+    }
+    return weir_view_narrow(&whole, 0, first, count, view);
+}
+
+// What growth to `row_count` commits in each slot: neither product nor sum can overflow, since the
+// whole slot has less than 2^63 bytes.
+static uint64_t bytes_ahead(const weir_state* state, int64_t row_count) {
+    const uint64_t bytes = (uint64_t)row_count * state->row_bytes;
+    const uint64_t eighth = bytes / 8;
+    uint64_t wanted = bytes + (eighth > STEP_BYTES ? eighth : STEP_BYTES);
+    if (row_count == 0 || !align_u64(wanted, granule_of(state->device), &wanted)) {
+        wanted = 0;
+    }
+    return wanted < state->slot_stride ? wanted : state->slot_stride;
+}
+
+static void decommit(weir_state* state, uint64_t slots, uint64_t begin, uint64_t end) {
+    for (uint64_t slot = 0; slot < slots; slot++) {
+        const uint64_t base = slot * state->slot_stride;
+        state->device->vtable->decommit(state->storage, base + begin, base + end);
+    }
+}
+
+weir_status weir_state_grow(weir_state* state, int64_t row_count) {
+    if (row_count > state->shape.dims[0]) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: %lld rows, the limit is %lld",
+                         state->storage->name, (long long)row_count,
+                         (long long)state->shape.dims[0]);
+    }
+    if (row_count <= state->row_count) {
+        return WEIR_OK;
+    }
+    if ((uint64_t)row_count * state->row_bytes > state->committed) {
+        const uint64_t end = bytes_ahead(state, row_count);
+        for (uint64_t slot = 0; slot < state->slot_count; slot++) {
+            const uint64_t base = slot * state->slot_stride;
+            const weir_status status =
+                state->device->vtable->commit(state->storage, base + state->committed, base + end);
+            if (status != WEIR_OK) {
+                decommit(state, slot, state->committed, end);
+                return status;
+            }
+        }
+        state->committed = end;
+    }
+    state->row_count = row_count;
+    return WEIR_OK;
+}
+
+// Tells whether a pass in flight touches a row from `row_count` on, of any slot.
+static weir_status check_idle(const weir_state* state, int64_t row_count) {
+    weir_device* device = state->device;
+    const uint64_t begin = (uint64_t)row_count * state->row_bytes;
+    const uint64_t end = (uint64_t)state->row_count * state->row_bytes;
+    const weir_range_level slots = {.count = state->slot_count, .stride = state->slot_stride};
+    access_array list = {0};
+    bool busy = false;
+    if (weir_device_is_idle(device)) {
+        return WEIR_OK;
+    }
+    weir_status status = array_reserve(&device->allocator, &list, 1);
+    if (status == WEIR_OK) {
+        weir_access* access = &list.items[list.count++];
+        access->kind = WEIR_ACCESS_READ_WRITE;
+        status =
+            weir_range_pattern(state->storage->memory_id, state->storage->memory_offset + begin,
+                               end - begin, &slots, 1, &access->range, NULL);
+    }
+    if (status == WEIR_OK) {
+        status = identity_append_names(state->storage, 0, &list);
+    }
+    if (status == WEIR_OK) {
+        busy = weir_device_in_flight(device, list.items, (uint32_t)list.count, NULL);
+    }
+    array_free(&device->allocator, &list);
+    return busy ? WEIR_FAIL(WEIR_BUSY, "%s: a pass in flight touches rows from %lld on",
+                            state->storage->name, (long long)row_count)
+                : status;
+}
+
+weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
+    if (row_count < 0 || row_count > state->row_count) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: cannot be cut to %lld rows, there are %lld",
+                         state->storage->name, (long long)row_count, (long long)state->row_count);
+    }
+    if (row_count == state->row_count) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(check_idle(state, row_count));
+    const uint64_t kept = bytes_ahead(state, row_count);
+    if (state->device->page_bytes > 0 && kept < state->committed) {
+        decommit(state, state->slot_count, kept, state->committed);
+        state->committed = kept;
+    }
+    state->row_count = row_count;
+    return WEIR_OK;
+}
+
+weir_storage* weir_state_storage(const weir_state* state) {
+    return state->storage;
+}
+
+int64_t weir_state_row_count(const weir_state* state) {
+    return state->row_count;
+}
+
+uint64_t weir_state_committed_bytes(const weir_state* state) {
+    return state->committed * state->slot_count;
+}
+
+uint64_t weir_state_reserved_bytes(const weir_state* state) {
+    return state->slot_stride * state->slot_count;
+}
