@@ -12,7 +12,7 @@ HEADERS = {"base": "api status allocator log fault text", "tensor": "dtype shape
            "hazard": "range tracker", "plan": "plan plan_csv plan_report",
            "graph": "graph fusion kernel target", "formats": "gguf safetensors",
            "schedule": "schedule explain plan_file",
-           "device": "device storage pool session arena state residency "
+           "device": "device storage access pool session arena state shadow residency "
                      "program dlpack check"}
 OWNERS = {header: module for module, headers in HEADERS.items() for header in headers.split()}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)

@@ -2,6 +2,7 @@
 #ifndef WEIR_WEIR_H
 #define WEIR_WEIR_H
 
+#include <weir/access.h>
 #include <weir/allocator.h>
 #include <weir/api.h>
 #include <weir/arena.h>
@@ -27,6 +28,7 @@
 #include <weir/safetensors.h>
 #include <weir/schedule.h>
 #include <weir/session.h>
+#include <weir/shadow.h>
 #include <weir/shape.h>
 #include <weir/state.h>
 #include <weir/status.h>

@@ -27,6 +27,7 @@
 #include "base/array.h"
 #include "device/flight.h"
 #include "device/identity.h"
+#include "device/shadow.h"
 
 // Memory that has an address when its storage is made has one id for all of it, and its addresses
 // are the offsets: wraps that overlap, and storages inside wraps, are then the same bytes by
@@ -241,6 +242,7 @@ struct weir_device {
     pthread_mutex_t submit_lock; // orders commits
     pthread_mutex_t lock;        // guards what follows
     flight flight;
+    shadow_list shadows;
     device_timings timings[PASSES_IN_FLIGHT]; // the items are the back end's until completion
     device_failure failures[FAILURES_KEPT];
     char lost_message[512]; // the first cause; neither changes once `lost` is set
@@ -266,7 +268,8 @@ typedef struct device_commit {
 } device_commit;
 
 // Gives the next sequence number to a commit and hands it over, to run after the passes in flight
-// that it conflicts with. Waits while PASSES_IN_FLIGHT passes are in flight.
+// that it conflicts with; shadows that it reads are converted before, where they are dirty. Waits
+// while PASSES_IN_FLIGHT passes are in flight.
 //
 // Errors:  WEIR_DEVICE_LOST with the first cause; WEIR_OUT_OF_MEMORY; what the back end says.
 // Threads: thread-safe.

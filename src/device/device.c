@@ -158,6 +158,8 @@ static weir_status enter(weir_device* device, const device_commit* commit, uint6
         *after_count = flight_list(&device->flight, conflicts, after);
         flight_add(&device->flight, sequence, commit->accesses, commit->access_count,
                    commit->fence);
+        shadow_list_note(&device->shadows, commit->accesses, commit->access_count, commit->fence,
+                         NULL);
         atomic_store(&device->submitted, sequence);
     }
     pthread_mutex_unlock(&device->lock);
@@ -214,6 +216,7 @@ static weir_status submit(weir_device* device, const device_commit* commit, uint
 
 weir_status weir_device_submit(weir_device* device, const device_commit* commit,
                                weir_ticket* ticket) {
+    WEIR_TRY(weir_shadow_settle(device, commit->accesses, commit->access_count, commit->fence));
     pthread_mutex_lock(&device->submit_lock);
     const uint64_t sequence = atomic_load(&device->submitted) + 1;
     if (sequence > PASSES_IN_FLIGHT) { // its entry is that of an earlier pass

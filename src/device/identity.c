@@ -338,6 +338,40 @@ static weir_status list_accesses(const weir_view* view, weir_access_kind kind, a
     return identity_append_names(view->storage, 0, list);
 }
 
+weir_status identity_open_names(const weir_view* view, weir_access_kind kind,
+                                identity_names* names) {
+    *names = (identity_names){.count = 1};
+    if (is_plain(view->storage)) {
+        names->one = weir_access_from_view(view, kind);
+        names->items = &names->one;
+        return WEIR_OK;
+    }
+    const weir_status status = list_accesses(view, kind, &names->many);
+    if (status != WEIR_OK) {
+        identity_close_names(view, names);
+        return status;
+    }
+    names->items = names->many.items;
+    names->count = (uint32_t)names->many.count;
+    return WEIR_OK;
+}
+
+void identity_close_names(const weir_view* view, identity_names* names) {
+    array_free(&view->storage->device->allocator, &names->many);
+}
+
+weir_status identity_in_flight(const weir_view* view, weir_access_kind kind, bool* in_flight) {
+    weir_device* device = view->storage->device;
+    *in_flight = !weir_device_is_idle(device);
+    if (*in_flight) {
+        identity_names names;
+        WEIR_TRY(identity_open_names(view, kind, &names));
+        *in_flight = weir_device_in_flight(device, names.items, names.count, NULL);
+        identity_close_names(view, &names);
+    }
+    return WEIR_OK;
+}
+
 static void free_accesses(const weir_view* view, access_array* list) {
     if (view->storage) {
         array_free(&view->storage->device->allocator, list);

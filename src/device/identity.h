@@ -109,4 +109,26 @@ WEIR_MUST_USE weir_status identity_append_names(weir_storage* storage, size_t po
 WEIR_MUST_USE weir_status identity_find_overlap(const weir_view* a, const weir_view* b,
                                                 access_array names[2], bool* overlap);
 
+// The accesses to a view by every name of its bytes. For nearly all views it is one, and takes no
+// memory.
+typedef struct identity_names {
+    const weir_access* items;
+    uint32_t count;
+    weir_access one;
+    access_array many;
+} identity_names;
+
+// Lists the accesses to a view, which has a storage; to be closed when that succeeds.
+//
+// Errors: WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status identity_open_names(const weir_view* view, weir_access_kind kind,
+                                              identity_names* names);
+void identity_close_names(const weir_view* view, identity_names* names);
+
+// Tells whether a pass in flight conflicts with an access to a view, which has a storage.
+//
+// Errors: WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status identity_in_flight(const weir_view* view, weir_access_kind kind,
+                                             bool* in_flight);
+
 #endif
