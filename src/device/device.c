@@ -109,8 +109,21 @@ static void keep_failure(weir_device* device, uint64_t sequence, weir_status sta
     atomic_fetch_add(&device->failure_count, 1);
 }
 
+static bool is_in_flight(weir_device* device, uint64_t sequence) {
+    pthread_mutex_lock(&device->lock);
+    const bool in_flight = flight_has(&device->flight, sequence);
+    pthread_mutex_unlock(&device->lock);
+    return in_flight;
+}
+
+// The line of a failure is written before anyone can see that the pass is complete: whoever waited
+// for it finds the log whole, and may close it.
 void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
                           const char* message) {
+    if (status != WEIR_OK && is_in_flight(device, sequence)) {
+        log_line(&device->log, WEIR_LOG_ERROR, "%s: pass %llu failed: %s", device->target.name,
+                 (unsigned long long)sequence, message);
+    }
     pthread_mutex_lock(&device->lock);
     const bool in_flight = flight_has(&device->flight, sequence);
     if (in_flight) {
@@ -122,10 +135,6 @@ void weir_device_complete(weir_device* device, uint64_t sequence, weir_status st
     pthread_mutex_unlock(&device->lock);
     if (in_flight) {
         wake_waiters(device);
-    }
-    if (in_flight && status != WEIR_OK) {
-        log_line(&device->log, WEIR_LOG_ERROR, "%s: pass %llu failed: %s", device->target.name,
-                 (unsigned long long)sequence, message);
     }
 }
 
