@@ -432,12 +432,114 @@ static void set_rows_writes_its_rows_and_no_others(void** state) {
     free_tensor(&x);
 }
 
+// The three parts one after another, each against what it is defined to compute of the bits that the
+// one before has made.
+static void check_split_attention(const attention_case* c) {
+    const int64_t heads = c->desc.heads;
+    const int64_t d = c->desc.head_dim;
+    const int64_t n = (int64_t)c->position + c->rows + c->spare;
+    tensor q = new_random(&random_state, WEIR_DTYPE_F32, c->rows, heads * d, 4);
+    tensor keys = new_random(&random_state, WEIR_DTYPE_F32, n, c->desc.kv_heads * d, 1);
+    tensor values = new_random(&random_state, WEIR_DTYPE_F32, n, c->desc.kv_heads * d, 0);
+    tensor scores = new_tensor(WEIR_DTYPE_F32, c->rows, heads * n, 1);
+    tensor weights = new_tensor(WEIR_DTYPE_F32, c->rows, heads * n, 3);
+    tensor y = new_tensor(WEIR_DTYPE_F32, c->rows, heads * d, 1);
+    reference r[3] = {new_reference(c->rows, heads * n), new_reference(c->rows, heads * n),
+                      new_reference(c->rows, heads * d)};
+    for (int64_t row = n - c->spare; row < n; row++) {
+        memset(tensor_row(&keys, row), GUARD, keys.row_bytes);
+        memset(tensor_row(&values, row), GUARD, values.row_bytes);
+    }
+    const weir_op_constants constants = {.attention = c->desc};
+    kernel_run runs[3] = {
+        {find_kernel(WEIR_OP_ATTENTION_SCORES),
+         {&q, &keys, &scores},
+         3,
+         constants,
+         {7, c->position}},
+        {find_kernel(WEIR_OP_ATTENTION_SOFTMAX),
+         {&scores, &weights},
+         2,
+         constants,
+         {7, c->position}},
+        {find_kernel(WEIR_OP_ATTENTION_SUM),
+         {&weights, &values, &y},
+         3,
+         constants,
+         {7, c->position}},
+    };
+    for (int64_t at = 0; at < c->rows * heads * n; at++) {
+        const int64_t row = at / (heads * n);
+        const int64_t key = at % n;
+        const int64_t head = at / n % heads;
+        const int64_t kv = head / (heads / c->desc.kv_heads) * d;
+        for (int64_t e = 0; e < d && key <= (int64_t)c->position + row; e++) {
+            const double product = tensor_at(&q, row, head * d + e) * tensor_at(&keys, key, kv + e);
+            r[0].result[at] += product;
+            r[0].scale[at] += fabs(product);
+        }
+    }
+    check_kernel(&runs[0], r[0].result, r[0].scale, 3e-6, 0, &random_state);
+    for (int64_t i = 0; i < c->rows * heads; i++) {
+        const int64_t row = i / heads;
+        const int64_t seen = (int64_t)c->position + row + 1;
+        double max = -INFINITY;
+        double sum = 0.0;
+        for (int64_t key = 0; key < seen; key++) {
+            max = fmax(max, tensor_at(&scores, row, i % heads * n + key) * (double)c->desc.scale);
+        }
+        for (int64_t pass = 0; pass < 2; pass++) {
+            for (int64_t key = 0; key < seen; key++) {
+                const double score = tensor_at(&scores, row, i % heads * n + key);
+                const double weight = exp(score * (double)c->desc.scale - max);
+                sum += pass == 0 ? weight : 0.0;
+                r[1].result[i * n + key] = weight / sum;
+                r[1].scale[i * n + key] = weight / sum;
+            }
+        }
+    }
+    // The exponent of a large score is rounded before exp sees it.
+    check_kernel(&runs[1], r[1].result, r[1].scale, 5e-6 * (1.0 + c->desc.scale), 1, &random_state);
+    for (int64_t at = 0; at < c->rows * heads * d; at++) {
+        const int64_t row = at / (heads * d);
+        const int64_t head = at / d % heads;
+        const int64_t kv = head / (heads / c->desc.kv_heads) * d;
+        for (int64_t key = 0; key <= (int64_t)c->position + row; key++) {
+            const double product =
+                tensor_at(&weights, row, head * n + key) * tensor_at(&values, key, kv + at % d);
+            r[2].result[at] += product;
+            r[2].scale[at] += fabs(product);
+        }
+    }
+    check_kernel(&runs[2], r[2].result, r[2].scale, 5e-6, 0, &random_state);
+    tensor* tensors[] = {&q, &keys, &values, &scores, &weights, &y};
+    for (size_t i = 0; i < 6; i++) {
+        free_tensor(tensors[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        free_reference(&r[i]);
+    }
+}
+
+static void attention_in_three_parts_agrees_with_their_definitions(void** state) {
+    (void)state;
+    const attention_case cases[] = {
+        {{1, 1, 1, 1.0f, POSITION}, 1, 0, 0},     {{4, 2, 15, 0.26f, POSITION}, 5, 62, 1},
+        {{6, 3, 8, 0.35f, POSITION}, 9, 0, 0},    {{3, 1, 64, 0.125f, POSITION}, 1, 63, 4},
+        {{2, 1, 16, 100.0f, POSITION}, 3, 70, 1}, {{8, 8, 4, 0.5f, POSITION}, 66, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        check_split_attention(&cases[i]);
+    }
+}
+
 // Operands that fit `op`: [4, 64] activations, a [4, 64] matrix, caches of 9 rows.
 static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS]) {
     const weir_shape shape = weir_shape_make(2, (int64_t[]){4, 64});
     const weir_shape ids = weir_shape_make(1, (int64_t[]){4});
     const weir_shape cache = weir_shape_make(2, (int64_t[]){9, 64});
     const weir_shape square = weir_shape_make(2, (int64_t[]){4, 4});
+    const weir_shape scores = weir_shape_make(2, (int64_t[]){4, 18}); // of two heads
     for (uint32_t i = 0; i < KERNEL_OPERANDS; i++) {
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[i]));
     }
@@ -452,6 +554,12 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[1]));
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[2]));
         return 4;
+    case WEIR_OP_ATTENTION_SCORES:
+    case WEIR_OP_ATTENTION_SUM:
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[1]));
+        assert_ok(
+            weir_view_layout(WEIR_DTYPE_F32, &scores, &views[op == WEIR_OP_ATTENTION_SUM ? 0 : 2]));
+        return 3;
     case WEIR_OP_SET_ROWS:
     case WEIR_OP_ROPE_SET_ROWS:
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &cache, &views[1]));
@@ -465,6 +573,7 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
         return 4;
     case WEIR_OP_ADD_RMS_NORM_MUL:
         return 5;
+    case WEIR_OP_ATTENTION_SOFTMAX:
     case WEIR_OP_RMS_NORM:
     case WEIR_OP_ROPE:
         return 2;
@@ -562,7 +671,7 @@ static void a_dispatch_of_no_rows_touches_nothing(void** state) {
         }
         assert_true(accepts(kernel, views, count));
         void* pointers[KERNEL_OPERANDS] = {NULL};
-        weir_op_constants constants = {.attention = {1, 1, 64, 1.0f, 0}};
+        weir_op_constants constants = two_heads;
         if (kernel->op == WEIR_OP_ROPE) {
             constants.rope = (weir_rope_desc){64, 64, WEIR_ROPE_HALVES, 1e4f, 1.0f, 0};
         } else if (kernel->op == WEIR_OP_SET_ROWS) {
@@ -579,13 +688,17 @@ static void a_dispatch_of_no_rows_touches_nothing(void** state) {
 
 static void kernels_that_need_parameters_say_so_in_a_session(void** state) {
     (void)state;
-    static const weir_op_kind ops[] = {WEIR_OP_ROPE, WEIR_OP_ATTENTION, WEIR_OP_SET_ROWS};
-    for (size_t i = 0; i < 3; i++) {
+    static const weir_op_kind ops[] = {WEIR_OP_ROPE,
+                                       WEIR_OP_ATTENTION,
+                                       WEIR_OP_SET_ROWS,
+                                       WEIR_OP_ATTENTION_SCORES,
+                                       WEIR_OP_ATTENTION_SOFTMAX,
+                                       WEIR_OP_ATTENTION_SUM};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
         weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(ops[i], views);
         void* pointers[KERNEL_OPERANDS] = {NULL};
-        const weir_op_constants constants = {.position = 0};
-        const weir_kernel_call call = {views, pointers, count, 0, 1, &constants, NULL};
+        const weir_kernel_call call = {views, pointers, count, 0, 1, &two_heads, NULL};
         assert_status(find_kernel(ops[i])->run(&call), WEIR_INVALID_ARGUMENT);
         assert_message_has(weir_op_name(ops[i]));
     }
@@ -604,6 +717,7 @@ int main(void) {
         cmocka_unit_test(attention_agrees_and_works_in_place),
         cmocka_unit_test(attention_survives_scores_that_would_overflow_exp),
         cmocka_unit_test(attention_refuses_what_does_not_fit),
+        cmocka_unit_test(attention_in_three_parts_agrees_with_their_definitions),
         cmocka_unit_test(get_rows_copies_exactly_for_every_type),
         cmocka_unit_test(get_rows_refuses_indices_outside_the_table),
         cmocka_unit_test(set_rows_writes_its_rows_and_no_others),

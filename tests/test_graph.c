@@ -416,6 +416,33 @@ static void attention_takes_grouped_heads(void** state) {
     assert_int_equal(f->graph->ops.items[0].inputs[2], values);
 }
 
+static void attention_in_parts_has_a_column_for_each_head_and_key(void** state) {
+    fixture* f = *state;
+    weir_graph* g = f->graph;
+    const weir_value cache = new_state(g, WEIR_DTYPE_F32, shape2(32, 32));
+    weir_attention_desc desc = {.heads = 4, .kv_heads = 2, .head_dim = 16, .position = f->position};
+    weir_value scores = WEIR_VALUE_NONE;
+    weir_value weights = WEIR_VALUE_NONE;
+    weir_value done = WEIR_VALUE_NONE;
+    assert_ok(weir_graph_attention_scores(g, f->x, cache, &desc, &scores));
+    assert_result(f, scores, WEIR_OP_ATTENTION_SCORES, f->rows, 4 * 32);
+    assert_ok(weir_graph_attention_softmax(g, scores, &desc, &weights));
+    assert_result(f, weights, WEIR_OP_ATTENTION_SOFTMAX, f->rows, 4 * 32);
+    assert_true(g->ops.items[1].constants.attention.scale == 0.25f);
+    assert_ok(weir_graph_attention_sum(g, weights, cache, &desc, &done));
+    assert_result(f, done, WEIR_OP_ATTENTION_SUM, f->rows, 64);
+    assert_int_equal(weir_graph_op_info(WEIR_OP_ATTENTION_SOFTMAX)->in_place, 1);
+    assert_refused(f, weir_graph_attention_scores(g, scores, cache, &desc, &y), "attention_scores");
+    assert_refused(f, weir_graph_attention_sum(g, f->x, cache, &desc, &y), "attention_sum");
+    desc.heads = 6;
+    assert_refused(f, weir_graph_attention_softmax(g, scores, &desc, &y), "attention_softmax");
+    desc.heads = 4;
+    desc.position = WEIR_PARAM_NONE;
+    assert_refused(f, weir_graph_attention_scores(g, f->x, cache, &desc, &y), "attention_scores");
+    assert_refused(f, weir_graph_attention_softmax(g, scores, &desc, &y), "attention_softmax");
+    assert_refused(f, weir_graph_attention_sum(g, weights, cache, &desc, &y), "attention_sum");
+}
+
 static void attention_refuses_heads_and_caches_that_do_not_fit(void** state) {
     fixture* f = *state;
     weir_graph* g = f->graph;
@@ -600,6 +627,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(rope_refuses_heads_that_do_not_fit, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(attention_takes_grouped_heads, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(attention_refuses_heads_and_caches_that_do_not_fit,
+                                        make_graph, drop_graph),
+        cmocka_unit_test_setup_teardown(attention_in_parts_has_a_column_for_each_head_and_key,
                                         make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(silu_gate_takes_equal_shapes, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(set_rows_writes_a_state_or_a_view_of_one, make_graph,

@@ -56,6 +56,7 @@ typedef struct weir_llama_graph_desc {
     uint32_t outputs;        // most rows of logits of one pass, at most `rows`
     const weir_gguf* gguf;   // gives each weight its type; NULL: F32 for vectors, else weight_dtype
     weir_dtype weight_dtype; // of the matrices where there is no file; NONE = F32
+    bool split_attention;    // scores, softmax and sum as operations of their own, not as one
 } weir_llama_graph_desc;
 
 // A pass over `rows` new tokens that ends in the logits of `outputs` of them. The weights bear the

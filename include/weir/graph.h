@@ -59,6 +59,9 @@ typedef enum weir_op_kind {
     WEIR_OP_ADD_RMS_NORM_MUL = 11,
     WEIR_OP_RMS_NORM_MUL = 12,
     WEIR_OP_ROPE_SET_ROWS = 13,
+    WEIR_OP_ATTENTION_SCORES = 14,
+    WEIR_OP_ATTENTION_SOFTMAX = 15,
+    WEIR_OP_ATTENTION_SUM = 16,
     WEIR_OP_COUNT
 } weir_op_kind;
 
@@ -207,6 +210,31 @@ WEIR_API WEIR_MUST_USE weir_status weir_graph_attention(weir_graph* graph, weir_
                                                         weir_value keys, weir_value values,
                                                         const weir_attention_desc* desc,
                                                         weir_value* y);
+
+// Attention in three operations, for targets or comparisons that have no single one: scores of each
+// head and key, their softmax, and the sum of the values by these weights. One after another they
+// compute what weir_graph_attention does, with y of the first two in memory.
+//
+// Shapes:   q [m, heads * head_dim], keys and values [n, kv_heads * head_dim], scores and weights
+//           [m, heads * n]: head by head one column per key. The cache as in weir_graph_attention.
+// Types:    f32.
+// Aliasing: the result of the softmax may be placed on the scores.
+// Errors:   a pass with position + m over n fails with WEIR_OUT_OF_RANGE.
+//
+// The scores are plain products, 0 for keys that a row does not see. The softmax multiplies them by
+// the scale; a key that a row does not see weighs 0, and is not read by the sum.
+WEIR_API WEIR_MUST_USE weir_status weir_graph_attention_scores(weir_graph* graph, weir_value q,
+                                                               weir_value keys,
+                                                               const weir_attention_desc* desc,
+                                                               weir_value* scores);
+WEIR_API WEIR_MUST_USE weir_status weir_graph_attention_softmax(weir_graph* graph,
+                                                                weir_value scores,
+                                                                const weir_attention_desc* desc,
+                                                                weir_value* weights);
+WEIR_API WEIR_MUST_USE weir_status weir_graph_attention_sum(weir_graph* graph, weir_value weights,
+                                                            weir_value values,
+                                                            const weir_attention_desc* desc,
+                                                            weir_value* y);
 
 // Gates: y = silu(gate) * up, silu(x) = x / (1 + exp(-x)) (SwiGLU, Shazeer 2020).
 //

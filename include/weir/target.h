@@ -16,7 +16,7 @@ typedef struct weir_rope_rows_desc {
 typedef union weir_op_constants {
     float epsilon;                 // rms_norm, rms_norm_mul, add_rms_norm_mul
     weir_rope_desc rope;           // rope, its defaults filled in
-    weir_attention_desc attention; // attention, its defaults filled in
+    weir_attention_desc attention; // attention and its three parts, their defaults filled in
     weir_param position;           // set_rows
     weir_rope_rows_desc rope_rows; // rope_set_rows
 } weir_op_constants;

@@ -229,31 +229,44 @@ weir_status weir_graph_rope(weir_graph* graph, weir_value x, weir_value factors,
     return weir_graph_add_op(graph, &added, x, shape_of(&rows)->dims[1], y);
 }
 
-// Widths in 64 bits: heads * head_dim of two 32-bit numbers cannot overflow there.
-static weir_status check_heads(const weir_attention_desc* desc, const operand* q,
-                               const operand* keys) {
+static weir_status check_attention(weir_op_kind op, const weir_attention_desc* desc) {
     if (desc->heads == 0 || desc->kv_heads == 0 || desc->head_dim == 0 ||
         desc->heads % desc->kv_heads != 0) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
-                         "attention: %u heads on %u key heads of %u elements; expected the key "
-                         "heads to divide the heads",
-                         desc->heads, desc->kv_heads, desc->head_dim);
+                         "%s: %u heads on %u key heads of %u elements; expected the key heads to "
+                         "divide the heads",
+                         weir_op_name(op), desc->heads, desc->kv_heads, desc->head_dim);
     }
-    const uint64_t q_width = (uint64_t)desc->heads * desc->head_dim;
-    const uint64_t kv_width = (uint64_t)desc->kv_heads * desc->head_dim;
-    if ((uint64_t)shape_of(q)->dims[1] != q_width ||
-        (uint64_t)shape_of(keys)->dims[1] != kv_width) {
+    if (!isfinite(desc->scale)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: the scale is not a finite number",
+                         weir_op_name(op));
+    }
+    return WEIR_OK;
+}
+
+// The products of two 32-bit numbers cannot overflow in 64 bits.
+static weir_status check_widths(weir_op_kind op, const weir_attention_desc* desc,
+                                const operand* rows, uint64_t rows_width, const operand* cache) {
+    const uint64_t cache_width = (uint64_t)desc->kv_heads * desc->head_dim;
+    if ((uint64_t)shape_of(rows)->dims[1] != rows_width ||
+        (uint64_t)shape_of(cache)->dims[1] != cache_width) {
         char reason[128];
         snprintf(reason, sizeof reason,
                  "%u heads on %u key heads of %u elements need %llu and %llu", desc->heads,
-                 desc->kv_heads, desc->head_dim, (unsigned long long)q_width,
-                 (unsigned long long)kv_width);
-        return refuse_pair(WEIR_OP_ATTENTION, q, keys, reason);
-    }
-    if (!isfinite(desc->scale)) {
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "attention: the scale is not a finite number");
+                 desc->kv_heads, desc->head_dim, (unsigned long long)rows_width,
+                 (unsigned long long)cache_width);
+        return refuse_pair(op, rows, cache, reason);
     }
     return WEIR_OK;
+}
+
+// The zero that means a default is replaced: kernels see no special values.
+static graph_op attention_op(weir_op_kind op, const weir_attention_desc* desc) {
+    graph_op made = {.kind = op, .constants.attention = *desc};
+    if (desc->scale == 0.0f) {
+        made.constants.attention.scale = (float)(1.0 / sqrt((double)desc->head_dim));
+    }
+    return made;
 }
 
 // Keys and values are states as a rule, but any two values of one shape serve.
@@ -268,14 +281,74 @@ weir_status weir_graph_attention(weir_graph* graph, weir_value q, weir_value key
     WEIR_TRY(find_activation(graph, op, "keys", keys, &key_cache));
     WEIR_TRY(find_activation(graph, op, "values", values, &value_cache));
     WEIR_TRY(check_same(op, &key_cache, &value_cache));
-    WEIR_TRY(check_heads(desc, &query, &key_cache));
+    WEIR_TRY(check_attention(op, desc));
+    WEIR_TRY(check_widths(op, desc, &query, (uint64_t)desc->heads * desc->head_dim, &key_cache));
     WEIR_TRY(check_cache(graph, op, &query, &key_cache, desc->position));
-    graph_op added = {
-        .kind = op, .inputs = {q, keys, values}, .input_count = 3, .constants.attention = *desc};
-    if (desc->scale == 0.0f) {
-        added.constants.attention.scale = (float)(1.0 / sqrt((double)desc->head_dim));
-    }
+    graph_op added = attention_op(op, desc);
+    added.inputs[0] = q;
+    added.inputs[1] = keys;
+    added.inputs[2] = values;
+    added.input_count = 3;
     return weir_graph_add_op(graph, &added, q, shape_of(&query)->dims[1], y);
+}
+
+weir_status weir_graph_attention_scores(weir_graph* graph, weir_value q, weir_value keys,
+                                        const weir_attention_desc* desc, weir_value* scores) {
+    const weir_op_kind op = WEIR_OP_ATTENTION_SCORES;
+    operand query;
+    operand cache;
+    int64_t width = 0;
+    WEIR_TRY(find_activation(graph, op, "q", q, &query));
+    WEIR_TRY(find_activation(graph, op, "keys", keys, &cache));
+    WEIR_TRY(check_attention(op, desc));
+    WEIR_TRY(check_widths(op, desc, &query, (uint64_t)desc->heads * desc->head_dim, &cache));
+    WEIR_TRY(check_cache(graph, op, &query, &cache, desc->position));
+    if (__builtin_mul_overflow((int64_t)desc->heads, shape_of(&cache)->dims[0], &width)) {
+        return refuse_pair(op, &query, &cache, "the scores of a row are too many");
+    }
+    graph_op added = attention_op(op, desc);
+    added.inputs[0] = q;
+    added.inputs[1] = keys;
+    added.input_count = 2;
+    return weir_graph_add_op(graph, &added, q, width, scores);
+}
+
+weir_status weir_graph_attention_softmax(weir_graph* graph, weir_value scores,
+                                         const weir_attention_desc* desc, weir_value* weights) {
+    const weir_op_kind op = WEIR_OP_ATTENTION_SOFTMAX;
+    operand rows;
+    WEIR_TRY(find_activation(graph, op, "scores", scores, &rows));
+    WEIR_TRY(check_attention(op, desc));
+    WEIR_TRY(check_position(graph, op, desc->position));
+    if (shape_of(&rows)->dims[1] % desc->heads != 0) {
+        return refuse(op, &rows, "as many columns for each head");
+    }
+    graph_op added = attention_op(op, desc);
+    added.inputs[0] = scores;
+    added.input_count = 1;
+    return weir_graph_add_op(graph, &added, scores, shape_of(&rows)->dims[1], weights);
+}
+
+weir_status weir_graph_attention_sum(weir_graph* graph, weir_value weights, weir_value values,
+                                     const weir_attention_desc* desc, weir_value* y) {
+    const weir_op_kind op = WEIR_OP_ATTENTION_SUM;
+    operand rows;
+    operand cache;
+    WEIR_TRY(find_activation(graph, op, "weights", weights, &rows));
+    WEIR_TRY(find_activation(graph, op, "values", values, &cache));
+    WEIR_TRY(check_attention(op, desc));
+    const uint64_t keys = (uint64_t)shape_of(&cache)->dims[0];
+    uint64_t width = 0;
+    if (__builtin_mul_overflow((uint64_t)desc->heads, keys, &width)) {
+        return refuse_pair(op, &rows, &cache, "the weights of a row are too many");
+    }
+    WEIR_TRY(check_widths(op, desc, &rows, width, &cache));
+    WEIR_TRY(check_cache(graph, op, &rows, &cache, desc->position));
+    graph_op added = attention_op(op, desc);
+    added.inputs[0] = weights;
+    added.inputs[1] = values;
+    added.input_count = 2;
+    return weir_graph_add_op(graph, &added, weights, (int64_t)desc->heads * desc->head_dim, y);
 }
 
 weir_status weir_graph_silu_gate(weir_graph* graph, weir_value gate, weir_value up, weir_value* y) {

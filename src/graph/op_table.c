@@ -17,6 +17,9 @@ static const graph_op_info op_infos[WEIR_OP_COUNT] = {
     [WEIR_OP_ADD_RMS_NORM_MUL] = {.name = "add_rms_norm_mul", .in_place = 1u << 0 | 1u << 1},
     [WEIR_OP_RMS_NORM_MUL] = {.name = "rms_norm_mul", .in_place = 1u << 0 | 1u << 1},
     [WEIR_OP_ROPE_SET_ROWS] = {.name = "rope_set_rows", .writes_state = true},
+    [WEIR_OP_ATTENTION_SCORES] = {.name = "attention_scores"},
+    [WEIR_OP_ATTENTION_SOFTMAX] = {.name = "attention_softmax", .in_place = 1u << 0},
+    [WEIR_OP_ATTENTION_SUM] = {.name = "attention_sum"},
 };
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind) {

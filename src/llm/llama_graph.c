@@ -142,9 +142,23 @@ static weir_value attention(builder* b, weir_value q, weir_value keys, weir_valu
                                       .kv_heads = b->params->kv_heads,
                                       .head_dim = b->params->head_dim,
                                       .position = b->pass.position};
+    weir_value scores = WEIR_VALUE_NONE;
+    weir_value weights = WEIR_VALUE_NONE;
     weir_value y = WEIR_VALUE_NONE;
-    if (b->status == WEIR_OK) {
+    if (b->status == WEIR_OK && !b->desc->split_attention) {
         b->status = weir_graph_attention(b->pass.graph, q, keys, values, &desc, &y);
+        return y;
+    }
+    if (b->status == WEIR_OK) {
+        b->status = weir_graph_attention_scores(b->pass.graph, q, keys, &desc, &scores);
+    }
+    name_in_block(b, scores, "scores");
+    if (b->status == WEIR_OK) {
+        b->status = weir_graph_attention_softmax(b->pass.graph, scores, &desc, &weights);
+    }
+    name_in_block(b, weights, "weights");
+    if (b->status == WEIR_OK) {
+        b->status = weir_graph_attention_sum(b->pass.graph, weights, values, &desc, &y);
     }
     return y;
 }

@@ -66,6 +66,12 @@ static weir_param stored_position(const graph_op* op) {
                                              : op->constants.position;
 }
 
+// Whether an input is a cache of which a row sees the keys up to its own.
+static bool sees_cache(weir_op_kind op, uint32_t index) {
+    const bool part = op == WEIR_OP_ATTENTION_SCORES || op == WEIR_OP_ATTENTION_SUM;
+    return (op == WEIR_OP_ATTENTION && (index == 1 || index == 2)) || (part && index == 1);
+}
+
 // Rows of a cache that an operation can touch under any position within its bounds: all that it
 // writes (from the lowest position), or all that it sees (from 0).
 static void limit_rows(const weir_schedule* schedule, const graph_op* op, uint32_t index,
@@ -73,7 +79,7 @@ static void limit_rows(const weir_schedule* schedule, const graph_op* op, uint32
     schedule_operand* operand = &operands[index];
     const bool writes =
         weir_graph_op_info(op->kind)->writes_state && operand->kind == WEIR_ACCESS_WRITE;
-    const bool sees = op->kind == WEIR_OP_ATTENTION && (index == 1 || index == 2);
+    const bool sees = sees_cache(op->kind, index);
     if (!writes && !sees) {
         return;
     }

@@ -62,6 +62,9 @@ static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_con
     case WEIR_OP_ROPE:
         return hash_rope(hash, &constants->rope);
     case WEIR_OP_ATTENTION:
+    case WEIR_OP_ATTENTION_SCORES:
+    case WEIR_OP_ATTENTION_SOFTMAX:
+    case WEIR_OP_ATTENTION_SUM:
         return hash_attention(hash, &constants->attention);
     case WEIR_OP_SET_ROWS:
         return hash_u64(hash, constants->position);

@@ -2,17 +2,14 @@
 // first, and what has been summed is rescaled when a larger score appears. A unit is one head of a
 // few rows, so that a block of keys and values serves all of them. The blocks of a row do not
 // depend on the unit.
-#include "backends/cpu/kernels/cpu_kernels.h"
+#include "backends/cpu/kernels/cpu_attention.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "backends/cpu/kernels/cpu_vector.h"
-
 #define Q 0
 #define KEYS 1
 #define VALUES 2
-#define ROWS 4
 #define BLOCK 64 // keys
 #define HEAD_MAX 512
 
@@ -25,12 +22,8 @@ bool weir_cpu_attention_accepts(const weir_kernel_use* use) {
 }
 
 uint32_t weir_cpu_attention_tiles(const weir_kernel_use* use) {
-    const weir_shape* q = &use->operands[Q].shape;
-    const weir_attention_desc* desc = &use->constants->attention;
-    const int64_t units = cpu_divide_up(q->dims[0], ROWS) * (int64_t)desc->heads;
-    const double rows = (double)cpu_min(q->dims[0], ROWS);
-    const double products = rows * desc->head_dim * (double)use->operands[KEYS].shape.dims[0];
-    return cpu_tiles(units, products, 131072.0);
+    return cpu_attention_tiles(use->operands[Q].shape.dims[0], use->operands[KEYS].shape.dims[0],
+                               &use->constants->attention);
 }
 
 // One row of one head. The query is a copy, because y may lie on q.
@@ -41,54 +34,9 @@ typedef struct row_state {
     float weight;        // sum of the weights
 } row_state;
 
-// The scores of keys [begin, begin + count), at most BLOCK.
-static void score_keys(const weir_kernel_call* call, const weir_attention_desc* desc,
-                       const float* query, int64_t column, int64_t begin, int64_t count,
-                       float* scores) {
-    int64_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        const float* keys[4];
-        for (int64_t k = 0; k < 4; k++) {
-            keys[k] = cpu_row_f32(call, KEYS, begin + i + k) + column;
-        }
-        cpu_dot4(query, keys, desc->head_dim, scores + i);
-    }
-    for (; i < count; i++) {
-        const float* key = cpu_row_f32(call, KEYS, begin + i) + column;
-        scores[i] = cpu_dot(query, key, desc->head_dim);
-    }
-    for (i = 0; i < count; i++) {
-        scores[i] *= desc->scale;
-    }
-}
-
 static void scale_sum(float* sum, float factor, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         sum[i] *= factor;
-    }
-}
-
-// Adds the values of keys [begin, begin + count), each times its weight, in the order of the keys.
-static void add_values(const weir_kernel_call* call, const weir_attention_desc* desc,
-                       int64_t column, int64_t begin, int64_t count, const float* weights,
-                       float* restrict sum) {
-    const int64_t length = desc->head_dim;
-    int64_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        const float* restrict a = cpu_row_f32(call, VALUES, begin + i) + column;
-        const float* restrict b = cpu_row_f32(call, VALUES, begin + i + 1) + column;
-        const float* restrict c = cpu_row_f32(call, VALUES, begin + i + 2) + column;
-        const float* restrict d = cpu_row_f32(call, VALUES, begin + i + 3) + column;
-        const float* w = weights + i;
-        for (int64_t e = 0; e < length; e++) {
-            sum[e] = (((sum[e] + a[e] * w[0]) + b[e] * w[1]) + c[e] * w[2]) + d[e] * w[3];
-        }
-    }
-    for (; i < count; i++) {
-        const float* restrict a = cpu_row_f32(call, VALUES, begin + i) + column;
-        for (int64_t e = 0; e < length; e++) {
-            sum[e] += a[e] * weights[i];
-        }
     }
 }
 
@@ -96,9 +44,10 @@ static void add_values(const weir_kernel_call* call, const weir_attention_desc* 
 static void add_keys(const weir_kernel_call* call, const weir_attention_desc* desc, int64_t column,
                      int64_t begin, int64_t count, row_state* row) {
     float scores[BLOCK];
-    score_keys(call, desc, row->query, column, begin, count, scores);
+    cpu_score_keys(call, KEYS, row->query, column, desc->head_dim, begin, count, scores);
     float max = row->max;
     for (int64_t i = 0; i < count; i++) {
+        scores[i] *= desc->scale;
         max = scores[i] > max ? scores[i] : max;
     }
     // The first block rescales zeros by exp(-infinity) = 0.
@@ -114,14 +63,14 @@ static void add_keys(const weir_kernel_call* call, const weir_attention_desc* de
         weight += scores[i];
     }
     row->weight = weight;
-    add_values(call, desc, column, begin, count, scores, row->sum);
+    cpu_add_values(call, VALUES, column, desc->head_dim, begin, count, scores, row->sum);
 }
 
 static void attend(const weir_kernel_call* call, const weir_attention_desc* desc, int64_t position,
                    cpu_span rows, int64_t head) {
-    row_state states[ROWS];
+    row_state states[CPU_ATTENTION_ROWS];
     const int64_t column = head * desc->head_dim;
-    const int64_t kv_column = head / (desc->heads / desc->kv_heads) * desc->head_dim;
+    const int64_t kv_column = cpu_attention_column(desc, head);
     const size_t head_bytes = desc->head_dim * sizeof(float);
     for (int64_t i = rows.begin; i < rows.end; i++) {
         row_state* row = &states[i - rows.begin];
@@ -148,14 +97,13 @@ static void attend(const weir_kernel_call* call, const weir_attention_desc* desc
 weir_status weir_cpu_attention_run(const weir_kernel_call* call) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
     const int64_t row_count = call->views[Q].shape.dims[0];
-    uint64_t position = 0;
-    WEIR_TRY(cpu_read_param(call, "attention", desc->position, &position));
-    WEIR_TRY(cpu_check_cache("attention", position, row_count, call->views[KEYS].shape.dims[0]));
-    const cpu_span span =
-        cpu_tile_units(call, cpu_divide_up(row_count, ROWS) * (int64_t)desc->heads);
+    int64_t position = 0;
+    WEIR_TRY(cpu_attention_position(call, "attention", row_count, call->views[KEYS].shape.dims[0],
+                                    &position));
+    const cpu_span span = cpu_tile_units(call, cpu_attention_units(row_count, desc));
     for (int64_t unit = span.begin; unit < span.end; unit++) {
-        const cpu_span rows = cpu_unit_items(unit / desc->heads, ROWS, row_count);
-        attend(call, desc, (int64_t)position, rows, unit % desc->heads);
+        const cpu_span rows = cpu_unit_items(unit / desc->heads, CPU_ATTENTION_ROWS, row_count);
+        attend(call, desc, position, rows, unit % desc->heads);
     }
     return WEIR_OK;
 }

@@ -24,7 +24,10 @@
     X(matmul_add, MATMUL_ADD)                                                                      \
     X(add_rms_norm_mul, ADD_RMS_NORM_MUL)                                                          \
     X(rms_norm_mul, RMS_NORM_MUL)                                                                  \
-    X(rope_set_rows, ROPE_SET_ROWS)
+    X(rope_set_rows, ROPE_SET_ROWS)                                                                \
+    X(attention_scores, ATTENTION_SCORES)                                                          \
+    X(attention_softmax, ATTENTION_SOFTMAX)                                                        \
+    X(attention_sum, ATTENTION_SUM)
 
 #define CPU_KERNEL_DECLARE(name, operation)                                                        \
     bool weir_cpu_##name##_accepts(const weir_kernel_use* use);                                    \
