@@ -187,6 +187,36 @@ static void capacities_are_met_or_shown_impossible(void** state) {
     }
 }
 
+// A peak that is enough changes nothing where it is not met, and gives one as good where it is.
+static void a_peak_that_is_enough_ends_the_search(void** state) {
+    (void)state;
+    test_random random = {59};
+    const int rounds = is_long() ? 10000 : 300;
+    uint32_t met = 0;
+    for (int round = 0; round < rounds; ++round) {
+        random_case made;
+        make_case(&random, 2 + (uint32_t)random_below(&random, 40), 500, &made);
+        made.problem.iterations = 1;
+        const weir_plan_result wanted = plan_case(&made);
+        const size_t byte_size = made.problem.buffer_count * sizeof *made.entries;
+        weir_plan_entry* entries = take(made.problem.buffer_count, sizeof *entries);
+        memcpy(entries, made.entries, byte_size);
+        made.problem.enough = wanted.lower_bound > 0 ? wanted.lower_bound - 1 : 0;
+        if (wanted.lower_bound == wanted.peak) {
+            plan_case(&made);
+            assert_memory_equal(made.entries, entries, byte_size);
+        }
+        made.problem.enough = wanted.peak;
+        const weir_plan_result result = plan_case(&made);
+        check_plan(&made, &result);
+        assert_true(result.peak <= wanted.peak);
+        met += result.in_place > 0 && result.peak == wanted.peak;
+        free(entries);
+        free_case(&made);
+    }
+    assert_true(met > 20);
+}
+
 static void large_plans_are_valid(void** state) {
     (void)state;
     test_random random = {53};
@@ -209,6 +239,7 @@ int main(void) {
         cmocka_unit_test(plans_of_any_shape_are_valid_and_repeat),
         cmocka_unit_test(fixed_halves_of_plans_have_plans),
         cmocka_unit_test(capacities_are_met_or_shown_impossible),
+        cmocka_unit_test(a_peak_that_is_enough_ends_the_search),
         cmocka_unit_test(large_plans_are_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

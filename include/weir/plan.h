@@ -88,6 +88,8 @@ typedef struct weir_plan_problem {
     uint64_t alignment;       // default for buffers, in bytes; 0 = 1
     uint64_t capacity;        // 0: as small as possible; otherwise any plan that fits will do, and
                               // penalties are paid rather than pass it
+    uint64_t enough;          // a peak that no plan can beat, whatever goes in place, or 0: a plan
+                              // that has it is taken without looking for others
     uint64_t block_bytes_max; // 0: one block; otherwise no block is larger, and no buffer crosses
                               // from one block into the next
     weir_plan_effort effort;

@@ -27,12 +27,21 @@ static inline uint32_t bits_lowest(uint64_t word) {
     return (uint32_t)__builtin_ctzll(word);
 }
 
+// Sums bits in pairs, in fours and in bytes (Warren, Hacker's Delight, section 5-1): in line and by
+// vectors, where a call for each word would cost more.
 static inline uint32_t bits_count(const uint64_t* row, size_t words) {
-    uint32_t count = 0;
+    uint64_t count = 0;
     for (size_t w = 0; w < words; ++w) {
-        count += (uint32_t)__builtin_popcountll(row[w]);
+        uint64_t x = row[w];
+        x -= x >> 1 & UINT64_C(0x5555555555555555);
+        x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+        x = (x + (x >> 4)) & UINT64_C(0x0F0F0F0F0F0F0F0F);
+        x += x >> 8;
+        x += x >> 16;
+        x += x >> 32;
+        count += x & 0x7F;
     }
-    return count;
+    return (uint32_t)count;
 }
 
 // Writes the transpose of a matrix of `rows` rows of `columns` bits to `to`, whose rows have

@@ -393,6 +393,25 @@ static weir_status lessen_penalty(planner* plan) {
     return WEIR_OK;
 }
 
+// Tries all pairs of one size at once, as long as a plan that is good enough may come of it.
+static weir_status try_all_pairs(planner* plan, uint32_t same_size) {
+    if (plan->problem->enough == 0 || same_size == 0) {
+        return WEIR_OK;
+    }
+    for (uint32_t i = 0; i < same_size; ++i) {
+        plan->trial.wanted[plan->pairs[i]] = true;
+    }
+    WEIR_TRY(try_plan(plan, 0));
+    const uint64_t peak = plan->trial.result.peak;
+    const uint64_t capacity = plan->problem->capacity;
+    if (peak <= plan->problem->enough && (capacity == 0 || peak <= capacity)) {
+        keep_trial(plan);
+    } else {
+        memset(plan->trial.wanted, 0, plan->problem->in_place_count * sizeof *plan->trial.wanted);
+    }
+    return WEIR_OK;
+}
+
 static weir_status run(planner* plan) {
     const weir_plan_problem* problem = plan->problem;
     WEIR_TRY(plan_check(&plan->scratch, problem));
@@ -408,6 +427,11 @@ static weir_status run(planner* plan) {
     plan->exact = plan_exact_budget_of(problem);
     plan->exactly = plan->exact.work > 0 && problem->in_place_count == 0;
     plan->best.result.peak = UINT64_MAX;
+    WEIR_TRY(try_all_pairs(plan, same_size));
+    if (plan->best.result.peak != UINT64_MAX) {
+        WEIR_TRY(lessen_penalty(plan));
+        return refuse(plan);
+    }
     // With pairs to choose from, the search waits until they are chosen.
     WEIR_TRY(try_plan(plan, problem->in_place_count > 0 ? 0 : rounds));
     keep_trial(plan);

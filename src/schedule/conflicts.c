@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "plan/plan_scratch.h"
 
 // Whether all other uses of a value come before its last one by the order alone.
 static bool ends_at_last_use(const weir_schedule* schedule, weir_value value) {
@@ -28,45 +29,62 @@ static bool all_uses_precede(const weir_schedule* schedule, weir_value value, ui
     return true;
 }
 
+// What the walk along the dispatches knows. A buffer with one last use is over for whatever waits
+// for that use; one whose last uses run side by side is pending until the order has joined them.
+typedef struct over_walk {
+    const weir_schedule* schedule;
+    schedule_bits over; // per dispatch: the buffers whose every access is complete before it starts
+    bool* at_once;      // per buffer: whether it has one last use
+    weir_value* value_of; // per buffer
+    uint64_t* pending;    // a row of buffers
+} over_walk;
+
 // Adds the buffers that end with `from`, a predecessor of `to`, and all that are over by then.
-static void inherit_over(const weir_schedule* schedule, schedule_bits* over, const bool* at_once,
-                         uint32_t to, uint32_t from) {
-    uint64_t* target = over->words + to * over->row_words;
-    const uint64_t* source = over->words + from * over->row_words;
-    for (size_t w = 0; w < over->row_words; w++) {
+static void inherit_over(const over_walk* walk, uint32_t to, uint32_t from) {
+    const weir_schedule* schedule = walk->schedule;
+    uint64_t* target = walk->over.words + to * walk->over.row_words;
+    const uint64_t* source = walk->over.words + from * walk->over.row_words;
+    for (size_t w = 0; w < walk->over.row_words; w++) {
         target[w] |= source[w];
     }
     const schedule_dispatch* dispatch = &schedule->dispatches.items[from];
     for (uint32_t i = 0; i < dispatch->operand_count; i++) {
         const weir_value root = schedule->operands.items[dispatch->operand_begin + i].root;
         const uint32_t buffer = schedule->buffers[root];
-        if (buffer == WEIR_PLAN_NONE || !at_once[buffer]) {
-            continue;
-        }
-        if (schedule->uses.items[schedule->uses.begins[root + 1] - 1] == from) {
+        if (buffer != WEIR_PLAN_NONE && walk->at_once[buffer] &&
+            schedule->uses.items[schedule->uses.begins[root + 1] - 1] == from) {
             bits_set(target, buffer);
         }
     }
 }
 
-// Fills `over`: per dispatch the buffers whose every access is complete before it starts. A buffer
-// with one last use is over for whatever waits for that use; only those whose last uses run side by
-// side must be asked for, dispatch by dispatch, until the order has joined them.
-static void find_over(const weir_schedule* schedule, schedule_bits* over, const bool* at_once) {
-    for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
-        for (uint32_t e = schedule->edges.begins[d]; e < schedule->edges.begins[d + 1]; e++) {
-            inherit_over(schedule, over, at_once, d, schedule->edges.items[e]);
+// Asks for each pending buffer whether the order has joined its last uses by now.
+static void join_pending(const over_walk* walk, uint32_t dispatch) {
+    uint64_t* row = walk->over.words + dispatch * walk->over.row_words;
+    for (size_t w = 0; w < walk->over.row_words; w++) {
+        for (uint64_t rest = walk->pending[w] & ~row[w]; rest != 0; rest &= rest - 1) {
+            const size_t buffer = w * 64 + bits_lowest(rest);
+            if (all_uses_precede(walk->schedule, walk->value_of[buffer], dispatch)) {
+                bits_set(row, buffer);
+            }
         }
     }
-    for (weir_value value = 0; value < schedule->values.count; value++) {
-        const uint32_t buffer = schedule->buffers[value];
-        if (buffer == WEIR_PLAN_NONE || at_once[buffer]) {
-            continue;
+}
+
+static void find_over(const over_walk* walk) {
+    const weir_schedule* schedule = walk->schedule;
+    for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
+        for (uint32_t e = schedule->edges.begins[d]; e < schedule->edges.begins[d + 1]; e++) {
+            inherit_over(walk, d, schedule->edges.items[e]);
         }
-        const uint32_t last = schedule->uses.items[schedule->uses.begins[value + 1] - 1];
-        for (uint32_t d = last + 1; d < schedule->dispatches.count; d++) {
-            if (all_uses_precede(schedule, value, d)) {
-                schedule_bit_set(over, d, buffer);
+        join_pending(walk, d);
+        const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
+        for (uint32_t i = 0; i < dispatch->operand_count; i++) {
+            const weir_value root = schedule->operands.items[dispatch->operand_begin + i].root;
+            const uint32_t buffer = schedule->buffers[root];
+            if (buffer != WEIR_PLAN_NONE && !walk->at_once[buffer] &&
+                schedule->uses.items[schedule->uses.begins[root + 1] - 1] == d) {
+                bits_set(walk->pending, buffer);
             }
         }
     }
@@ -102,6 +120,24 @@ static weir_status transpose_order(weir_schedule* schedule, const schedule_bits*
     return WEIR_OK;
 }
 
+static weir_status start_walk(weir_schedule* schedule, plan_scratch* scratch, over_walk* walk) {
+    const size_t count = schedule->plan_buffers.count;
+    walk->schedule = schedule;
+    WEIR_TRY(scratch_take(scratch, &walk->at_once, count));
+    WEIR_TRY(scratch_take(scratch, &walk->value_of, count));
+    WEIR_TRY(scratch_take(scratch, &walk->pending, bits_words(count)));
+    WEIR_TRY(weir_schedule_bits_new(&schedule->allocator, schedule->dispatches.count, count,
+                                    &walk->over));
+    for (weir_value value = 0; value < schedule->values.count; value++) {
+        const uint32_t buffer = schedule->buffers[value];
+        if (buffer != WEIR_PLAN_NONE) {
+            walk->value_of[buffer] = value;
+            walk->at_once[buffer] = ends_at_last_use(schedule, value);
+        }
+    }
+    return WEIR_OK;
+}
+
 // Fills the partial order of the plan's buffers, once, from the edges between the dispatches, which
 // where waits are edges are all that orders them.
 weir_status weir_schedule_find_order(weir_schedule* schedule) {
@@ -113,22 +149,14 @@ weir_status weir_schedule_find_order(weir_schedule* schedule) {
     if (schedule->options.reuse == WEIR_REUSE_NONE) {
         return WEIR_OK;
     }
-    schedule_bits over = {0};
-    void* memory = NULL;
-    WEIR_TRY(
-        weir_schedule_bits_new(&schedule->allocator, schedule->dispatches.count, count, &over));
-    weir_status status = weir_alloc_zeroed(&schedule->allocator, count * sizeof(bool), &memory);
+    plan_scratch scratch = {.allocator = schedule->allocator};
+    over_walk walk = {0};
+    weir_status status = start_walk(schedule, &scratch, &walk);
     if (status == WEIR_OK) {
-        bool* at_once = memory;
-        for (weir_value value = 0; value < schedule->values.count; value++) {
-            if (schedule->buffers[value] != WEIR_PLAN_NONE) {
-                at_once[schedule->buffers[value]] = ends_at_last_use(schedule, value);
-            }
-        }
-        find_over(schedule, &over, at_once);
-        status = transpose_order(schedule, &over);
+        find_over(&walk);
+        status = transpose_order(schedule, &walk.over);
     }
-    weir_free(&schedule->allocator, memory, count * sizeof(bool), _Alignof(max_align_t));
-    weir_schedule_bits_free(&schedule->allocator, &over);
+    weir_schedule_bits_free(&schedule->allocator, &walk.over);
+    plan_scratch_release(&scratch, NULL);
     return status;
 }

@@ -80,9 +80,4 @@ WEIR_MUST_USE weir_status order_by_depth(plan_scratch* scratch, const order_net*
 WEIR_MUST_USE weir_status order_by_bytes(plan_scratch* scratch, const order_net* net, uint64_t cap,
                                          uint32_t* groups);
 
-// Returns the peak of live bytes where the dispatches run one after another by their numbers: with
-// every result in place that may be, no plan for that order is smaller.
-WEIR_MUST_USE weir_status order_serial_peak(plan_scratch* scratch, const order_net* net,
-                                            uint64_t* peak);
-
 #endif

@@ -108,18 +108,3 @@ order_score order_live_score(const order_live* live) {
     }
     return score;
 }
-
-weir_status order_serial_peak(plan_scratch* scratch, const order_net* net, uint64_t* peak) {
-    scratch_block* mark = scratch->last;
-    order_live live;
-    const weir_status status = order_live_make(scratch, net, net->dispatch_count, &live);
-    if (status == WEIR_OK) {
-        for (uint32_t d = 0; d < net->dispatch_count; d++) {
-            live.groups[d] = d;
-        }
-        order_live_fill(&live);
-        *peak = order_live_score(&live).peak;
-    }
-    plan_scratch_release(scratch, mark);
-    return status;
-}

@@ -85,9 +85,8 @@ static weir_status find_pairs(plan_scratch* scratch, const weir_schedule* schedu
         for (uint32_t d = 0; d < net->dispatch_count; d++) {
             const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
             const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
-            const uint32_t output = schedule_output_of(schedule, dispatch);
-            for (uint32_t input = 0; input < output; input++) {
-                if (weir_schedule_can_overwrite(schedule, dispatch, input, output)) {
+            for (uint32_t input = 0; dispatch->overwrites >> input != 0; input++) {
+                if ((dispatch->overwrites >> input & 1) != 0) {
                     collector_add(&pairs, d, schedule->buffers[operands[input].root], fill != 0);
                 }
             }

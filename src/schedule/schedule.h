@@ -48,10 +48,12 @@ typedef struct schedule_dispatch {
     uint32_t operand_count;
     uint32_t source_begin; // in weir_schedule.sources
     uint32_t source_count;
-    uint32_t level;   // edges on the longest path that ends here
-    uint32_t group;   // boundaries before it
-    uint32_t planned; // its group when values were placed
-    uint32_t given;   // its place among the dispatches as lowered
+    uint32_t level;      // edges on the longest path that ends here
+    uint32_t group;      // boundaries before it
+    uint32_t planned;    // its group when values were placed
+    uint32_t given;      // its place among the dispatches as lowered
+    uint32_t output;     // the operand that it writes first: its result, or a state
+    uint32_t overwrites; // bit i: `output` may lie on input i once nothing else needs that
 } schedule_dispatch;
 
 // Predecessors of dispatch i are items[begins[i]] .. items[begins[i + 1] - 1].
@@ -172,16 +174,6 @@ WEIR_MUST_USE weir_status weir_schedule_bits_new(const weir_allocator* allocator
                                                  size_t columns, schedule_bits* bits);
 void weir_schedule_bits_free(const weir_allocator* allocator, schedule_bits* bits);
 
-// The operand that a dispatch writes first: its result, or the state that it writes to.
-static inline uint32_t schedule_output_of(const weir_schedule* schedule,
-                                          const schedule_dispatch* dispatch) {
-    uint32_t output = 0;
-    while (schedule->operands.items[dispatch->operand_begin + output].kind == WEIR_ACCESS_READ) {
-        output++;
-    }
-    return output;
-}
-
 // Whether values lie in the same bytes only where the groups keep them apart: of edges, those that
 // this needs are then added.
 static inline bool schedule_by_groups(const weir_schedule* schedule) {
@@ -220,12 +212,6 @@ WEIR_MUST_USE weir_status weir_schedule_build(const weir_allocator* allocator,
                                               const weir_schedule_options* options,
                                               schedule_policy policy, uint64_t cap,
                                               weir_schedule** schedule);
-
-// Whether the contract of an operation lets its output lie on an input: the input is the whole of
-// its root, both have the same layout, and no other operand is a window on that root. It is done
-// only where no other access of the root comes after.
-bool weir_schedule_can_overwrite(const weir_schedule* schedule, const schedule_dispatch* dispatch,
-                                 uint32_t input, uint32_t output);
 
 #define SCHEDULE_OPERANDS_MAX (GRAPH_OP_INPUTS + 3) // inputs, two outputs, scratch
 #define SCHEDULE_REASONS_MAX (SCHEDULE_OPERANDS_MAX * SCHEDULE_OPERANDS_MAX)

@@ -2,7 +2,7 @@
 // lies outside of the arena.
 #include <string.h>
 
-#include "schedule/order.h"
+#include "plan/plan_scratch.h"
 #include "schedule/schedule.h"
 
 static bool in_arena(const weir_schedule* schedule, weir_value value) {
@@ -57,6 +57,49 @@ static void set_lifetimes(weir_schedule* schedule, bool by_groups) {
     }
 }
 
+static bool same_layout(const weir_view* a, const weir_view* b) {
+    return a->dtype == b->dtype && weir_shape_equal(&a->shape, &b->shape) &&
+           weir_view_is_contiguous(a) && weir_view_is_contiguous(b);
+}
+
+// Whether the contract of an operation lets its output lie on an input: the input is the whole of
+// its root, both have the same layout, and no other operand is a window on that root. It is done
+// only where no other access of the root comes after.
+static bool can_overwrite(const weir_schedule* schedule, const schedule_dispatch* dispatch,
+                          uint32_t input, uint32_t output) {
+    const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
+    const schedule_operand* on = &operands[input];
+    const schedule_operand* result = &operands[output];
+    const uint32_t buffer = schedule->buffers[on->root];
+    if (((weir_graph_op_info(dispatch->op)->in_place >> input) & 1) == 0 ||
+        schedule->buffers[result->root] == WEIR_PLAN_NONE || buffer == WEIR_PLAN_NONE ||
+        on->rows != result->rows ||
+        schedule->plan_buffers.items[buffer].byte_size != weir_view_byte_span(&on->layout) ||
+        !same_layout(&on->layout, &result->layout)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < output; i++) {
+        if (i != input && operands[i].root == on->root) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void find_overwrites(weir_schedule* schedule) {
+    for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
+        schedule_dispatch* dispatch = &schedule->dispatches.items[d];
+        const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
+        while (operands[dispatch->output].kind == WEIR_ACCESS_READ) {
+            dispatch->output++;
+        }
+        for (uint32_t i = 0; i < dispatch->output && !schedule->options.never_in_place; i++) {
+            const bool can = can_overwrite(schedule, dispatch, i, dispatch->output);
+            dispatch->overwrites |= (uint32_t)can << i;
+        }
+    }
+}
+
 weir_status weir_schedule_add_buffers(weir_schedule* schedule) {
     const size_t count = schedule->values.count;
     void* memory = NULL;
@@ -80,35 +123,9 @@ weir_status weir_schedule_add_buffers(weir_schedule* schedule) {
         WEIR_TRY(add_bytes(&schedule->report.total_bytes, buffer.byte_size));
     }
     schedule->plan_intervals.count = schedule->report.values;
+    find_overwrites(schedule);
     return array_reserve(&schedule->allocator, &schedule->plan_intervals,
                          schedule->plan_intervals.count);
-}
-
-static bool same_layout(const weir_view* a, const weir_view* b) {
-    return a->dtype == b->dtype && weir_shape_equal(&a->shape, &b->shape) &&
-           weir_view_is_contiguous(a) && weir_view_is_contiguous(b);
-}
-
-bool weir_schedule_can_overwrite(const weir_schedule* schedule, const schedule_dispatch* dispatch,
-                                 uint32_t input, uint32_t output) {
-    const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
-    const schedule_operand* on = &operands[input];
-    const schedule_operand* result = &operands[output];
-    const uint32_t buffer = schedule->buffers[on->root];
-    if (schedule->options.never_in_place ||
-        ((weir_graph_op_info(dispatch->op)->in_place >> input) & 1) == 0 ||
-        schedule->buffers[result->root] == WEIR_PLAN_NONE || buffer == WEIR_PLAN_NONE ||
-        on->rows != result->rows ||
-        schedule->plan_buffers.items[buffer].byte_size != weir_view_byte_span(&on->layout) ||
-        !same_layout(&on->layout, &result->layout)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < output; i++) {
-        if (i != input && operands[i].root == on->root) {
-            return false;
-        }
-    }
-    return true;
 }
 
 // What "comes before" means to a plan.
@@ -147,13 +164,13 @@ static weir_status add_in_place_pairs(weir_schedule* schedule, clock_kind clock)
     for (uint32_t d = 0; d < schedule->dispatches.count; d++) {
         const schedule_dispatch* dispatch = &schedule->dispatches.items[d];
         const schedule_operand* operands = schedule->operands.items + dispatch->operand_begin;
-        const uint32_t output = schedule_output_of(schedule, dispatch);
-        for (uint32_t input = 0; input < output; input++) {
-            if (!weir_schedule_can_overwrite(schedule, dispatch, input, output) ||
+        for (uint32_t input = 0; dispatch->overwrites >> input != 0; input++) {
+            if ((dispatch->overwrites >> input & 1) == 0 ||
                 !is_last_use(schedule, operands[input].root, d, clock)) {
                 continue;
             }
-            const weir_plan_in_place pair = {.buffer = schedule->buffers[operands[output].root],
+            const weir_plan_in_place pair = {.buffer =
+                                                 schedule->buffers[operands[dispatch->output].root],
                                              .on = schedule->buffers[operands[input].root]};
             WEIR_TRY(array_reserve(&schedule->allocator, &schedule->plan_pairs,
                                    schedule->plan_pairs.count + 1));
@@ -254,38 +271,55 @@ static weir_status state_problem(weir_schedule* schedule) {
     return reuse == WEIR_REUSE_NONE ? WEIR_OK : add_in_place_pairs(schedule, CLOCK_ORDER);
 }
 
-// What the serial order needs: lifetimes by position, and in place whatever is read for the last
-// time by position. The plan at hand serves that order too: it is the answer where it is as small
-// as the live bytes of that order, else there is a plan to make, and the problem to put back.
-static weir_status find_serial_bytes(weir_schedule* schedule) {
-    uint64_t live = 0;
-    plan_scratch scratch = {.allocator = schedule->allocator};
-    order_net net;
-    weir_status status = order_net_make(&scratch, schedule, &net);
-    if (status == WEIR_OK) {
-        status = order_serial_peak(&scratch, &net, &live);
+// Bytes that a dispatch saves by writing its result where it reads for the last time.
+static uint64_t saved_bytes(const weir_schedule* schedule, uint32_t index, clock_kind clock) {
+    const schedule_dispatch* dispatch = &schedule->dispatches.items[index];
+    for (uint32_t input = 0; dispatch->overwrites >> input != 0; input++) {
+        const weir_value root = schedule->operands.items[dispatch->operand_begin + input].root;
+        if ((dispatch->overwrites >> input & 1) != 0 && is_last_use(schedule, root, index, clock)) {
+            return schedule->plan_buffers.items[schedule->buffers[root]].byte_size;
+        }
     }
-    plan_scratch_release(&scratch, NULL);
-    const uint64_t planned = weir_plan_result_of(schedule->plan)->peak;
-    schedule->report.serial_bytes = planned;
-    if (status != WEIR_OK || schedule->options.reuse == WEIR_REUSE_SERIAL || live == planned) {
-        return status;
-    }
-    weir_plan* plan = NULL;
-    set_lifetimes(schedule, false);
-    WEIR_TRY(add_in_place_pairs(schedule, CLOCK_POSITION));
-    weir_plan_problem problem = weir_schedule_problem(schedule);
-    problem.precedes = NULL;
-    WEIR_TRY(weir_plan_create(&schedule->allocator, &problem, &plan));
-    schedule->report.serial_bytes = weir_plan_result_of(plan)->peak;
-    weir_plan_destroy(plan);
-    return state_problem(schedule);
+    return 0;
 }
 
-static weir_status make_plan(weir_schedule* schedule) {
-    const weir_plan_problem problem = weir_schedule_problem(schedule);
+// The peak of live bytes by position or by group, with every result in place that may be: no plan
+// in which values live at least so long is smaller. Unsigned sums wrap around on the way and come
+// out right.
+static weir_status find_live_peak(const weir_schedule* schedule, clock_kind clock, uint64_t* peak) {
+    const bool by_groups = clock == CLOCK_GROUP;
+    const size_t count = schedule->dispatches.count;
+    plan_scratch scratch = {.allocator = schedule->allocator};
+    uint64_t* changes = NULL; // of the live bytes before each moment
+    uint64_t* saved = NULL;   // at each moment
+    WEIR_TRY(scratch_take(&scratch, &changes, 2 * (count + 1)));
+    saved = changes + count + 1;
+    for (weir_value value = 0; value < schedule->values.count; value++) {
+        if (schedule->buffers[value] != WEIR_PLAN_NONE) {
+            const weir_plan_interval life = lifetime(schedule, value, by_groups);
+            const uint64_t bytes = schedule->plan_buffers.items[schedule->buffers[value]].byte_size;
+            changes[life.begin] += bytes;
+            changes[life.end] -= bytes;
+        }
+    }
+    for (uint32_t d = 0; d < count; d++) {
+        saved[moment(schedule, d, by_groups)] += saved_bytes(schedule, d, clock);
+    }
+    uint64_t live = 0;
+    *peak = 0;
+    for (size_t m = 0; m < count; m++) {
+        live += changes[m];
+        *peak = live - saved[m] > *peak ? live - saved[m] : *peak;
+    }
+    plan_scratch_release(&scratch, NULL);
+    return WEIR_OK;
+}
+
+static weir_status make_plan(weir_schedule* schedule, uint64_t enough) {
+    weir_plan_problem problem = weir_schedule_problem(schedule);
     const schedule_given* given = schedule->given;
     if (!given) {
+        problem.enough = enough;
         return weir_plan_create(&schedule->allocator, &problem, &schedule->plan);
     }
     if (given->entry_count != problem.buffer_count) {
@@ -296,9 +330,37 @@ static weir_status make_plan(weir_schedule* schedule) {
                            &schedule->plan);
 }
 
+// What the serial order needs: lifetimes by position, and in place whatever is read for the last
+// time by position. The plan at hand serves that order too: it is the answer where it is as small
+// as the live bytes of that order, else there is a plan to make, and the problem to put back.
+static weir_status find_serial_bytes(weir_schedule* schedule, uint64_t live) {
+    const uint64_t planned = weir_plan_result_of(schedule->plan)->peak;
+    schedule->report.serial_bytes = planned;
+    if (schedule->options.reuse == WEIR_REUSE_SERIAL || live == planned) {
+        return WEIR_OK;
+    }
+    weir_plan* plan = NULL;
+    set_lifetimes(schedule, false);
+    WEIR_TRY(add_in_place_pairs(schedule, CLOCK_POSITION));
+    weir_plan_problem problem = weir_schedule_problem(schedule);
+    problem.precedes = NULL;
+    problem.enough = live;
+    WEIR_TRY(weir_plan_create(&schedule->allocator, &problem, &plan));
+    schedule->report.serial_bytes = weir_plan_result_of(plan)->peak;
+    weir_plan_destroy(plan);
+    return state_problem(schedule);
+}
+
 weir_status weir_schedule_place_values(weir_schedule* schedule) {
+    uint64_t serial_live = 0;
+    uint64_t live = 0;
+    WEIR_TRY(find_live_peak(schedule, CLOCK_POSITION, &serial_live));
+    live = serial_live;
+    if (schedule_by_groups(schedule)) {
+        WEIR_TRY(find_live_peak(schedule, CLOCK_GROUP, &live));
+    }
     WEIR_TRY(state_problem(schedule));
-    WEIR_TRY(make_plan(schedule));
+    WEIR_TRY(make_plan(schedule, schedule->options.reuse == WEIR_REUSE_NONE ? 0 : live));
     const weir_plan_result* result = weir_plan_result_of(schedule->plan);
     schedule->report.arena_bytes = result->peak;
     schedule->report.bound_bytes = result->lower_bound;
@@ -306,7 +368,7 @@ weir_status weir_schedule_place_values(weir_schedule* schedule) {
     if (schedule->given) {
         schedule->report.serial_bytes = schedule->given->serial_bytes;
     } else {
-        WEIR_TRY(find_serial_bytes(schedule));
+        WEIR_TRY(find_serial_bytes(schedule, serial_live));
     }
     return place_all(schedule);
 }
