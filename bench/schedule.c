@@ -1,6 +1,6 @@
 // Makes schedules of Llama shapes and prints CSV: waits beside the depth of the data flow, bytes
-// beside their bound, and the microseconds of each phase, the median over the runs. No file is read:
-// the graphs are built from their numbers.
+// beside their bound, and the microseconds of each phase, the median over the runs. No file is
+// read: the graphs are built from their numbers.
 //
 //     bench_schedule [runs [label]]     only rows that begin so: "1.1B,decode 1,one,512,cpu"
 #include <stdio.h>
@@ -30,6 +30,8 @@ typedef struct graph_case {
     uint32_t rows, context;
     bool split_attention;
     const char* target;
+    const char* fusion; // "none", "norm" or "all"
+    uint32_t without_fusions;
 } graph_case;
 
 // The times of the phases of all runs.
@@ -91,7 +93,8 @@ static weir_status build_graph(const graph_case* c, weir_llama_graph* pass) {
 }
 
 static void print_head(const stopwatch* watch) {
-    printf("model,pass,attention,context,target,dispatches,depth,waits,residual_edges,arena_bytes,"
+    printf("model,pass,attention,context,target,fusion,dispatches,depth,waits,residual_edges,arena_"
+           "bytes,"
            "bound_bytes,serial_bytes,total_bytes");
     for (uint32_t p = 0; p < watch->phase_count; p++) {
         printf(",%s_us", watch->names[p]);
@@ -100,8 +103,8 @@ static void print_head(const stopwatch* watch) {
 }
 
 static void label_of(const graph_case* c, char text[64]) {
-    snprintf(text, 64, "%s,%s %u,%s,%u,%s", c->model->name, c->rows > 1 ? "prefill" : "decode",
-             c->rows, c->split_attention ? "split" : "one", c->context, c->target);
+    snprintf(text, 64, "%s,%s %u,%s,%u,%s,%s", c->model->name, c->rows > 1 ? "prefill" : "decode",
+             c->rows, c->split_attention ? "split" : "one", c->context, c->target, c->fusion);
 }
 
 static void print_row(const char* label, const weir_schedule_report* report, stopwatch* watch,
@@ -123,7 +126,8 @@ static weir_status measure(const graph_case* c, const char* label, uint32_t runs
     weir_target target;
     WEIR_TRY(weir_target_find(c->target, &target));
     WEIR_TRY(build_graph(c, &pass));
-    const weir_schedule_options options = {.phase = end_phase, .phase_context = &watch};
+    const weir_schedule_options options = {
+        .without_fusions = c->without_fusions, .phase = end_phase, .phase_context = &watch};
     weir_status status = WEIR_OK;
     for (uint32_t run = 0; run < runs && status == WEIR_OK; run++) {
         weir_schedule* schedule = NULL;
@@ -148,15 +152,20 @@ static weir_status measure(const graph_case* c, const char* label, uint32_t runs
 int main(int argc, char** argv) {
     static const uint32_t contexts[] = {512, 4096};
     static const char* const targets[] = {"cpu", "barriers"};
+    static const char* const fusions[] = {"none", "norm", "all"};
+    static const uint32_t without[] = {
+        WEIR_FUSION_ALL, WEIR_FUSION_ALL & ~WEIR_FUSION_BIT(WEIR_FUSION_RMS_NORM_MUL), 0};
     const uint32_t asked = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : RUNS_DEFAULT;
     const uint32_t runs = asked >= 1 && asked <= RUNS_MAX ? asked : RUNS_DEFAULT;
     bool first = true;
-    for (size_t i = 0; i < 16 * sizeof shapes / sizeof *shapes; i++) {
-        const graph_case c = {.model = &shapes[i / 16],
-                              .rows = i / 8 % 2 ? 512 : 1,
-                              .split_attention = i / 4 % 2 != 0,
-                              .context = contexts[i / 2 % 2],
-                              .target = targets[i % 2]};
+    for (size_t i = 0; i < 48 * sizeof shapes / sizeof *shapes; i++) {
+        const graph_case c = {.model = &shapes[i / 48],
+                              .rows = i / 24 % 2 ? 512 : 1,
+                              .split_attention = i / 12 % 2 != 0,
+                              .context = contexts[i / 6 % 2],
+                              .target = targets[i / 3 % 2],
+                              .fusion = fusions[i % 3],
+                              .without_fusions = without[i % 3]};
         char label[64];
         label_of(&c, label);
         if (argc > 2 && strncmp(label, argv[2], strlen(argv[2])) != 0) {

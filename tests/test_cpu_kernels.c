@@ -432,8 +432,8 @@ static void set_rows_writes_its_rows_and_no_others(void** state) {
     free_tensor(&x);
 }
 
-// The three parts one after another, each against what it is defined to compute of the bits that the
-// one before has made.
+// The three parts one after another, each against what it is defined to compute of the bits that
+// the one before has made.
 static void check_split_attention(const attention_case* c) {
     const int64_t heads = c->desc.heads;
     const int64_t d = c->desc.head_dim;

@@ -1,4 +1,4 @@
-// The softmax of the scaled scores of each head, over the keys that its row sees; the others weigh 0.
+// The softmax of the scaled scores of each head, over the keys that its row sees; others weigh 0.
 #include "backends/cpu/kernels/cpu_attention.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-// What the kernels of attention share: a unit is one head of a few rows, so that keys and values that
-// were read serve all of them.
+// What the kernels of attention share: a unit is one head of a few rows, so that keys and values
+// that were read serve all of them.
 #ifndef WEIR_BACKENDS_CPU_KERNELS_CPU_ATTENTION_H
 #define WEIR_BACKENDS_CPU_KERNELS_CPU_ATTENTION_H
 
