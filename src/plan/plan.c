@@ -32,7 +32,7 @@ typedef struct planner {
     attempt trial;
     uint32_t* pairs; // in-place pairs in the order they are tried
     uint32_t attempts_left;
-    plan_order_budget order;
+    plan_budget order;
     uint64_t soft_rounds;
     bool softly; // the attempt takes the best placement and lessens its penalty
     plan_budget intervals;
@@ -276,7 +276,7 @@ static void copy_wanted(const planner* plan) {
 
 // Adds pairs [first, end) of the order to the best plan: all at once, or else by halves.
 static weir_status add_pairs(planner* plan, uint32_t first, uint32_t end) {
-    if (first == end || plan->attempts_left == 0) {
+    if (first == end || plan->attempts_left == 0 || !plan_budget_in_time(&plan->order)) {
         return WEIR_OK;
     }
     --plan->attempts_left;
@@ -420,9 +420,9 @@ static weir_status run(planner* plan) {
     WEIR_TRY(scratch_take(&plan->scratch, &plan->pairs, problem->in_place_count));
     plan->intervals = plan_budget_of(problem);
     const uint64_t rounds = problem->precedes ? order_rounds(problem) : plan->intervals.rounds;
-    plan->order = (plan_order_budget){.deadline_ns = plan->intervals.deadline_ns,
-                                      .progress = problem->progress,
-                                      .progress_context = problem->progress_context};
+    plan->order = (plan_budget){.deadline_ns = plan_deadline_of(problem->time_limit_ns),
+                                .progress = problem->progress,
+                                .progress_context = problem->progress_context};
     const uint32_t same_size = order_pairs(plan);
     plan->exact = plan_exact_budget_of(problem);
     plan->exactly = plan->exact.work > 0 && problem->in_place_count == 0;

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "plan/plan_budget.h"
 #include "plan/plan_exact_parts.h"
 
 // Lowers the peak component by component. Between the proven bound and the best placement known,
@@ -398,13 +398,11 @@ plan_exact_budget plan_exact_budget_of(const weir_plan_problem* problem) {
     } else if (problem->time_limit_ns > 0) {
         budget.work = UINT64_MAX;
     }
-    if (problem->effort == WEIR_PLAN_PLACE) {
+    const bool is_short =
+        problem->time_limit_ns > 0 && problem->time_limit_ns < PLAN_EXACT_TIME_MIN;
+    if (problem->effort == WEIR_PLAN_PLACE || is_short) {
         budget.work = 0;
     }
-    if (problem->time_limit_ns > 0) {
-        const uint64_t now = clock_ns();
-        budget.deadline_ns =
-            problem->time_limit_ns < UINT64_MAX - now ? now + problem->time_limit_ns : 0;
-    }
+    budget.deadline_ns = plan_deadline_of(problem->time_limit_ns);
     return budget;
 }

@@ -6,7 +6,8 @@
 
 #include "plan/plan_sections.h"
 
-#define PLAN_EXACT_ITEMS_MAX 2000 // components with more classes are left as they are
+#define PLAN_EXACT_ITEMS_MAX 2000               // components with more classes are left as they are
+#define PLAN_EXACT_TIME_MIN ((uint64_t)6000000) // ns: a shorter limit is better spent on placements
 
 // What a search may spend. The work bounds it alone when it must repeat to the bit.
 typedef struct plan_exact_budget {
@@ -14,9 +15,10 @@ typedef struct plan_exact_budget {
     uint64_t deadline_ns; // of the monotonic clock; 0: none
     weir_plan_progress_fn progress; // may be NULL
     void* progress_context;
-    uint64_t peak;  // what the progress is told
-    uint64_t bound; // likewise
-    bool stopped;   // the deadline has passed or the caller wants no more
+    uint64_t peak;   // what the progress is told
+    uint64_t bound;  // likewise
+    uint64_t untold; // work since it was told
+    bool stopped;    // the deadline has passed or the caller wants no more
 } plan_exact_budget;
 
 // The budget that a problem gives; no work: no exact search.

@@ -8,7 +8,8 @@
 // list of them. Where the unplaced classes fall apart, each part is solved after the other; that
 // one fails is the fault of the choice which made it, not of the parts solved before.
 
-#define POLL_WORK 200000 // between two looks at the clock
+#define CLOCK_WORK 10000 // between two looks at the clock: some 0.1 ms
+#define TELL_WORK 200000 // between two reports of progress
 
 // Highs are taken in bytes: with sizes rounded up to the step of all alignments, the topmost class
 // of a section may use room that its rounded size does not fit in.
@@ -176,13 +177,16 @@ static bool skip(exact_search* search) {
 bool exact_is_spent(exact_search* search) {
     plan_exact_budget* budget = search->budget;
     const uint64_t spent = search->work - search->counted;
-    if (spent >= POLL_WORK || spent >= budget->work) {
-        search->counted = search->work;
-        budget->work -= spent < budget->work ? spent : budget->work;
-        budget->stopped =
-            budget->stopped || (budget->deadline_ns > 0 && clock_ns() >= budget->deadline_ns) ||
-            (budget->progress &&
-             !budget->progress(budget->progress_context, budget->peak, budget->bound));
+    if (spent < CLOCK_WORK && spent < budget->work) {
+        return budget->stopped;
+    }
+    search->counted = search->work;
+    budget->work -= spent < budget->work ? spent : budget->work;
+    budget->untold += spent;
+    budget->stopped |= budget->deadline_ns > 0 && clock_ns() >= budget->deadline_ns;
+    if (budget->untold >= TELL_WORK && budget->progress && !budget->stopped) {
+        budget->untold = 0;
+        budget->stopped = !budget->progress(budget->progress_context, budget->peak, budget->bound);
     }
     return budget->stopped || budget->work == 0;
 }

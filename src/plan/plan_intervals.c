@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "plan/plan_exact.h"
 #include "plan/plan_list.h"
 #include "plan/plan_skyline.h"
@@ -27,7 +26,8 @@
 #define MANY_ITEMS 262144 // with more only the first rules are tried
 #define MANY_RULES 4
 #define LOAD_ROW 64
-#define EXACT_SHARE 8        // of a time limit the part spent here
+#define EXACT_SHARE 8        // of a time limit the part spent here, where the exact search follows
+#define LOOK_ITEMS 16384     // placed by rounds between two reports of progress
 #define LIST_ITEMS_MAX 16384 // with more items lists take too long, and
 #define LIST_SEARCH_MAX 2048 // with more only the first ones are placed
 
@@ -62,6 +62,9 @@ typedef struct searcher {
     plan_fit best_fit;      // of the list
     bool is_list;           // the list gave the best placement
     uint64_t limit;         // no offset may pass it
+    uint64_t unit;          // bytes
+    uint64_t told_peak;     // bytes: of the best
+    uint64_t unseen;        // items placed since progress was told
     uint64_t random;
     uint64_t rounds;
     uint32_t failures;
@@ -121,15 +124,17 @@ static void draw_weights(searcher* search) {
 }
 
 // Places once by the keys at hand. Only what is lower than the best replaces it.
-static void place_once(searcher* search, bool is_list, plan_fit fit) {
+static void place_once(searcher* search, bool is_list, plan_fit fit, plan_budget* budget) {
     const uint64_t limit = search->best_peak < search->limit ? search->best_peak : search->limit;
     uint64_t peak = 0;
+    // The first placement is made whatever it takes: there must be a plan.
+    budget = search->best_peak == PLAN_NO_PEAK ? NULL : budget;
     if (is_list) {
-        peak = plan_list_place(search->list, search->keys, fit, limit, search->offsets,
+        peak = plan_list_place(search->list, search->keys, fit, limit, budget, search->offsets,
                                search->blamed);
         search->blamed_count = peak == PLAN_NO_PEAK && search->blamed[0] != UINT32_MAX;
     } else {
-        peak = plan_skyline_place(search->skyline, limit, search->offsets);
+        peak = plan_skyline_place(search->skyline, limit, budget, search->offsets);
         search->blamed_count =
             peak == PLAN_NO_PEAK ? plan_skyline_blame(search->skyline, search->blamed) : 0;
     }
@@ -141,20 +146,32 @@ static void place_once(searcher* search, bool is_list, plan_fit fit) {
     search->is_list = is_list;
     search->best_fit = fit;
     search->best_peak = peak;
+    search->told_peak = peak * search->unit;
     memcpy(search->best_keys, search->keys, search->component->item_count * sizeof *search->keys);
     memcpy(search->best_offsets, search->offsets,
            search->component->item_count * sizeof *search->offsets);
 }
 
+// Whether there is time left. Progress is told once every LOOK_ITEMS items, whatever a placement
+// costs; the clock is asked each time.
+static bool goes_on(searcher* search, plan_budget* budget) {
+    budget->peak = search->told_peak;
+    search->unseen += search->component->item_count;
+    if (search->unseen < LOOK_ITEMS) {
+        return plan_budget_in_time(budget);
+    }
+    search->unseen = 0;
+    return plan_budget_goes_on(budget);
+}
+
 // Whether another rule is to be tried.
-static bool is_wanting(const searcher* search, uint64_t target, const plan_budget* budget) {
+static bool is_wanting(searcher* search, uint64_t target, plan_budget* budget) {
     return search->best_peak == PLAN_NO_PEAK ||
-           (search->best_peak > target &&
-            (budget->deadline_ns == 0 || clock_ns() < budget->deadline_ns));
+           (search->best_peak > target && goes_on(search, budget));
 }
 
 // The first placements: rules that are known to do well.
-static void place_by_rules(searcher* search, uint64_t target, const plan_budget* budget) {
+static void place_by_rules(searcher* search, uint64_t target, plan_budget* budget) {
     static const weights rules[] = {{.life = ONE, .size = ONE},
                                     {.sections = 4 * ONE, .size = ONE},
                                     {.sections = 16 * ONE, .size = ONE, .load = 500 * ONE},
@@ -167,12 +184,12 @@ static void place_by_rules(searcher* search, uint64_t target, const plan_budget*
     const size_t used = items > MANY_ITEMS ? MANY_RULES : count;
     for (size_t i = 0; i < used && is_wanting(search, target, budget); ++i) {
         set_keys(search, &rules[i]);
-        place_once(search, false, PLAN_FIRST_FIT);
+        place_once(search, false, PLAN_FIRST_FIT, budget);
     }
     const size_t lists = !search->list ? 0 : items > LIST_SEARCH_MAX ? 2 : 2 * count;
     for (size_t i = 0; i < lists && is_wanting(search, target, budget); ++i) {
         set_keys(search, &rules[count - 1 - i / 2]);
-        place_once(search, true, i % 2 == 0 ? PLAN_FIRST_FIT : PLAN_BEST_FIT);
+        place_once(search, true, i % 2 == 0 ? PLAN_FIRST_FIT : PLAN_BEST_FIT, budget);
     }
 }
 
@@ -204,29 +221,21 @@ static void change_keys(searcher* search) {
     ++search->rounds;
 }
 
-// Spends one round. The clock and the caller are asked in between; neither changes what rounds do.
-static bool may_go_on(plan_budget* budget, uint64_t round, uint64_t peak, uint64_t bound) {
+// Spends one round; false when there is none left.
+static bool take_round(searcher* search, plan_budget* budget) {
     if (budget->is_stopped || budget->rounds == 0) {
         return false;
     }
-    budget->is_stopped = (budget->deadline_ns > 0 && clock_ns() >= budget->deadline_ns) ||
-                         (budget->progress && round % 64 == 0 &&
-                          !budget->progress(budget->progress_context, peak, bound));
     budget->rounds -= budget->rounds != UINT64_MAX;
-    return !budget->is_stopped;
+    return goes_on(search, budget);
 }
 
 // Searches until the target is met or the budget is spent.
-static void improve(searcher* search, const plan_sections* sections, uint64_t target,
-                    plan_budget* budget) {
-    const uint64_t bound = sections->byte_bound;
-    while (search->best_peak > target &&
-           may_go_on(budget, search->rounds,
-                     search->best_peak == PLAN_NO_PEAK ? UINT64_MAX
-                                                       : search->best_peak * sections->unit,
-                     bound)) {
+static void improve(searcher* search, uint64_t target, plan_budget* budget) {
+    search->unseen = LOOK_ITEMS; // whoever watches hears of the search at once
+    while (search->best_peak > target && take_round(search, budget)) {
         change_keys(search);
-        place_once(search, search->is_list, search->best_fit);
+        place_once(search, search->is_list, search->best_fit, budget);
     }
 }
 
@@ -270,6 +279,8 @@ static weir_status make_searcher(plan_scratch* scratch, const plan_instance* ins
     const uint32_t count = component->item_count;
     *search = (searcher){.component = component,
                          .best_peak = PLAN_NO_PEAK,
+                         .unit = sections->unit,
+                         .told_peak = UINT64_MAX,
                          .limit = PLAN_LIMIT / sections->unit + 1};
     WEIR_TRY(plan_skyline_make(scratch, instance, component, &search->skyline));
     // What the skyline wastes room on, lists do not.
@@ -308,7 +319,7 @@ static weir_status place_component(task* work) {
     place_by_rules(&search, work->target, work->budget);
     if (work->may_search) {
         search.is_list &= work->component->item_count <= LIST_SEARCH_MAX;
-        improve(&search, work->sections, work->target, work->budget);
+        improve(&search, work->target, work->budget);
     }
     if (search.best_peak < work->peak) {
         work->peak = search.best_peak;
@@ -427,13 +438,11 @@ plan_budget plan_budget_of(const weir_plan_problem* problem) {
     } else if (problem->time_limit_ns > 0) {
         budget.rounds = UINT64_MAX;
     }
-    if (problem->time_limit_ns > 0) {
-        // Where the exact search follows, it makes more of the time.
-        const uint64_t share = count > PLAN_EXACT_ITEMS_MAX ? 1 : EXACT_SHARE;
-        const uint64_t now = clock_ns();
-        const uint64_t limit = problem->time_limit_ns / share;
-        budget.deadline_ns = limit < UINT64_MAX - now ? now + limit : UINT64_MAX;
-    }
+    // Where the exact search follows, it makes more of the time.
+    const bool is_exact = count <= PLAN_EXACT_ITEMS_MAX && !problem->precedes &&
+                          problem->time_limit_ns >= PLAN_EXACT_TIME_MIN;
+    const uint64_t share = is_exact ? EXACT_SHARE : 1;
+    budget.deadline_ns = plan_deadline_of(problem->time_limit_ns / share);
     return budget;
 }
 
@@ -445,6 +454,7 @@ weir_status plan_intervals_pool(plan_scratch* scratch, const plan_instance* inst
     weir_status status = plan_sections_make(scratch, instance, first, count, &sections);
     if (status == WEIR_OK) {
         *bound = sections.byte_bound;
+        budget->bound = sections.byte_bound;
         status = place_sections(scratch, instance, &sections, goal, budget, offsets, peak);
     }
     plan_scratch_release(scratch, mark);

@@ -3,16 +3,8 @@
 #ifndef WEIR_PLAN_INTERVALS_H
 #define WEIR_PLAN_INTERVALS_H
 
+#include "plan/plan_budget.h"
 #include "plan/plan_sections.h"
-
-// What a search may spend.
-typedef struct plan_budget {
-    uint64_t rounds;                // placements left beyond the first ones; UINT64_MAX: no limit
-    uint64_t deadline_ns;           // of CLOCK_MONOTONIC; 0: none
-    weir_plan_progress_fn progress; // may be NULL
-    void* progress_context;
-    bool is_stopped; // the deadline has passed, or `progress` said so
-} plan_budget;
 
 // The budget that a problem gives, which counts from now.
 plan_budget plan_budget_of(const weir_plan_problem* problem);

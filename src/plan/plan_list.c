@@ -6,6 +6,7 @@
 #include "plan/plan_sort.h"
 
 #define BLOCK_ITEMS 64
+#define LOOK_ITEMS 1024 // placed between two looks at the budget: some ms at most
 #define NO_BLOCK UINT32_MAX
 #define NO_ITEM UINT32_MAX
 
@@ -186,7 +187,7 @@ static uint32_t sort_by_keys(plan_list* list, const int64_t* keys) {
 }
 
 uint64_t plan_list_place(plan_list* list, const int64_t* keys, plan_fit fit, uint64_t limit,
-                         uint64_t* offsets, uint32_t* blamed) {
+                         plan_budget* budget, uint64_t* offsets, uint32_t* blamed) {
     list->limit = limit;
     *blamed = NO_ITEM;
     uint64_t peak = insert_fixed(list, offsets);
@@ -195,6 +196,9 @@ uint64_t plan_list_place(plan_list* list, const int64_t* keys, plan_fit fit, uin
     }
     const uint32_t count = sort_by_keys(list, keys);
     for (uint32_t i = 0; i < count; ++i) {
+        if (budget && (i + 1) % LOOK_ITEMS == 0 && !plan_budget_goes_on(budget)) {
+            return PLAN_NO_PEAK;
+        }
         const uint32_t index = list->order[i].index;
         const plan_item* item = &list->component->items[index];
         const uint64_t offset = find_offset(list, item, fit);

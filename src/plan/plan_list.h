@@ -15,8 +15,8 @@ WEIR_MUST_USE weir_status plan_list_make(plan_scratch* scratch, const plan_compo
 
 // Places all items; equal keys go by item. Returns the peak, or PLAN_NO_PEAK once it is sure to
 // reach `limit`; the offsets are then of no use, and `blamed` becomes the item that did reach it,
-// or UINT32_MAX where a fixed one did.
+// or UINT32_MAX where a fixed one did or the budget (NULL: none) has stopped.
 uint64_t plan_list_place(plan_list* list, const int64_t* keys, plan_fit fit, uint64_t limit,
-                         uint64_t* offsets, uint32_t* blamed);
+                         plan_budget* budget, uint64_t* offsets, uint32_t* blamed);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/clock.h"
 #include "plan/plan_sort.h"
 
 // A few orders that are known to do well, then a search from the best: what stands out over the
@@ -11,7 +10,7 @@
 
 __extension__ typedef unsigned __int128 wide;
 
-#define STEPS_PER_LOOK 32 // between two looks at the clock
+#define STEPS_PER_LOOK 32 // between two reports of progress
 
 typedef enum list_order { BY_SIZE, BY_AREA, BY_SPREAD, BY_BIRTH, LIST_ORDERS } list_order;
 
@@ -26,7 +25,7 @@ typedef struct searcher {
     uint64_t goal; // peak that ends the search
     uint64_t bound;
     uint64_t random;
-    plan_order_budget* budget;
+    plan_budget* budget;
 } searcher;
 
 static uint64_t key_of(const plan_class* block, list_order order, bool is_second) {
@@ -85,7 +84,8 @@ static void try_list_orders(searcher* search) {
             if (peak < search->peak) {
                 keep(search, peak, (pack_rule)rule);
             }
-            if (search->peak <= search->goal) {
+            if (search->peak <= search->goal ||
+                (search->peak != PACK_NO_PEAK && !plan_budget_in_time(search->budget))) {
                 return;
             }
         }
@@ -152,14 +152,12 @@ static void perturb(searcher* search, const uint64_t* offsets) {
     order[before] = moved;
 }
 
-bool plan_order_goes_on(plan_order_budget* budget, uint64_t peak, uint64_t bound) {
-    if (budget->deadline_ns > 0 && !budget->stopped) {
-        budget->stopped = clock_ns() >= budget->deadline_ns;
-    }
-    if (budget->progress && !budget->stopped) {
-        budget->stopped = !budget->progress(budget->progress_context, peak, bound);
-    }
-    return !budget->stopped;
+// The clock is asked at each step, the caller now and then.
+static bool goes_on(const searcher* search, uint64_t step) {
+    plan_budget* budget = search->budget;
+    budget->peak = search->peak;
+    budget->bound = search->bound;
+    return step % STEPS_PER_LOOK == 0 ? plan_budget_goes_on(budget) : plan_budget_in_time(budget);
 }
 
 // A change is kept unless it raises the peak, or what stands out below it.
@@ -176,8 +174,7 @@ static weir_status improve(plan_scratch* scratch, searcher* search) {
     wide excess = total_excess(search, kept_offsets);
     uint64_t step = 0;
     for (; step < search->budget->rounds && search->peak > search->goal; ++step) {
-        if (step % STEPS_PER_LOOK == 0 &&
-            !plan_order_goes_on(search->budget, search->peak, search->bound)) {
+        if (!goes_on(search, step)) {
             break;
         }
         memcpy(pack->order, kept, order_bytes);
@@ -227,9 +224,8 @@ static weir_status run(plan_scratch* scratch, searcher* search, uint64_t enough)
 }
 
 weir_status plan_order_place(plan_scratch* scratch, const plan_instance* instance, uint32_t first,
-                             uint32_t count, uint64_t cap, uint64_t enough,
-                             plan_order_budget* budget, uint64_t* offsets, uint64_t* peak,
-                             uint64_t* bound) {
+                             uint32_t count, uint64_t cap, uint64_t enough, plan_budget* budget,
+                             uint64_t* offsets, uint64_t* peak, uint64_t* bound) {
     scratch_block* mark = scratch->last;
     searcher search = {.offsets = offsets + first,
                        .peak = PACK_NO_PEAK,

@@ -2,18 +2,8 @@
 #ifndef WEIR_PLAN_ORDER_H
 #define WEIR_PLAN_ORDER_H
 
+#include "plan/plan_budget.h"
 #include "plan/plan_pack.h"
-
-typedef struct plan_order_budget {
-    uint64_t rounds;                // orders tried beyond the first ones
-    uint64_t deadline_ns;           // of the monotonic clock; 0: none
-    weir_plan_progress_fn progress; // may be NULL
-    void* progress_context;
-    bool stopped; // the deadline has passed or the caller wants no more
-} plan_order_budget;
-
-// Looks at the clock and tells the caller how far the search is; false when it is to end.
-bool plan_order_goes_on(plan_order_budget* budget, uint64_t peak, uint64_t bound);
 
 // Finds offsets on the line of blocks of `cap` bytes (0: one without end) for classes
 // [first, first + count) of one pool, and the sum of the heights of all blocks: list orders first,
@@ -25,7 +15,7 @@ bool plan_order_goes_on(plan_order_budget* budget, uint64_t peak, uint64_t bound
 // WEIR_OUT_OF_RANGE no order stays below 2^63.
 WEIR_MUST_USE weir_status plan_order_place(plan_scratch* scratch, const plan_instance* instance,
                                            uint32_t first, uint32_t count, uint64_t cap,
-                                           uint64_t enough, plan_order_budget* budget,
-                                           uint64_t* offsets, uint64_t* peak, uint64_t* bound);
+                                           uint64_t enough, plan_budget* budget, uint64_t* offsets,
+                                           uint64_t* peak, uint64_t* bound);
 
 #endif

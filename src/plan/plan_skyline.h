@@ -8,6 +8,7 @@
 #ifndef WEIR_PLAN_SKYLINE_H
 #define WEIR_PLAN_SKYLINE_H
 
+#include "plan/plan_budget.h"
 #include "plan/plan_sections.h"
 
 #define PLAN_NO_PEAK UINT64_MAX // of a placement that reaches its limit
@@ -25,9 +26,10 @@ int64_t* plan_skyline_keys(plan_skyline* skyline);
 
 #define PLAN_KEY_MAX ((int64_t)1 << 62)
 
-// Places all items. Returns the peak, or PLAN_NO_PEAK once it is sure to reach `limit`; the offsets
-// are then of no use.
-uint64_t plan_skyline_place(plan_skyline* skyline, uint64_t limit, uint64_t* offsets);
+// Places all items. Returns the peak, or PLAN_NO_PEAK once it is sure to reach `limit` or the budget
+// (NULL: none) has stopped; the offsets are then of no use.
+uint64_t plan_skyline_place(plan_skyline* skyline, uint64_t limit, plan_budget* budget,
+                            uint64_t* offsets);
 
 // After a placement that reached its limit: lists the items that were still waiting and live where
 // it did. Had they lain lower, it might not have.

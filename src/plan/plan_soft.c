@@ -326,12 +326,12 @@ static uint32_t ruin(softener* soft) {
 }
 
 // The threshold falls to nothing with the rounds: early on a somewhat worse placement is kept too.
-static void improve(softener* soft, plan_order_budget* budget) {
+static void improve(softener* soft, plan_budget* budget) {
     const uint64_t rounds = budget->rounds;
     const uint64_t widest = soft->best.cost / 256 + 1;
     copy_state(soft, &soft->now, &soft->best);
     for (uint64_t r = 0; r < rounds && soft->best.cost > 0; ++r) {
-        if (r % STEPS_PER_LOOK == 0 && !plan_order_goes_on(budget, soft->limit, 0)) {
+        if (r % STEPS_PER_LOOK == 0 ? !plan_budget_goes_on(budget) : !plan_budget_in_time(budget)) {
             break;
         }
         --budget->rounds;
@@ -403,7 +403,7 @@ static weir_status make(plan_scratch* scratch, softener* soft) {
 
 weir_status plan_soft_place(plan_scratch* scratch, const plan_instance* instance,
                             const weir_plan_problem* problem, uint32_t first, uint32_t count,
-                            uint64_t limit, plan_order_budget* budget, uint64_t* offsets) {
+                            uint64_t limit, plan_budget* budget, uint64_t* offsets) {
     if (count > PLAN_SOFT_CLASSES_MAX) {
         return WEIR_OK;
     }

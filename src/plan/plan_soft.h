@@ -12,7 +12,7 @@
 // back where they cost least. `offsets` counts from class 0 of the instance.
 WEIR_MUST_USE weir_status plan_soft_place(plan_scratch* scratch, const plan_instance* instance,
                                           const weir_plan_problem* problem, uint32_t first,
-                                          uint32_t count, uint64_t limit, plan_order_budget* budget,
+                                          uint32_t count, uint64_t limit, plan_budget* budget,
                                           uint64_t* offsets);
 
 #endif
