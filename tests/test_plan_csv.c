@@ -59,6 +59,41 @@ static void columns_come_in_any_order(void** state) {
     free(copy);
 }
 
+// Fields in quotes (RFC 4180): commas inside them separate nothing, and what is written back is
+// what was read. A quote that is not closed is a character like others.
+static void quoted_fields_are_read_without_their_quotes(void** state) {
+    (void)state;
+    const char text[] = "\"id\",\"lower\", \"upper\" ,size,\"note\"\r\n"
+                        "\"a,b\",\"0\",\" 4 \",\"8\",\"say \"\"x,y\"\"\"\r\n"
+                        "c,1,3,16,\"\"\n"
+                        "\"d,1,3,16,e\n";
+    weir_plan_csv* csv = NULL;
+    char* copy = NULL;
+    assert_ok(parse(text, sizeof text - 1, &csv, &copy));
+    const weir_plan_problem* problem = weir_plan_csv_problem(csv);
+    assert_int_equal(problem->buffer_count, 3);
+    assert_int_equal(problem->buffers[0].byte_size, 8);
+    assert_int_equal(problem->intervals[0].end, 4);
+    size_t length = 0;
+    const char* id = weir_plan_csv_id(csv, 0, &length);
+    assert_int_equal(length, 3);
+    assert_memory_equal(id, "a,b", 3);
+    id = weir_plan_csv_id(csv, 2, &length);
+    assert_int_equal(length, 2);
+    assert_memory_equal(id, "\"d", 2);
+    const weir_plan_entry entries[3] = {{.byte_offset = 1}, {.byte_offset = 2}, {.byte_offset = 3}};
+    text_sink sink = {0};
+    assert_ok(weir_plan_csv_write(csv, entries, sink_write, &sink));
+    assert_string_equal(sink.bytes, "\"id\",\"lower\", \"upper\" ,size,\"note\",offset\n"
+                                    "\"a,b\",\"0\",\" 4 \",\"8\",\"say \"\"x,y\"\"\",1\n"
+                                    "c,1,3,16,\"\",2\n"
+                                    "\"d,1,3,16,e,3\n");
+    sink_free(&sink);
+    weir_plan_csv_destroy(csv);
+    free(copy);
+    assert_refused("id,lower,upper,size\na,0,1,2\n\"a\",0,1,2\n", WEIR_BAD_FORMAT, "3:2: id 'a'");
+}
+
 static void offsets_are_added_and_the_rest_is_kept(void** state) {
     (void)state;
     weir_plan_csv* csv = NULL;
@@ -300,6 +335,7 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_come_in_any_order),
+        cmocka_unit_test(quoted_fields_are_read_without_their_quotes),
         cmocka_unit_test(offsets_are_added_and_the_rest_is_kept),
         cmocka_unit_test(offsets_of_the_text_are_fixed_or_ignored),
         cmocka_unit_test(a_column_end_holds_last_moments),

@@ -451,6 +451,34 @@ static void a_search_that_is_stopped_keeps_a_valid_plan(void** state) {
     give_room(&made);
 }
 
+static bool stop_at_third(void* context, uint64_t peak, uint64_t lower_bound) {
+    (void)peak;
+    (void)lower_bound;
+    return ++*(int*)context < 3;
+}
+
+// With many buffers a placement takes long: whoever wants no more is asked within it.
+static void a_long_placement_can_be_stopped(void** state) {
+    (void)state;
+    test_random random = {29};
+    made_problem made;
+    take_room(&made, 40000);
+    const recipe like = {.count = 40000,
+                         .clock = 4000,
+                         .life_max = 1500,
+                         .size_max = 100000,
+                         .spans_max = 1,
+                         .alignment_max = 1};
+    make_problem(&random, &like, &made);
+    int calls = 0;
+    made.problem.iterations = 3;
+    made.problem.progress = stop_at_third;
+    made.problem.progress_context = &calls;
+    plan_of(&made.problem);
+    assert_int_equal(calls, 3);
+    give_room(&made);
+}
+
 static void a_capacity_that_is_met_ends_the_search(void** state) {
     (void)state;
     test_random random = {23};
@@ -508,6 +536,7 @@ int main(void) {
         cmocka_unit_test(sections_keep_every_conflict_and_add_none),
         cmocka_unit_test(sizes_are_counted_in_the_greatest_step_of_all_offsets),
         cmocka_unit_test(a_search_that_is_stopped_keeps_a_valid_plan),
+        cmocka_unit_test(a_long_placement_can_be_stopped),
         cmocka_unit_test(a_capacity_that_is_met_ends_the_search),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };

@@ -147,6 +147,48 @@ static void without_a_capacity_the_peak_comes_first(void** state) {
     weir_plan_destroy(plan);
 }
 
+// Over several blocks too the penalty falls, and neither the peak nor the number of blocks rises.
+static void penalties_are_lessened_across_blocks(void** state) {
+    (void)state;
+    test_random random = {17};
+    uint32_t split = 0;
+    uint32_t lessened = 0;
+    for (int p = 0; p < 3000; ++p) {
+        small_problem made;
+        random_problem(&random, &made);
+        made.problem.block_bytes_max = 5 + random_below(&random, 4);
+        made.problem.capacity = random_below(&random, 2) ? 8 + random_below(&random, 16) : 0;
+        if (random_below(&random, 4) == 0) {
+            made.buffers[0].flags = WEIR_PLAN_FIXED;
+            made.buffers[0].fixed_offset = 0;
+        }
+        weir_plan_problem hard = made.problem;
+        hard.penalty_count = 0;
+        weir_plan* plain = NULL;
+        weir_plan* soft = NULL;
+        const weir_status status = weir_plan_create(NULL, &hard, &plain);
+        assert_status(weir_plan_create(NULL, &made.problem, &soft), status);
+        if (status != WEIR_OK) {
+            continue;
+        }
+        const weir_plan_result* result = weir_plan_result_of(soft);
+        const weir_plan_entry* entries = weir_plan_entries(soft, NULL);
+        assert_ok(weir_plan_verify(NULL, &made.problem, entries));
+        const uint64_t before = weir_plan_penalty_of(&made.problem, weir_plan_entries(plain, NULL));
+        assert_int_equal(result->penalty, weir_plan_penalty_of(&made.problem, entries));
+        assert_true(result->penalty <= before);
+        assert_int_equal(result->blocks, weir_plan_result_of(plain)->blocks);
+        assert_true(made.problem.capacity > 0 ? result->peak <= made.problem.capacity
+                                              : result->peak <= weir_plan_result_of(plain)->peak);
+        split += result->blocks > 1;
+        lessened += result->blocks > 1 && result->penalty < before;
+        weir_plan_destroy(plain);
+        weir_plan_destroy(soft);
+    }
+    assert_true(split > 500);
+    assert_true(lessened > 100);
+}
+
 static void bad_pairs_are_refused(void** state) {
     (void)state;
     const weir_plan_buffer buffers[2] = {{.byte_size = 8}, {.byte_size = 8}};
@@ -311,6 +353,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_penalties_are_nearly_always_the_least),
         cmocka_unit_test(without_a_capacity_the_peak_comes_first),
+        cmocka_unit_test(penalties_are_lessened_across_blocks),
         cmocka_unit_test(bad_pairs_are_refused),
         cmocka_unit_test(a_failing_allocation_leaves_nothing_behind),
         cmocka_unit_test_setup_teardown(published_costs_are_undercut, make_unpack_folder,

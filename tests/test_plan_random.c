@@ -163,11 +163,22 @@ static void fixed_halves_of_plans_have_plans(void** state) {
     }
 }
 
-// A capacity is met by any plan of that peak, and below the bound by none.
+static bool has_alias(const random_case* made) {
+    for (uint32_t i = 0; i < made->problem.buffer_count; ++i) {
+        if (made->buffers[i].flags & WEIR_PLAN_ALIAS) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A capacity is met by any plan of that peak, and below the bound by none. The bound takes aliases
+// and their root for one; where an alias outlives its root that is no proof.
 static void capacities_are_met_or_shown_impossible(void** state) {
     (void)state;
     test_random random = {47};
     const int rounds = is_long() ? 20000 : 200;
+    int proven = 0;
     for (int round = 0; round < rounds; ++round) {
         random_case made;
         make_case(&random, 2 + (uint32_t)random_below(&random, 40), 500, &made);
@@ -180,11 +191,14 @@ static void capacities_are_met_or_shown_impossible(void** state) {
             check_plan(&made, &result);
             weir_plan* plan = NULL;
             made.problem.capacity = free_result.lower_bound - 1;
-            assert_status(weir_plan_create(NULL, &made.problem, &plan), WEIR_INFEASIBLE);
+            const weir_status status = weir_plan_create(NULL, &made.problem, &plan);
+            assert_true(status == WEIR_INFEASIBLE || (status == WEIR_TIMEOUT && has_alias(&made)));
             assert_null(plan);
+            proven += status == WEIR_INFEASIBLE;
         }
         free_case(&made);
     }
+    assert_true(proven > rounds / 2);
 }
 
 // A peak that is enough changes nothing where it is not met, and gives one as good where it is.

@@ -57,8 +57,7 @@ typedef struct weir_plan_in_place {
 
 // Buffers `a` and `b` do not conflict, but sharing bytes between them costs `weight`: a wait that
 // the order alone would not need. The sum over all pairs that share a byte is kept small, after the
-// peak where there is no capacity; with more than 2,048 buffers, or several blocks, it is only
-// counted.
+// peak where there is no capacity; in a pool of more than 2,048 buffers it is only counted.
 typedef struct weir_plan_penalty {
     uint32_t a;
     uint32_t b;
@@ -131,8 +130,9 @@ WEIR_API uint32_t weir_plan_row_words(uint32_t buffer_count);
 // Ownership: the caller destroys the plan; the problem is not kept.
 // Errors:    WEIR_INVALID_ARGUMENT bad index, alias or alignment, or an order that is not one;
 //            WEIR_OUT_OF_RANGE offsets or the sum of sizes pass 2^63 - 1; WEIR_INFEASIBLE fixed
-//            offsets collide, or no plan fits the capacity: proven; WEIR_TIMEOUT no plan that fits
-//            was found, and none was shown impossible; WEIR_OUT_OF_MEMORY.
+//            offsets collide, or no plan fits the capacity: proven, whatever is placed in place;
+//            WEIR_TIMEOUT no plan that fits was found, and none was shown impossible;
+//            WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_plan_create(const weir_allocator* allocator,
                                                     const weir_plan_problem* problem,

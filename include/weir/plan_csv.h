@@ -1,7 +1,7 @@
 // Planning problems and plans as CSV, in the format of MiniMalloc (Moffitt 2023).
 //
 // The first line names the columns, in any order; each further line is one buffer:
-//     id         any text without comma and line break; no two buffers have the same
+//     id         any text without line break; no two buffers have the same
 //     lower      first moment of its life; also called begin or start
 //     upper      first moment after it; or, as column end, its last moment
 //     size       bytes
@@ -10,7 +10,8 @@
 //                is a column end, the second number of each is the last moment
 //     offset     optional: where the buffer lies; empty or -1 where it is free
 //     block      optional, with offset: number of its block, where there are several
-// Other columns are kept and not read. Blank lines, and blanks round a number, are allowed.
+// Other columns are kept and not read. Blank lines, and blanks round a number, are allowed; a field
+// may stand in quotes, with commas in it and quotes doubled (RFC 4180), but not across lines.
 //
 //     weir_plan_csv_create(NULL, &(weir_plan_csv_desc){.name = "a.csv", ...}, &csv);
 //     weir_plan_create(NULL, weir_plan_csv_problem(csv), &plan);
@@ -63,7 +64,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_csv_entries(const weir_plan_csv* cs
                                                          const weir_plan_entry** entries);
 
 // Returns the id of a buffer, which is not terminated; a weir_plan_id_fn for reports, with the
-// object as its context.
+// object as its context. Of one in quotes what stands between them, doubled quotes as they are.
 //
 // Ownership: belongs to the text.
 // Threads:   thread-safe.

@@ -55,16 +55,6 @@ static uint32_t pool_end(const plan_instance* instance, uint32_t first) {
     return end;
 }
 
-static uint64_t pool_peak(const plan_instance* instance, uint32_t first, uint32_t end,
-                          const uint64_t* offsets) {
-    uint64_t peak = 0;
-    for (uint32_t c = first; c < end; ++c) {
-        const uint64_t top = offsets[c] + instance->classes[c].byte_size;
-        peak = top > peak ? top : peak;
-    }
-    return peak;
-}
-
 // Fixed buffers that collide may yet lie in different blocks.
 static bool any_fixed(const plan_instance* instance, uint32_t first, uint32_t end) {
     for (uint32_t c = first; c < end; ++c) {
@@ -195,22 +185,15 @@ static weir_status soften(planner* plan, const plan_instance* instance, uint64_t
     result->in_place = 0;
     result->total = 0;
     for (uint32_t c = 0; c < instance->class_count; ++c) {
-        offsets[c] = plan->best.entries[instance->classes[c].owner].byte_offset;
+        const weir_plan_entry* entry = &plan->best.entries[instance->classes[c].owner];
+        offsets[c] = entry->byte_offset + entry->block * problem->block_bytes_max;
     }
-    for (uint32_t first = 0; first < instance->class_count;) {
-        const uint32_t end = pool_end(instance, first);
-        const uint64_t peak = pool_peak(instance, first, end, offsets);
-        const uint64_t slack =
-            problem->capacity > result->peak ? problem->capacity - result->peak : 0;
-        plan->order.rounds = plan->soft_rounds;
-        const bool capped = problem->block_bytes_max > 0 && problem->block_bytes_max < peak + slack;
-        const uint64_t limit = capped ? problem->block_bytes_max : peak + slack;
-        WEIR_TRY(plan_soft_place(&plan->scratch, instance, problem, first, end - first, limit,
-                                 &plan->order, offsets));
-        result->peak = result->peak - peak + pool_peak(instance, first, end, offsets);
-        first = end;
-    }
-    return WEIR_OK;
+    const uint64_t slack = problem->capacity > result->peak ? problem->capacity - result->peak : 0;
+    plan->order.rounds = plan->soft_rounds;
+    plan->order.peak = result->peak;
+    plan->order.bound = result->lower_bound;
+    return plan_soften(&plan->scratch, instance, problem, slack, &plan->order, offsets,
+                       &result->peak);
 }
 
 static weir_status plan_wanted(planner* plan, uint64_t rounds, attempt* into) {
@@ -320,21 +303,23 @@ static weir_status take_attempt(planner* plan, attempt* taken) {
     return scratch_take(&plan->scratch, &taken->entries, plan->problem->buffer_count);
 }
 
-static weir_status refuse(const planner* plan) {
+static weir_status refuse(planner* plan) {
     const weir_plan_problem* problem = plan->problem;
     if (plan->best.result.peak == UINT64_MAX) {
         return plan->refusal; // with the message of the last attempt
     }
     if (problem->capacity > 0 && plan->best.result.peak > problem->capacity) {
-        // The bound holds for the pairs taken; of others it says nothing.
-        const bool proven =
-            problem->in_place_count == 0 && plan->best.result.lower_bound > problem->capacity;
+        // The bound of a plan holds for its classes, and of others says nothing.
+        uint64_t bound = plan->best.result.lower_bound;
+        if (!plan_classes_are_exact(problem)) {
+            WEIR_TRY(plan_bound_best_case(&plan->scratch, problem, &bound));
+        }
+        const bool proven = bound > problem->capacity;
         return WEIR_FAIL(proven ? WEIR_INFEASIBLE : WEIR_TIMEOUT,
                          "%u buffers: the best plan found needs %llu bytes, expected at most %llu; "
                          "no plan needs less than %llu",
                          problem->buffer_count, (unsigned long long)plan->best.result.peak,
-                         (unsigned long long)problem->capacity,
-                         (unsigned long long)plan->best.result.lower_bound);
+                         (unsigned long long)problem->capacity, (unsigned long long)bound);
     }
     return WEIR_OK;
 }
@@ -366,17 +351,12 @@ static uint32_t merge_attempts(uint32_t buffer_count) {
     return fewer > 8 ? fewer : 8;
 }
 
-// Lessens the penalty of the best plan, where it has one and lies in one block per pool.
+// Lessens the penalty of the best plan, where it has one.
 static weir_status lessen_penalty(planner* plan) {
     const weir_plan_problem* problem = plan->problem;
     const weir_plan_result* best = &plan->best.result;
     if (best->peak == UINT64_MAX || best->penalty == 0) {
         return WEIR_OK;
-    }
-    for (uint32_t i = 0; i < problem->buffer_count; ++i) {
-        if (plan->best.entries[i].block > 0) {
-            return WEIR_OK;
-        }
     }
     plan->softly = true;
     plan->soft_rounds = problem->iterations > 0 ? problem->iterations : DEFAULT_SOFT_ROUNDS;

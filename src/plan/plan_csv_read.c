@@ -70,6 +70,48 @@ static csv_span trim(csv_span field) {
     return field;
 }
 
+// What a field says: without the blanks round it, and without quotes (RFC 4180).
+static csv_span value_of(csv_span field) {
+    const csv_span text = trim(field);
+    const bool quoted = text.length >= 2 && text.at[0] == '"' && text.at[text.length - 1] == '"';
+    return quoted ? trim((csv_span){text.at + 1, text.length - 2}) : text;
+}
+
+// The id of a row keeps its blanks unless it stands in quotes.
+static csv_span id_of(csv_span field) {
+    const csv_span text = trim(field);
+    return text.length >= 2 && text.at[0] == '"' && text.at[text.length - 1] == '"'
+               ? (csv_span){text.at + 1, text.length - 2}
+               : field;
+}
+
+// Where a field ends that begins with a quote: at the comma behind the closing one, or at the end
+// of the line. Two quotes in a row are one that belongs to the text. A quote that is not closed on
+// its line is an ordinary character; NULL then.
+static const char* end_of_quoted(csv_span rest) {
+    const char* const end = rest.at + rest.length;
+    const char* at = rest.at;
+    while (at < end && is_blank(*at)) {
+        ++at;
+    }
+    if (at == end || *at != '"') {
+        return NULL;
+    }
+    for (++at; at < end; ++at) {
+        if (*at == '"') {
+            if (at + 1 == end || at[1] != '"') {
+                break;
+            }
+            ++at;
+        }
+    }
+    if (at >= end) {
+        return NULL;
+    }
+    const char* comma = memchr(at, ',', (size_t)(end - at));
+    return comma ? comma : end;
+}
+
 bool plan_csv_next_line(csv_span* rest, csv_span* line) {
     if (rest->length == 0) {
         return false;
@@ -88,8 +130,11 @@ bool plan_csv_next_field(csv_span* rest, csv_span* field) {
     if (!rest->at) {
         return false;
     }
-    const char* end = rest->length > 0 ? memchr(rest->at, ',', rest->length) : NULL;
-    if (!end) {
+    const char* end = rest->length > 0 ? end_of_quoted(*rest) : NULL;
+    if (!end && rest->length > 0) {
+        end = memchr(rest->at, ',', rest->length);
+    }
+    if (!end || end == rest->at + rest->length) {
         *field = *rest;
         *rest = (csv_span){0};
         return true;
@@ -123,7 +168,7 @@ static bool take_number(csv_span* rest, int64_t* number) {
 
 static weir_status read_number(const weir_plan_csv* csv, csv_span field, const char* name,
                                int64_t least, int64_t* number) {
-    csv_span rest = trim(field);
+    csv_span rest = value_of(field);
     if (!take_number(&rest, number) || rest.length > 0 || *number < least) {
         char shown[SHOWN + 1];
         return FAIL_AT(csv, field.at, WEIR_BAD_FORMAT,
@@ -139,7 +184,7 @@ static bool pass_end(const weir_plan_csv* csv, int64_t* end) {
 }
 
 static weir_status find_column(weir_plan_csv* csv, csv_span field) {
-    const csv_span name = trim(field);
+    const csv_span name = value_of(field);
     for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
         if (name.length != strlen(names[i].name) ||
             memcmp(name.at, names[i].name, name.length) != 0) {
@@ -225,7 +270,7 @@ static bool take_gap(const weir_plan_csv* csv, csv_span* rest, weir_plan_interva
 // buffer without intervals would always live.
 static weir_status add_lives(weir_plan_csv* csv, csv_span gaps, weir_plan_interval life) {
     const size_t first = csv->intervals.count;
-    csv_span rest = trim(gaps);
+    csv_span rest = value_of(gaps);
     while (rest.length > 0) {
         const char* at = rest.at;
         weir_plan_interval gap;
@@ -274,10 +319,10 @@ static weir_status read_offset(weir_plan_csv* csv, const csv_span fields[CSV_COL
                                weir_plan_buffer* buffer) {
     int64_t offset = -1;
     int64_t block = 0;
-    if (trim(fields[CSV_OFFSET]).length > 0) {
+    if (value_of(fields[CSV_OFFSET]).length > 0) {
         WEIR_TRY(read_number(csv, fields[CSV_OFFSET], "offset", -1, &offset));
     }
-    if (trim(fields[CSV_BLOCK]).length > 0) {
+    if (value_of(fields[CSV_BLOCK]).length > 0) {
         WEIR_TRY(read_number(csv, fields[CSV_BLOCK], "block", 0, &block));
         if (block > UINT32_MAX) {
             return FAIL_AT(csv, fields[CSV_BLOCK].at, WEIR_BAD_FORMAT, "block %lld passes 2^32 - 1",
@@ -319,7 +364,7 @@ static weir_status read_row(weir_plan_csv* csv, csv_span line) {
         WEIR_TRY(read_offset(csv, fields, &buffer));
     }
     assert(csv->rows.count < csv->rows.capacity && csv->buffers.count < csv->buffers.capacity);
-    csv->rows.items[csv->rows.count++] = (csv_row){line, fields[CSV_ID]};
+    csv->rows.items[csv->rows.count++] = (csv_row){line, id_of(fields[CSV_ID])};
     csv->buffers.items[csv->buffers.count++] = buffer;
     return WEIR_OK;
 }

@@ -116,6 +116,15 @@ static inline bool plan_classes_conflict(const plan_instance* instance, uint32_t
 WEIR_MUST_USE weir_status plan_bound(plan_scratch* scratch, const plan_instance* instance,
                                      uint32_t first, uint32_t count, uint64_t* bound);
 
+// Tells whether classes lose nothing: no buffer may be placed on another, and none is outlived by
+// an alias of a part of it. What is proven of classes is then proven of the problem.
+bool plan_classes_are_exact(const weir_plan_problem* problem);
+
+// Computes bytes that any placement needs, over all pools, also where classes are not exact; 0
+// where finding out would take too long.
+WEIR_MUST_USE weir_status plan_bound_best_case(plan_scratch* scratch,
+                                               const weir_plan_problem* problem, uint64_t* bound);
+
 // Computes a bound that may be lower, in partial order mode and in far less time.
 WEIR_MUST_USE weir_status plan_bound_quick(plan_scratch* scratch, const plan_instance* instance,
                                            uint32_t first, uint32_t count, uint64_t* bound);

@@ -25,6 +25,7 @@
 #define DEFAULT_ROUNDS_MAX 256
 #define MANY_ITEMS 262144 // with more only the first rules are tried
 #define MANY_RULES 4
+#define RULE_BY_LOAD 2
 #define LOAD_ROW 64
 #define EXACT_SHARE 8        // of a time limit the part spent here, where the exact search follows
 #define LOOK_ITEMS 16384     // placed by rounds between two reports of progress
@@ -182,8 +183,11 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
     const size_t count = sizeof rules / sizeof *rules;
     const uint32_t items = search->component->item_count;
     const size_t used = items > MANY_ITEMS ? MANY_RULES : count;
+    // Of few any rule may meet the bound, the first ones most often; of many the one by load does
+    // best, and whoever has little time gets that.
+    const size_t first = items > MANY_ITEMS ? RULE_BY_LOAD : 0;
     for (size_t i = 0; i < used && is_wanting(search, target, budget); ++i) {
-        set_keys(search, &rules[i]);
+        set_keys(search, &rules[(first + i) % used]);
         place_once(search, false, PLAN_FIRST_FIT, budget);
     }
     const size_t lists = !search->list ? 0 : items > LIST_SEARCH_MAX ? 2 : 2 * count;

@@ -241,10 +241,11 @@ static bool lift(plan_skyline* sky, uint32_t index) {
 }
 
 // The tree over all items, which finds the largest key among lives within [first, end). A life is a
-// point of the plane of births and deaths, and the wanted ones lie in a quadrant of it. Items follow
-// each other along a Z-order curve (Morton 1966), so that those of a node lie close together in both
-// directions. Nodes wholly inside the quadrant give their largest key at once, and only those on its
-// border are entered: of the order of sqrt(n), where a tree over births alone enters up to n.
+// point of the plane of births and deaths, and the wanted ones lie in a quadrant of it. Items
+// follow each other along a Z-order curve (Morton 1966), so that those of a node lie close together
+// in both directions. Nodes wholly inside the quadrant give their largest key at once, and only
+// those on its border are entered: of the order of sqrt(n), where a tree over births alone enters
+// up to n.
 
 static void fill_levels(plan_skyline* sky) {
     const uint32_t count = sky->component->item_count;

@@ -26,8 +26,8 @@ int64_t* plan_skyline_keys(plan_skyline* skyline);
 
 #define PLAN_KEY_MAX ((int64_t)1 << 62)
 
-// Places all items. Returns the peak, or PLAN_NO_PEAK once it is sure to reach `limit` or the budget
-// (NULL: none) has stopped; the offsets are then of no use.
+// Places all items. Returns the peak, or PLAN_NO_PEAK once it is sure to reach `limit` or the
+// budget (NULL: none) has stopped; the offsets are then of no use.
 uint64_t plan_skyline_place(plan_skyline* skyline, uint64_t limit, plan_budget* budget,
                             uint64_t* offsets);
 

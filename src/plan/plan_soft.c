@@ -31,16 +31,18 @@ typedef struct soft_state {
 } soft_state;
 
 typedef struct gap {
-    uint64_t begin;
+    uint64_t begin; // where the item can lie lowest
     uint64_t end;
+    uint64_t base; // of its block: what offsets are aligned from
 } gap;
 
 // Items are the classes of the pool, counted from its first.
 typedef struct softener {
     const plan_class* classes;
     uint32_t count;
-    uint64_t limit;
-    uint64_t* relations; // count x count: HARD, the weight of the pair, or 0
+    const plan_soft_room* room;
+    const uint64_t* given; // offsets on entry; a fixed item stays there
+    uint64_t* relations;   // count x count: HARD, the weight of the pair, or 0
     soft_state now;
     soft_state best;
     soft_state kept; // before the round
@@ -125,12 +127,29 @@ static void take_item(softener* soft, uint32_t item) {
     now->offsets[item] = NO_PLACE;
 }
 
+// Rounds an offset up to the alignment, counted from a base; false past 2^64.
+static bool align_from(uint64_t base, uint64_t alignment, uint64_t offset, uint64_t* aligned) {
+    uint64_t local = 0;
+    return align_u64(offset - base, alignment, &local) && add_u64(base, local, aligned);
+}
+
+// Adds what an item can use of free bytes [begin, end): a piece per block that they lie in.
 static uint32_t push_gap(const softener* soft, uint32_t count, uint64_t begin, uint64_t end,
                          const plan_class* block) {
-    uint64_t aligned = 0;
-    if (align_u64(begin, block->alignment, &aligned) && aligned <= end &&
-        end - aligned >= block->byte_size) {
-        soft->gaps[count++] = (gap){aligned, end};
+    const plan_soft_room* room = soft->room;
+    uint32_t number = room->cap > 0 ? (uint32_t)(begin / room->cap) : 0;
+    for (; number < room->block_count && number * room->cap < end; ++number) {
+        const uint64_t base = number * room->cap;
+        const uint64_t top = base + room->tops[number];
+        const uint64_t piece_end = end < top ? end : top;
+        uint64_t start = 0;
+        if (align_from(base, block->alignment, begin > base ? begin : base, &start) &&
+            start <= piece_end && piece_end - start >= block->byte_size) {
+            soft->gaps[count++] = (gap){start, piece_end, base};
+        }
+        if (room->cap == 0) {
+            break; // one block, which all bytes lie in
+        }
     }
     return count;
 }
@@ -163,7 +182,7 @@ static uint32_t list_gaps(softener* soft, uint32_t item, uint32_t* soft_count) {
             soft->soft_ends[neighbours++] = at;
         }
     }
-    return push_gap(soft, gaps, free_from, soft->limit, block);
+    return push_gap(soft, gaps, free_from, UINT64_MAX, block);
 }
 
 // Finds where an item costs least, and lowest among equals; NO_PLACE when it fits nowhere.
@@ -197,8 +216,8 @@ static uint64_t find_cheapest(softener* soft, uint32_t item, uint64_t* cost) {
             if (*cost == 0) {
                 return found;
             }
-            if (next_end == soft_count ||
-                !align_u64(soft->soft_ends[next_end].offset, block->alignment, &at)) {
+            if (next_end == soft_count || !align_from(soft->gaps[g].base, block->alignment,
+                                                      soft->soft_ends[next_end].offset, &at)) {
                 break;
             }
         }
@@ -214,7 +233,8 @@ static void copy_state(const softener* soft, soft_state* to, const soft_state* f
     to->cost = from->cost;
 }
 
-static void start_empty(softener* soft, const uint64_t* offsets) {
+// Starts with all items where they were given, or with the fixed ones alone.
+static void start(softener* soft, bool with_all) {
     soft->now.placed_count = 0;
     soft->now.cost = 0;
     for (uint32_t i = 0; i < soft->count; ++i) {
@@ -222,8 +242,8 @@ static void start_empty(softener* soft, const uint64_t* offsets) {
     }
     for (uint32_t i = 0; i < soft->count; ++i) {
         const plan_class* block = &soft->classes[i];
-        if (offsets || block->fixed) {
-            const uint64_t begin = offsets ? offsets[i] : block->fixed_offset;
+        if (with_all || block->fixed) {
+            const uint64_t begin = soft->given[i];
             put_item(soft, i, begin, cost_at(soft, i, begin, begin + block->byte_size));
         }
     }
@@ -279,7 +299,7 @@ static void place_anew(softener* soft) {
             count += !soft->classes[i].fixed;
         }
         sort_items(soft, count, (soft_key)key);
-        start_empty(soft, NULL);
+        start(soft, false);
         if (put_order(soft, count) && soft->now.cost < soft->best.cost) {
             copy_state(soft, &soft->best, &soft->now);
         }
@@ -393,7 +413,8 @@ static weir_status make(plan_scratch* scratch, softener* soft) {
     WEIR_TRY(take_state(scratch, count, &soft->now));
     WEIR_TRY(take_state(scratch, count, &soft->best));
     WEIR_TRY(take_state(scratch, count, &soft->kept));
-    WEIR_TRY(scratch_take(scratch, &soft->gaps, (size_t)count + 1));
+    // A border may cut each gap, and what lies above all of them is one per block.
+    WEIR_TRY(scratch_take(scratch, &soft->gaps, (size_t)count + soft->room->block_count + 1));
     WEIR_TRY(scratch_take(scratch, &soft->soft_begins, count));
     WEIR_TRY(scratch_take(scratch, &soft->soft_ends, count));
     WEIR_TRY(scratch_take(scratch, &soft->order, (size_t)count + 1));
@@ -403,19 +424,20 @@ static weir_status make(plan_scratch* scratch, softener* soft) {
 
 weir_status plan_soft_place(plan_scratch* scratch, const plan_instance* instance,
                             const weir_plan_problem* problem, uint32_t first, uint32_t count,
-                            uint64_t limit, plan_budget* budget, uint64_t* offsets) {
+                            const plan_soft_room* room, plan_budget* budget, uint64_t* offsets) {
     if (count > PLAN_SOFT_CLASSES_MAX) {
         return WEIR_OK;
     }
     scratch_block* mark = scratch->last;
     softener soft = {.classes = instance->classes + first,
                      .count = count,
-                     .limit = limit < PLAN_LIMIT ? limit : PLAN_LIMIT,
+                     .room = room,
+                     .given = offsets + first,
                      .random = 1};
     const weir_status status = make(scratch, &soft);
     if (status == WEIR_OK) {
         fill_relations(&soft, instance, problem, first);
-        start_empty(&soft, offsets + first);
+        start(&soft, true);
         copy_state(&soft, &soft.best, &soft.now);
         place_anew(&soft);
         improve(&soft, budget);
