@@ -5,6 +5,7 @@
 #include "device/residency.h"
 #include "device/session_pass.h"
 #include "device/session_record.h"
+#include "tensor/view_check.h"
 
 #define RECENT_BITS 6
 
@@ -62,9 +63,15 @@ weir_status weir_session_check(const weir_session* session, const char* name, ui
                          storage->name);
     }
     const weir_status status = weir_view_check_memory(&operand->view);
-    return status == WEIR_OK
-               ? WEIR_OK
-               : WEIR_FAIL(status, "%s: operand %u: %s", name, index, weir_last_error());
+    if (status != WEIR_OK) {
+        return WEIR_FAIL(status, "%s: operand %u: %s", name, index, weir_last_error());
+    }
+    if ((operand->kind & WEIR_ACCESS_WRITE) != 0 && weir_view_repeats(&operand->view)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "%s: operand %u writes to a view of %s whose indices share bytes", name,
+                         index, storage->name);
+    }
+    return WEIR_OK;
 }
 
 // Makes room for everything that one dispatch can add, so that recording cannot fail half-way; one
