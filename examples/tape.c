@@ -1,6 +1,6 @@
-// Level 1, not for language models alone: gradients of y = tanh(V tanh(W x)) by the caller's kernels.
-// Each value has a gradient of the same layout: slices and reshapes need no code of their own. The
-// tape walked back records the gradients. Checked by finite differences.
+// Level 1, not for language models alone: gradients of y = tanh(V tanh(W x)), kernels of the
+// caller. Each value has a gradient of the same layout: slices and reshapes need no code of their
+// own. The tape walked back records the gradients. Checked by finite differences.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -92,8 +92,8 @@ int __wrap_pthread_join(pthread_t thread, void** result) {
 
 typedef weir_status (*fault_cycle_fn)(void* context, const weir_allocator* allocator);
 
-// Runs a cycle in which call `step` of a kind fails (SIZE_MAX: none does); `failed` tells whether it
-// came to that. Nothing may be left behind in either case.
+// Runs a cycle in which call `step` of a kind fails (SIZE_MAX: none does); `failed` tells whether
+// it came to that. Nothing may be left behind in either case.
 static inline weir_status run_cycle(fault_cycle_fn cycle, void* context, fault_kind kind,
                                     size_t step, bool* failed) {
     const weir_allocator allocator = test_allocator_of(&faults.allocator);

@@ -74,8 +74,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_view_reshape(const weir_view* view, cons
 WEIR_API WEIR_MUST_USE weir_status weir_view_permute(const weir_view* view, const uint32_t* axes,
                                                      weir_view* permuted);
 
-// Repeats the elements to fill `shape`, without a copy: dimensions are matched from the last on, and
-// where the view has 1, or none, the stride is 0 (the broadcasting rule of NumPy).
+// Repeats the elements to fill `shape`, without a copy: dimensions are matched from the last on,
+// and where the view has 1, or none, the stride is 0 (the broadcasting rule of NumPy).
 //
 // Aliasing: indices share bytes, so the result is for reading: dispatches that write to it are
 //           refused.

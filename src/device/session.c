@@ -91,7 +91,7 @@ static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc
 
 // Appends the accesses of a dispatch: one for each operand and for the host, for which there is
 // room, then the other names of their bytes.
-static weir_status append_accesses(device_pass* pass, const weir_allocator* allocator,
+static weir_status append_accesses(device_pass* pass, weir_device* device,
                                    const session_record* record) {
     const weir_dispatch_desc* desc = &record->desc;
     access_array* accesses = &pass->accesses;
@@ -106,7 +106,11 @@ static weir_status append_accesses(device_pass* pass, const weir_allocator* allo
     for (uint32_t i = 0; i < desc->operand_count; i++) {
         WEIR_TRY(identity_append_names(desc->operands[i].view.storage, begin + i, accesses));
     }
-    return array_reserve(allocator, &pass->touched, pass->touched.count + accesses->count - begin);
+    if (record->host) {
+        WEIR_TRY(identity_append_host_names(device, begin + desc->operand_count, accesses));
+    }
+    return array_reserve(&device->allocator, &pass->touched,
+                         pass->touched.count + accesses->count - begin);
 }
 
 // Checks the accesses against what is recorded; they become part of the pass when that succeeds.
@@ -114,7 +118,7 @@ static weir_status track(weir_session* session, const session_record* record,
                          weir_verdict* verdict) {
     access_array* accesses = &session->pass->accesses;
     const size_t begin = accesses->count;
-    weir_status status = append_accesses(session->pass, &session->device->allocator, record);
+    weir_status status = append_accesses(session->pass, session->device, record);
     if (status == WEIR_OK) {
         const weir_tracker_dispatch declared = {.accesses = accesses->items + begin,
                                                 .access_count = (uint32_t)(accesses->count - begin),
