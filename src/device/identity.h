@@ -51,7 +51,7 @@ typedef struct identity_files {
 
 typedef struct identity {
     atomic_uint_least64_t last_id;
-    atomic_uint epoch; // changes with the tables
+    atomic_uint_least64_t epoch; // changes with the tables
     pthread_mutex_t lock;
     identity_windows places;
     identity_windows aliases;
