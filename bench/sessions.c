@@ -1,55 +1,20 @@
-// Times sessions, programs and tickets, and prints CSV: nanoseconds per unit, the median over the
-// runs, of which one comes after the other so that a busy machine hits all rows alike.
+// Times sessions, programs and tickets, and prints CSV (bench_rows.h).
 //
 //     record        one dispatch recorded in a session: a read and a write, chained or apart
 //     replay        one dispatch of a program that is run again: an addition of one float
 //     commit_wait   one pass of a single kernel that does nothing, recorded, committed, waited for
 //     ping_pong     one ticket back and one forth between two threads
 //     upload        one byte, by a pass that is waited for; download the same
-#include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <weir/weir.h>
 
-#define RUNS 15
+#include "bench_rows.h"
+
 #define DISPATCHES 1000
 #define ROUNDS 2000
 #define TRANSFER_BYTES (16u << 20)
 #define ROWS_MAX 32
-
-typedef double (*measure_fn)(void* context);
-
-typedef struct row {
-    const char* name;
-    const char* variant;
-    uint32_t workers;
-    const char* unit;
-    measure_fn measure;
-    void* context;
-    double times[RUNS];
-} row;
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
-}
-
-static void check(weir_status status) {
-    if (status != WEIR_OK) {
-        fprintf(stderr, "bench_sessions: %s\n", weir_last_error());
-        exit(1);
-    }
-}
-
-static int compare_doubles(const void* a, const void* b) {
-    const double x = *(const double*)a;
-    const double y = *(const double*)b;
-    return x < y ? -1 : x > y;
-}
 
 static weir_status do_nothing(const weir_kernel_call* call) {
     (void)call;
@@ -58,21 +23,22 @@ static weir_status do_nothing(const weir_kernel_call* call) {
 
 static weir_device* open_cpu(uint32_t workers) {
     weir_device* device = NULL;
-    check(weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = workers}, &device));
+    bench_check(
+        weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = workers}, &device));
     return device;
 }
 
 static weir_storage* allocate(weir_device* device, uint64_t byte_size) {
     const weir_storage_desc desc = {.byte_size = byte_size, .fill = WEIR_FILL_ZERO};
     weir_storage* storage = NULL;
-    check(weir_storage_allocate(device, &desc, &storage));
+    bench_check(weir_storage_allocate(device, &desc, &storage));
     return storage;
 }
 
 static weir_view floats(weir_storage* storage, uint64_t index, int64_t count) {
     const weir_shape shape = weir_shape_make(1, &count);
     weir_view view;
-    check(weir_view_make(storage, index * sizeof(float), WEIR_DTYPE_F32, &shape, &view));
+    bench_check(weir_view_make(storage, index * sizeof(float), WEIR_DTYPE_F32, &shape, &view));
     return view;
 }
 
@@ -86,7 +52,7 @@ typedef struct session_bench {
 static session_bench open_session(uint32_t workers, bool chained) {
     session_bench made = {.device = open_cpu(workers), .chained = chained};
     made.storage = allocate(made.device, (DISPATCHES + 1) * 128);
-    check(weir_session_create(made.device, &made.session));
+    bench_check(weir_session_create(made.device, &made.session));
     return made;
 }
 
@@ -103,29 +69,29 @@ static void record(session_bench* bench, uint32_t index) {
         {floats(bench->storage, 16 * from + 16, 16), WEIR_ACCESS_WRITE}};
     const weir_dispatch_desc desc = {
         .name = "nothing", .kernel = do_nothing, .operands = operands, .operand_count = 2};
-    check(weir_session_dispatch(bench->session, &desc, NULL));
+    bench_check(weir_session_dispatch(bench->session, &desc, NULL));
 }
 
 static double measure_record(void* context) {
     session_bench* bench = context;
-    const double begin = now();
+    const double begin = bench_now();
     for (uint32_t i = 0; i < DISPATCHES; i++) {
         record(bench, i);
     }
-    const double end = now();
-    check(weir_session_finish(bench->session));
+    const double end = bench_now();
+    bench_check(weir_session_finish(bench->session));
     return (end - begin) / DISPATCHES;
 }
 
 static double measure_commit_wait(void* context) {
     session_bench* bench = context;
-    const double begin = now();
+    const double begin = bench_now();
     for (uint32_t i = 0; i < ROUNDS; i++) {
         const weir_dispatch_desc desc = {.name = "nothing", .kernel = do_nothing};
-        check(weir_session_dispatch(bench->session, &desc, NULL));
-        check(weir_session_finish(bench->session));
+        bench_check(weir_session_dispatch(bench->session, &desc, NULL));
+        bench_check(weir_session_finish(bench->session));
     }
-    return (now() - begin) / ROUNDS;
+    return (bench_now() - begin) / ROUNDS;
 }
 
 typedef struct program_bench {
@@ -140,24 +106,24 @@ static void build(weir_graph* graph, bool chained) {
     const weir_shape shape = weir_shape_make(2, (int64_t[]){1, 1});
     weir_value input;
     weir_value last;
-    check(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &shape, WEIR_PARAM_NONE, &input));
+    bench_check(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &shape, WEIR_PARAM_NONE, &input));
     last = input;
     for (uint32_t i = 0; i < DISPATCHES; i++) {
-        check(weir_graph_add(graph, chained ? last : input, input, &last));
+        bench_check(weir_graph_add(graph, chained ? last : input, input, &last));
         if (!chained || i + 1 == DISPATCHES) {
-            check(weir_graph_output(graph, last));
+            bench_check(weir_graph_output(graph, last));
         }
     }
 }
 
 static program_bench open_program(uint32_t workers, bool chained) {
     program_bench made = {.device = open_cpu(workers)};
-    check(weir_graph_create(NULL, &made.graph));
+    bench_check(weir_graph_create(NULL, &made.graph));
     build(made.graph, chained);
-    check(weir_schedule_create(NULL, made.graph, weir_device_target(made.device), NULL,
-                               &made.schedule));
+    bench_check(weir_schedule_create(NULL, made.graph, weir_device_target(made.device), NULL,
+                                     &made.schedule));
     const weir_program_desc desc = {.schedule = made.schedule};
-    check(weir_program_create(made.device, &desc, &made.program));
+    bench_check(weir_program_create(made.device, &desc, &made.program));
     return made;
 }
 
@@ -171,12 +137,12 @@ static void close_program(program_bench* bench) {
 static double measure_replay(void* context) {
     program_bench* bench = context;
     const uint32_t repeats = 20;
-    const double begin = now();
+    const double begin = bench_now();
     for (uint32_t i = 0; i < repeats; i++) {
-        check(weir_program_write(bench->program, 0, &(float){1.0f}, sizeof(float)));
-        check(weir_program_run(bench->program, NULL, 0));
+        bench_check(weir_program_write(bench->program, 0, &(float){1.0f}, sizeof(float)));
+        bench_check(weir_program_run(bench->program, NULL, 0));
     }
-    return (now() - begin) / repeats / DISPATCHES;
+    return (bench_now() - begin) / repeats / DISPATCHES;
 }
 
 // One of two threads: each waits for tickets of its own device, which the other completes.
@@ -190,8 +156,8 @@ typedef struct player {
 
 static weir_ticket commit_one(weir_session* session) {
     weir_ticket ticket;
-    check(weir_session_dispatch(session, &(weir_dispatch_desc){.kernel = do_nothing}, NULL));
-    check(weir_session_commit(session, &ticket));
+    bench_check(weir_session_dispatch(session, &(weir_dispatch_desc){.kernel = do_nothing}, NULL));
+    bench_check(weir_session_commit(session, &ticket));
     return ticket;
 }
 
@@ -199,7 +165,7 @@ static void* play(void* context) {
     player* p = context;
     for (uint32_t i = 0; i < ROUNDS; i++) {
         if (!p->first) {
-            check(weir_ticket_wait(p->tickets[i], WEIR_WAIT_FOREVER));
+            bench_check(weir_ticket_wait(p->tickets[i], WEIR_WAIT_FOREVER));
         }
         const weir_ticket aim = p->other->tickets[i];
         if (i + 1 < ROUNDS) {
@@ -207,7 +173,7 @@ static void* play(void* context) {
         }
         weir_null_complete_ticket(aim, WEIR_OK);
         if (p->first) {
-            check(weir_ticket_wait(p->tickets[i], WEIR_WAIT_FOREVER));
+            bench_check(weir_ticket_wait(p->tickets[i], WEIR_WAIT_FOREVER));
         }
     }
     return NULL;
@@ -218,14 +184,14 @@ static double measure_ping_pong(void* context) {
     pthread_t thread;
     players[0].tickets[0] = commit_one(players[1].session);
     players[1].tickets[0] = commit_one(players[0].session);
-    const double begin = now();
+    const double begin = bench_now();
     if (pthread_create(&thread, NULL, play, &players[1]) != 0) {
         fprintf(stderr, "bench_sessions: no second thread\n");
         exit(1);
     }
     play(&players[0]);
     pthread_join(thread, NULL);
-    return (now() - begin) / ROUNDS;
+    return (bench_now() - begin) / ROUNDS;
 }
 
 static void open_players(player players[2]) {
@@ -233,10 +199,10 @@ static void open_players(player players[2]) {
     for (int i = 0; i < 2; i++) {
         players[i].first = i == 0;
         players[i].other = &players[1 - i];
-        check(weir_device_create(&desc, &players[i].device));
+        bench_check(weir_device_create(&desc, &players[i].device));
     }
     for (int i = 0; i < 2; i++) {
-        check(weir_session_create(players[1 - i].device, &players[i].session));
+        bench_check(weir_session_create(players[1 - i].device, &players[i].session));
     }
 }
 
@@ -260,34 +226,16 @@ static double measure_transfer(void* context) {
     transfer_bench* bench = context;
     const weir_view view = floats(bench->storage, 0, TRANSFER_BYTES / sizeof(float));
     weir_session* session = bench->session.session;
-    const double begin = now();
-    check(bench->upload ? weir_session_upload(session, bench->host, TRANSFER_BYTES, &view)
-                        : weir_session_download(session, &view, bench->host, TRANSFER_BYTES));
-    check(weir_session_finish(session));
-    return (now() - begin) / TRANSFER_BYTES;
-}
-
-static void run_rows(row* rows, uint32_t count) {
-    for (uint32_t run = 0; run <= RUNS; run++) { // the first one warms up
-        for (uint32_t i = 0; i < count; i++) {
-            const double time = rows[i].measure(rows[i].context);
-            if (run > 0) {
-                rows[i].times[run - 1] = time;
-            }
-        }
-    }
-    printf("what,variant,workers,unit,ns_median,ns_least,ns_most\n");
-    for (uint32_t i = 0; i < count; i++) {
-        qsort(rows[i].times, RUNS, sizeof(double), compare_doubles);
-        printf("%s,%s,%" PRIu32 ",%s,%.3f,%.3f,%.3f\n", rows[i].name, rows[i].variant,
-               rows[i].workers, rows[i].unit, rows[i].times[RUNS / 2], rows[i].times[0],
-               rows[i].times[RUNS - 1]);
-    }
+    const double begin = bench_now();
+    bench_check(bench->upload ? weir_session_upload(session, bench->host, TRANSFER_BYTES, &view)
+                              : weir_session_download(session, &view, bench->host, TRANSFER_BYTES));
+    bench_check(weir_session_finish(session));
+    return (bench_now() - begin) / TRANSFER_BYTES;
 }
 
 int main(void) {
     static player players[2];
-    static row rows[ROWS_MAX];
+    static bench_row rows[ROWS_MAX];
     session_bench sessions[2][2];
     program_bench programs[2][2];
     transfer_bench transfers[2];
@@ -298,18 +246,19 @@ int main(void) {
             sessions[w][c] = open_session(w + 1, c == 1);
             programs[w][c] = open_program(w + 1, c == 1);
             if (w == 0) {
-                rows[count++] =
-                    (row){"record", variant, 1, "dispatch", measure_record, &sessions[w][c], {0}};
+                rows[count++] = (bench_row){"record",       variant,         1,  "dispatch",
+                                            measure_record, &sessions[w][c], {0}};
             }
-            rows[count++] =
-                (row){"replay", variant, w + 1, "dispatch", measure_replay, &programs[w][c], {0}};
+            rows[count++] = (bench_row){"replay",       variant,         w + 1, "dispatch",
+                                        measure_replay, &programs[w][c], {0}};
         }
-        rows[count++] = (row){"commit_wait",       "one kernel",    w + 1, "pass",
-                              measure_commit_wait, &sessions[w][0], {0}};
+        rows[count++] = (bench_row){"commit_wait",       "one kernel",    w + 1, "pass",
+                                    measure_commit_wait, &sessions[w][0], {0}};
         transfers[w] = (transfer_bench){.session = sessions[1][0], .upload = w == 0};
     }
     open_players(players);
-    rows[count++] = (row){"ping_pong", "two threads", 0, "round", measure_ping_pong, players, {0}};
+    rows[count++] =
+        (bench_row){"ping_pong", "two threads", 0, "round", measure_ping_pong, players, {0}};
     for (uint32_t i = 0; i < 2; i++) {
         transfers[i].session = sessions[1][0];
         transfers[i].storage = allocate(sessions[1][0].device, TRANSFER_BYTES);
@@ -318,15 +267,15 @@ int main(void) {
             return 1;
         }
         memset(transfers[i].host, 1, TRANSFER_BYTES);
-        rows[count++] = (row){transfers[i].upload ? "upload" : "download",
-                              "16 MiB",
-                              2,
-                              "byte",
-                              measure_transfer,
-                              &transfers[i],
-                              {0}};
+        rows[count++] = (bench_row){transfers[i].upload ? "upload" : "download",
+                                    "16 MiB",
+                                    2,
+                                    "byte",
+                                    measure_transfer,
+                                    &transfers[i],
+                                    {0}};
     }
-    run_rows(rows, count);
+    bench_run(rows, count);
     for (uint32_t i = 0; i < 2; i++) {
         weir_storage_release(transfers[i].storage);
         free(transfers[i].host);

@@ -43,7 +43,7 @@ static void list_slot_arrays(const weir_program* program, program_slot* slot,
     memcpy(arrays, list, sizeof list);
 }
 
-#define PROGRAM_ARRAYS 7
+#define PROGRAM_ARRAYS 8
 
 static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS]) {
     const weir_schedule* schedule = program->schedule;
@@ -52,6 +52,7 @@ static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS
         {(void**)&program->bound, values * sizeof *program->bound},
         {(void**)&program->wanted, values * sizeof *program->wanted},
         {(void**)&program->bindables, values * sizeof *program->bindables},
+        {(void**)&program->checked, values * sizeof *program->checked},
         {(void**)&program->rows, schedule->operands.count * sizeof *program->rows},
         {(void**)&program->numbers, schedule->dispatches.count * sizeof *program->numbers},
         {(void**)&program->slots, program->slot_count * sizeof *program->slots},
@@ -153,6 +154,15 @@ void program_take_wanted(weir_program* program) {
         weir_view_retain(&program->wanted[i]);
         weir_view_release(&program->bound[i]);
         program->bound[i] = program->wanted[i];
+    }
+    program->checked_count = 0;
+    for (uint32_t i = 0; i < program->bindable_count; i++) {
+        const weir_value value = program->bindables[i];
+        const weir_value_kind kind = program_value(program, value)->kind;
+        if (kind == WEIR_VALUE_INPUT ||
+            (kind != WEIR_VALUE_WEIGHT && program->bound[value].storage)) {
+            program->checked[program->checked_count++] = value;
+        }
     }
     program->version++;
 }

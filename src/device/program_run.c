@@ -122,16 +122,16 @@ weir_status weir_program_commit(weir_program* program, const uint64_t* params, u
     program_slot* slot = next_slot(program);
     WEIR_TRY(check_params(program, params, param_count));
     WEIR_TRY(check_free(slot));
-    for (uint32_t i = 0; i < program->bindable_count; i++) {
-        WEIR_TRY(check_value(program, slot, program->bindables[i], params));
+    for (uint32_t i = 0; i < program->checked_count; i++) {
+        WEIR_TRY(check_value(program, slot, program->checked[i], params));
     }
     WEIR_TRY(program_sync(program, slot));
     if (param_count > 0) {
         memcpy(slot->params, params, param_count * sizeof params[0]);
     }
     WEIR_TRY(submit(program, slot));
-    for (uint32_t i = 0; i < program->bindable_count; i++) {
-        slot->written[program->bindables[i]] = 0;
+    for (uint32_t i = 0; i < program->checked_count; i++) {
+        slot->written[program->checked[i]] = 0;
     }
     program->passes++;
     count_pass(program, slot);
