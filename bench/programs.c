@@ -170,7 +170,7 @@ static double measure_flight(void* context) {
 
 int main(void) {
     static bench_row rows[16];
-    static const char* const planned[] = {"edges", "edges, fewest bytes", "barriers"};
+    static const char* const planned[] = {"edges", "edges fewest bytes", "barriers"};
     planning plans[] = {open_planning("cpu", 128, WEIR_ORDER_WAITS),
                         open_planning("cpu", 128, WEIR_ORDER_BYTES),
                         open_planning("barriers", 128, WEIR_ORDER_WAITS)};

@@ -75,10 +75,11 @@ WEIR_API void weir_program_destroy(weir_program* program);
 // Aliasing:  bindings may share bytes where an order gives every pass what it would give apart:
 //            readers of an input come before whoever writes to its bytes; states that share bytes
 //            with each other or with an output are written in the order of the graph. It is found
-//            anew whenever bindings share bytes, which allocates and forgets the outputs of earlier
-//            passes; otherwise nothing is planned and nothing allocated.
+//            anew whenever bindings share bytes, here for the slot that comes next and later by the
+//            first commit in each of the others, which allocates; otherwise nothing is planned and
+//            nothing allocated.
 // Errors:    as weir_program_create; WEIR_INVALID_ARGUMENT two values share bytes and no order
-//            helps (both are named); WEIR_BUSY another order is needed while a pass is in flight.
+//            helps: both are named.
 // Threads:   thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_program_bind(weir_program* program,
                                                      const weir_binding* bindings, uint32_t count);

@@ -108,13 +108,14 @@ static void list_dispatches(const weir_program* program, program_slot* slot) {
     }
 }
 
-static weir_status fill_slot(weir_program* program, program_slot* slot) {
+static weir_status fill_slot(weir_program* program, const weir_view* bound, program_slot* slot) {
     owned_array arrays[SLOT_ARRAYS];
     list_slot_arrays(program, slot, arrays);
     WEIR_TRY(take_arrays(program, arrays, SLOT_ARRAYS));
-    WEIR_TRY(program_resolve(program, slot));
+    WEIR_TRY(program_find_alias(program, bound, slot->memory, NULL, &slot->aliased));
+    WEIR_TRY(program_resolve(program, bound, slot));
     slot->order.waits = program->schedule->report.waits;
-    if (program->aliased) {
+    if (slot->aliased) {
         WEIR_TRY(program_find_order(program, slot));
     }
     list_dispatches(program, slot);
@@ -123,10 +124,11 @@ static weir_status fill_slot(weir_program* program, program_slot* slot) {
                                             &slot->work);
 }
 
-weir_status program_slot_make(weir_program* program, weir_storage* memory, program_slot* slot) {
+weir_status program_slot_make(weir_program* program, const weir_view* bound, weir_storage* memory,
+                              program_slot* slot) {
     weir_storage_retain(memory);
     slot->memory = memory;
-    const weir_status status = fill_slot(program, slot);
+    const weir_status status = fill_slot(program, bound, slot);
     if (status != WEIR_OK) {
         program_slot_free(program, slot);
     }
@@ -223,13 +225,8 @@ static weir_status make_slot(weir_program* program, program_slot* slot) {
                                     .fill = WEIR_FILL_ZERO,
                                     .name = "inputs and outputs"};
     weir_storage* memory = NULL;
-    bool aliased = false;
     WEIR_TRY(weir_storage_allocate(program->device, &desc, &memory));
-    weir_status status = program_find_alias(program, memory, false, &aliased);
-    if (status == WEIR_OK) {
-        program->aliased = program->aliased || aliased;
-        status = program_slot_make(program, memory, slot);
-    }
+    const weir_status status = program_slot_make(program, program->wanted, memory, slot);
     weir_storage_release(memory);
     return status;
 }

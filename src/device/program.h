@@ -45,6 +45,7 @@ typedef struct program_slot {
     uint64_t* params;            // the parameter block of the last pass
     uint64_t* written;           // per value: bytes of an input that were written for the next pass
     program_order order;
+    bool aliased; // bindings share bytes
     device_work* work;
     weir_ticket ticket; // of the last pass
     uint64_t version;   // of the bindings that it has
@@ -69,7 +70,6 @@ struct weir_program {
     access_array names[2]; // scratch: of two values that are compared
     uint64_t passes;       // committed so far
     uint64_t version;      // counts changes of `bound`
-    bool aliased;          // bindings share bytes: slots have orders of their own
     bool timing;
     weir_counters counters;
     program_traffic fixed_traffic;  // of every pass
@@ -78,9 +78,11 @@ struct weir_program {
 
 // program.c
 
-// Makes a slot for the bindings of `wanted`, with `memory`, which is retained.
-WEIR_MUST_USE weir_status program_slot_make(weir_program* program, weir_storage* memory,
-                                            program_slot* slot);
+// Makes a slot for some bindings, with `memory`, which is retained.
+//
+// Errors: WEIR_INVALID_ARGUMENT bindings share bytes and no order helps.
+WEIR_MUST_USE weir_status program_slot_make(weir_program* program, const weir_view* bound,
+                                            weir_storage* memory, program_slot* slot);
 void program_slot_free(weir_program* program, program_slot* slot);
 
 // Replaces the bindings by those of `wanted`, and counts that.
@@ -112,20 +114,25 @@ WEIR_MUST_USE weir_status program_want(weir_program* program, const weir_binding
 weir_view program_base(const weir_program* program, const weir_view* bound, weir_storage* memory,
                        weir_value value);
 
-// Fills in the addresses and accesses of all operands, from `wanted`.
-WEIR_MUST_USE weir_status program_resolve(weir_program* program, program_slot* slot);
+// Tells whether two bases are the same bytes and as many rows.
+bool program_same_base(const weir_view* a, const weir_view* b);
+
+// Fills in the addresses and accesses of all operands of a slot with these bindings.
+WEIR_MUST_USE weir_status program_resolve(const weir_program* program, const weir_view* bound,
+                                          program_slot* slot);
 
 // Gives a slot that is not in flight the bindings of the program, where it has older ones.
 WEIR_MUST_USE weir_status program_sync(weir_program* program, program_slot* slot);
 
 // program_alias.c
 
-// Tells whether bindings of `wanted` share bytes in a slot with `memory` so that order matters.
-// With `changed` only pairs are looked at of which one differs from the bindings before.
+// Tells whether bindings share bytes in a slot with `memory` so that order matters. With `before`,
+// a slot in which none do, only pairs are looked at of which one lies elsewhere there.
 //
 // Errors: WEIR_INVALID_ARGUMENT no order helps; both values are named.
-WEIR_MUST_USE weir_status program_find_alias(weir_program* program, weir_storage* memory,
-                                             bool changed, bool* aliased);
+WEIR_MUST_USE weir_status program_find_alias(weir_program* program, const weir_view* bound,
+                                             weir_storage* memory, const program_slot* before,
+                                             bool* aliased);
 
 // Finds the order of a slot whose operands are resolved and whose bindings share bytes.
 //

@@ -57,18 +57,28 @@ static weir_status refuse(const weir_program* program, weir_value a, weir_value 
                      program_value(program, b)->name, reason);
 }
 
-static bool is_changed(const weir_program* program, weir_value value) {
-    const weir_view* before = &program->bound[value];
-    const weir_view* after = &program->wanted[value];
-    return before->storage != after->storage || before->byte_offset != after->byte_offset ||
-           before->shape.dims[0] != after->shape.dims[0];
+// The bindings that are judged, of one slot.
+typedef struct alias_subject {
+    weir_program* program;
+    const weir_view* bound;
+    weir_storage* memory;
+    const program_slot* before; // NULL: every pair is judged
+} alias_subject;
+
+static bool is_changed(const alias_subject* subject, weir_value value) {
+    if (!subject->before) {
+        return true;
+    }
+    const weir_view base = program_base(subject->program, subject->bound, subject->memory, value);
+    return !program_same_base(&base, &subject->before->bound[value]);
 }
 
 // Judges one pair, of which `written` is written.
-static weir_status judge(weir_program* program, weir_storage* memory, weir_value written,
-                         weir_value other, bool* aliased) {
-    const weir_view a = program_base(program, program->wanted, memory, written);
-    const weir_view b = program_base(program, program->wanted, memory, other);
+static weir_status judge(const alias_subject* subject, weir_value written, weir_value other,
+                         bool* aliased) {
+    weir_program* program = subject->program;
+    const weir_view a = program_base(program, subject->bound, subject->memory, written);
+    const weir_view b = program_base(program, subject->bound, subject->memory, other);
     if (!a.storage || !b.storage) {
         return WEIR_OK; // what is bound to nothing is refused elsewhere
     }
@@ -88,18 +98,20 @@ static weir_status judge(weir_program* program, weir_storage* memory, weir_value
     return WEIR_OK;
 }
 
-weir_status program_find_alias(weir_program* program, weir_storage* memory, bool changed,
-                               bool* aliased) {
+weir_status program_find_alias(weir_program* program, const weir_view* bound, weir_storage* memory,
+                               const program_slot* before, bool* aliased) {
+    const alias_subject subject = {
+        .program = program, .bound = bound, .memory = memory, .before = before};
     for (uint32_t i = 0; i < program->bindable_count; i++) {
         const weir_value written = program->bindables[i];
         if (!program_writes(program, written)) {
             continue;
         }
-        const bool all = !changed || is_changed(program, written);
+        const bool all = is_changed(&subject, written);
         for (uint32_t k = 0; k < program->bindable_count; k++) {
             const weir_value other = program->bindables[k];
-            if (other != written && (all || is_changed(program, other))) {
-                WEIR_TRY(judge(program, memory, written, other, aliased));
+            if (other != written && (all || is_changed(&subject, other))) {
+                WEIR_TRY(judge(&subject, written, other, aliased));
             }
         }
     }

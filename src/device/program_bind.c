@@ -121,7 +121,7 @@ weir_view program_base(const weir_program* program, const weir_view* bound, weir
     return base;
 }
 
-static bool same_place(const weir_view* a, const weir_view* b) {
+bool program_same_base(const weir_view* a, const weir_view* b) {
     return a->storage == b->storage && a->byte_offset == b->byte_offset &&
            a->shape.rank == b->shape.rank &&
            (a->shape.rank == 0 || a->shape.dims[0] == b->shape.dims[0]);
@@ -178,13 +178,14 @@ static void place(program_slot* slot, weir_value value, const weir_view* base) {
     slot->bound[value] = *base;
 }
 
-weir_status program_resolve(weir_program* program, program_slot* slot) {
+weir_status program_resolve(const weir_program* program, const weir_view* bound,
+                            program_slot* slot) {
     for (weir_value value = 0; value < program->schedule->values.count; value++) {
         const weir_value_info* info = program_value(program, value);
         if (info->kind == WEIR_VALUE_VIEW || !program_is_used(program, value)) {
             continue;
         }
-        const weir_view base = program_base(program, program->wanted, slot->memory, value);
+        const weir_view base = program_base(program, bound, slot->memory, value);
         if (!base.storage) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "nothing is bound to %s", info->name);
         }
@@ -212,14 +213,31 @@ static weir_status move_value(const weir_program* program, program_slot* slot, w
     return WEIR_OK;
 }
 
+// Gives a slot the order that its bindings need, or that of the schedule again.
+static weir_status remake(weir_program* program, program_slot* slot) {
+    program_slot made = {0};
+    WEIR_TRY(program_slot_make(program, program->bound, slot->memory, &made));
+    memcpy(made.written, slot->written, program->schedule->values.count * sizeof *made.written);
+    made.version = program->version;
+    program_slot_free(program, slot);
+    *slot = made;
+    return WEIR_OK;
+}
+
 weir_status program_sync(weir_program* program, program_slot* slot) {
+    bool aliased = slot->aliased;
     if (slot->version == program->version) {
         return WEIR_OK;
+    }
+    WEIR_TRY(
+        program_find_alias(program, program->bound, slot->memory, aliased ? NULL : slot, &aliased));
+    if (aliased) {
+        return remake(program, slot);
     }
     for (uint32_t i = 0; i < program->bindable_count; i++) {
         const weir_value value = program->bindables[i];
         const weir_view base = program_base(program, program->bound, slot->memory, value);
-        if (!same_place(&base, &slot->bound[value])) {
+        if (!program_same_base(&base, &slot->bound[value])) {
             place(slot, value, &base);
             WEIR_TRY(move_value(program, slot, value));
         }
@@ -230,59 +248,24 @@ weir_status program_sync(weir_program* program, program_slot* slot) {
     return WEIR_OK;
 }
 
-// Lets every slot have an order of its own: all are made anew, and take the place of the old ones
-// only when that has succeeded.
-static weir_status replace_slots(weir_program* program) {
-    const weir_allocator* allocator = &program->device->allocator;
-    const size_t byte_size = program->slot_count * sizeof(program_slot);
-    void* memory = NULL;
-    WEIR_TRY(weir_alloc_zeroed(allocator, byte_size, &memory));
-    program_slot* made = memory;
-    weir_status status = WEIR_OK;
-    for (uint32_t i = 0; status == WEIR_OK && i < program->slot_count; i++) {
-        status = program_slot_make(program, program->slots[i].memory, &made[i]);
-    }
-    program_slot* stale = status == WEIR_OK ? program->slots : made;
-    for (uint32_t i = 0; status == WEIR_OK && i < program->slot_count; i++) {
-        memcpy(made[i].written, stale[i].written,
-               program->schedule->values.count * sizeof *made[i].written);
-        made[i].version = program->version + 1;
-    }
-    for (uint32_t i = 0; i < program->slot_count; i++) {
-        program_slot_free(program, &stale[i]);
-    }
-    weir_free(allocator, stale, byte_size, _Alignof(max_align_t));
-    program->slots = status == WEIR_OK ? made : program->slots;
-    return status;
-}
-
-static weir_status check_idle(const weir_program* program) {
-    for (uint32_t i = 0; i < program->slot_count; i++) {
-        if (!weir_ticket_is_complete(program->slots[i].ticket)) {
-            return WEIR_FAIL(WEIR_BUSY, "bindings share bytes, which needs another order, while a "
-                                        "pass of the program is in flight");
-        }
+// Tells by trial whether there is an order for the slot that comes next; the slot keeps what it has
+// until then, for its outputs.
+static weir_status check_order(weir_program* program) {
+    program_slot* next = &program->slots[program->passes % program->slot_count];
+    bool aliased = next->aliased;
+    WEIR_TRY(program_find_alias(program, program->wanted, next->memory, aliased ? NULL : next,
+                                &aliased));
+    if (aliased) {
+        program_slot trial = {0};
+        WEIR_TRY(program_slot_make(program, program->wanted, next->memory, &trial));
+        program_slot_free(program, &trial);
     }
     return WEIR_OK;
 }
 
 weir_status weir_program_bind(weir_program* program, const weir_binding* bindings, uint32_t count) {
-    bool aliased = false;
     WEIR_TRY(program_want(program, bindings, count));
-    for (uint32_t i = 0; i < program->slot_count; i++) {
-        WEIR_TRY(
-            program_find_alias(program, program->slots[i].memory, !program->aliased, &aliased));
-    }
-    if (aliased || program->aliased) {
-        const bool was_aliased = program->aliased;
-        WEIR_TRY(check_idle(program));
-        program->aliased = aliased;
-        const weir_status status = replace_slots(program);
-        if (status != WEIR_OK) {
-            program->aliased = was_aliased;
-            return status;
-        }
-    }
+    WEIR_TRY(check_order(program));
     for (uint32_t i = 0; i < count; i++) { // what was written there was for memory left behind
         for (uint32_t s = 0; s < program->slot_count; s++) {
             program->slots[s].written[bindings[i].value] = 0;
