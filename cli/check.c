@@ -23,6 +23,8 @@ static const char usage[] =
     "      --rows N     tokens of a prefill pass (default: 16)\n"
     "      --context N  rows of the caches (default: that of the model, at most 128)\n"
     "      --threads N  worker threads (default: one per core)\n"
+    "      --order NAME fewest waits (default), fewest bytes, or as given by the graph\n"
+    "      --arena N    at most N bytes for the arena of each program\n"
     "      --plan FILE  prove the plans of this file, made with the same rows and context\n"
     "      --runs N     runs with random delays (default: 3)\n"
     "      --seed S     of the delays (default: 0)\n"
@@ -36,6 +38,7 @@ typedef struct check_options {
     uint32_t context;
     uint32_t threads;
     const char* plan; // file
+    weir_schedule_options schedule;
     uint32_t runs;
     uint64_t seed;
     bool json;
@@ -75,7 +78,8 @@ static weir_status make_schedule(checked* c) {
                                         .gguf = weir_model_gguf(c->opened->model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &c->pass));
     return cli_schedule_make(c->plans, c->name, c->pass.graph,
-                             weir_device_target(c->opened->device), NULL, &c->schedule);
+                             weir_device_target(c->opened->device), &c->options->schedule,
+                             &c->schedule);
 }
 
 // Every state gets its part of one storage; a step of 64 bytes suits every dtype.
@@ -239,16 +243,25 @@ static weir_status check_model(check_options* options, const cli_model* opened,
 
 int check_main(int argc, char** argv) {
     check_options check = {0};
+    const char* order = NULL;
     const cli_option options[] = {
         {"ids", 0, CLI_TEXT, &check.ids},        {"rows", 0, CLI_U32, &check.rows},
         {"context", 0, CLI_U32, &check.context}, {"threads", 0, CLI_U32, &check.threads},
         {"plan", 0, CLI_TEXT, &check.plan},      {"runs", 0, CLI_U32, &check.runs},
         {"seed", 0, CLI_U64, &check.seed},       {"json", 0, CLI_FLAG, &check.json},
+        {"order", 0, CLI_TEXT, &order},          {"arena", 0, CLI_U64, &check.schedule.byte_budget},
     };
     cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &check.model);
     if (code != CLI_GO_ON) {
         return code;
+    }
+    if (!cli_find_order(order, &check.schedule.order)) {
+        return cli_usage(argv[0], "--order: expected waits, bytes or given");
+    }
+    if (check.plan && (order || check.schedule.byte_budget > 0)) {
+        return cli_usage(argv[0], "--%s: the plans of --plan have been made already",
+                         order ? "order" : "arena");
     }
     cli_model opened = {0};
     weir_plan_file* plans = NULL;

@@ -85,6 +85,9 @@ WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, u
                                          cli_model* opened);
 void cli_model_close(cli_model* opened);
 
+// Finds the order that --order names; NULL leaves `order` as it is. False for another name.
+bool cli_find_order(const char* name, weir_order* order);
+
 // Makes the schedule of a phase: taken from a plan file with its options, or planned with those
 // given (NULL: the defaults) where `plans` is NULL.
 WEIR_MUST_USE weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,

@@ -8,7 +8,7 @@
 
 #include "cli.h"
 
-#define OPTIONS_MAX 24
+#define OPTIONS_MAX 32
 #define LONG_ONLY 256 // getopt's values of options: LONG_ONLY + index
 #define HELP (LONG_ONLY + OPTIONS_MAX)
 

@@ -13,6 +13,10 @@ static const char usage[] =
     "      --context N    rows of the caches (default: that of the model, at most 4096)\n"
     "      --device NAME  device to plan for (default: cpu)\n"
     "      --no-fusion    a dispatch for each operation of the graph\n"
+    "      --split-attention  attention as scores, softmax and sum, not as one operation\n"
+    "      --order NAME   fewest waits (default), fewest bytes, or as given by the graph\n"
+    "      --arena N      at most N bytes for the arena, with as many waits as that needs\n"
+    "      --tradeoff     show the curve between bytes and waits; every point is checked\n"
     "      --why A B      explain why dispatch B waits for A (numbers or names), or what two "
     "named\n"
     "                     values share\n"
@@ -70,6 +74,10 @@ static const char* find_foreign(const plan_options* plan, bool model) {
         {"context", true, plan->context > 0},
         {"device", true, plan->device != NULL},
         {"no-fusion", true, plan->no_fusion},
+        {"split-attention", true, plan->split_attention},
+        {"order", true, plan->order != NULL},
+        {"arena", true, plan->arena > 0},
+        {"tradeoff", true, plan->tradeoff},
         {"why", true, plan->why[0] != NULL},
         {"schedule-json", true, plan->schedule_json != NULL},
         {"pass", true, plan->pass != NULL},
@@ -103,6 +111,10 @@ int plan_main(int argc, char** argv) {
         {"context", 0, CLI_U32, &plan.context},
         {"device", 0, CLI_TEXT, &plan.device},
         {"no-fusion", 0, CLI_FLAG, &plan.no_fusion},
+        {"split-attention", 0, CLI_FLAG, &plan.split_attention},
+        {"order", 0, CLI_TEXT, &plan.order},
+        {"arena", 0, CLI_U64, &plan.arena},
+        {"tradeoff", 0, CLI_FLAG, &plan.tradeoff},
         {"why", 0, CLI_PAIR, plan.why},
         {"pass", 0, CLI_TEXT, &plan.pass},
         {"plan", 0, CLI_TEXT, &plan.plan},
@@ -137,8 +149,19 @@ int plan_main(int argc, char** argv) {
     if (plan.json && plan.diff) {
         return cli_usage(argv[0], "--json and --diff exclude each other");
     }
-    if (plan.plan && plan.no_fusion) {
-        return cli_usage(argv[0], "--no-fusion: the plans of --plan have been made already");
+    weir_order order = WEIR_ORDER_WAITS;
+    if (!cli_find_order(plan.order, &order)) {
+        return cli_usage(argv[0], "--order: expected waits, bytes or given");
+    }
+    if (plan.plan && (plan.no_fusion || plan.order || plan.arena > 0 || plan.tradeoff)) {
+        return cli_usage(argv[0], "--%s: the plans of --plan have been made already",
+                         plan.no_fusion   ? "no-fusion"
+                         : plan.order     ? "order"
+                         : plan.arena > 0 ? "arena"
+                                          : "tradeoff");
+    }
+    if (plan.tradeoff && (plan.order || plan.arena > 0)) {
+        return cli_usage(argv[0], "--tradeoff shows all orders: --order and --arena choose one");
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

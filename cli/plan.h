@@ -7,6 +7,7 @@
 #include <weir/schedule.h>
 
 #include "cli.h"
+#include "json.h"
 
 typedef struct plan_options {
     const char* path;
@@ -19,6 +20,10 @@ typedef struct plan_options {
     const char* device;
     const char* why[2];        // two dispatches or two values to explain
     bool no_fusion;            // every operation is a dispatch of its own
+    bool split_attention;      // attention as three operations
+    const char* order;         // "waits", "bytes" or "given"
+    uint64_t arena;            // most bytes of the arena; 0: any
+    bool tradeoff;             // the curve between bytes and waits
     const char* pass;          // which pass: "prefill" or "decode"
     const char* schedule_json; // file
     const char* output;        // file: plans of a model, or placed CSV
@@ -53,7 +58,7 @@ typedef struct plan_figure {
 } plan_figure;
 
 #define PLAN_BYTE_FIGURES 9
-#define PLAN_FIGURES 19
+#define PLAN_FIGURES 20
 
 // Lists the figures of a report, those in bytes first.
 void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]);
@@ -68,6 +73,15 @@ typedef struct planned {
     weir_llama_graph pass;
     weir_schedule* schedule;
 } planned;
+
+// The options of schedules that the command line asks for.
+weir_schedule_options plan_schedule_options(const plan_options* options);
+
+// Print the curve between bytes and waits of both passes; list the edges that only the reuse of
+// memory needs (`writer` is NULL for text).
+WEIR_MUST_USE weir_status plan_show_tradeoff(const plan_options* options, const weir_target* target,
+                                             const planned plans[2]);
+WEIR_MUST_USE weir_status plan_list_residual(json* writer, const planned* plan);
 
 // Write the plans of both passes to --output; compare them with those of --diff.
 WEIR_MUST_USE weir_status plan_save(const plan_options* options, const planned plans[2]);

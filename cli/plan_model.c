@@ -15,6 +15,13 @@ typedef struct placed_value {
     weir_placement placement;
 } placed_value;
 
+weir_schedule_options plan_schedule_options(const plan_options* options) {
+    weir_schedule_options how = {.without_fusions = options->no_fusion ? WEIR_FUSION_ALL : 0,
+                                 .byte_budget = options->arena};
+    cli_find_order(options->order, &how.order); // checked when the options were read
+    return how;
+}
+
 // The same graph as weir_context makes, at the same bounds.
 static weir_status plan_pass(const plan_options* options, const weir_model* model,
                              const weir_plan_file* saved, const weir_target* target,
@@ -23,9 +30,10 @@ static weir_status plan_pass(const plan_options* options, const weir_model* mode
                                         .context = options->context,
                                         .rows = plan->rows,
                                         .outputs = 1,
-                                        .gguf = weir_model_gguf(model)};
+                                        .gguf = weir_model_gguf(model),
+                                        .split_attention = options->split_attention};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
-    const weir_schedule_options how = {.without_fusions = options->no_fusion ? WEIR_FUSION_ALL : 0};
+    const weir_schedule_options how = plan_schedule_options(options);
     return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
 }
 
@@ -48,6 +56,7 @@ void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGU
         {"ops", "operations", report->ops},
         {"dispatches", "dispatches", report->dispatches},
         {"waits_naive", "waits without tracking", report->waits_naive},
+        {"depth", "waits of the data flow", report->depth},
         {"waits", "waits kept", report->waits},
         {"waits_elided", "waits elided", report->waits_elided},
         {"edges", "edges", report->edges},
@@ -134,6 +143,7 @@ static void print_text(const planned* plan, placed_value* values, uint32_t count
     }
 }
 
+// Leaves the object open for what follows.
 static void print_json(json* writer, const planned* plan, const placed_value* values,
                        uint32_t count) {
     plan_figure figures[PLAN_FIGURES];
@@ -155,7 +165,6 @@ static void print_json(json* writer, const planned* plan, const placed_value* va
         json_end(writer, '}');
     }
     json_end(writer, ']');
-    json_end(writer, '}');
 }
 
 // Prints one pass; `writer` is NULL for text.
@@ -165,11 +174,14 @@ static weir_status print_pass(json* writer, const planned* plan) {
     WEIR_TRY(weir_alloc(NULL, size, _Alignof(placed_value), &memory));
     placed_value* values = memory;
     uint32_t count = 0;
-    const weir_status status = list_values(plan, values, &count);
+    weir_status status = list_values(plan, values, &count);
     if (status == WEIR_OK && writer) {
         print_json(writer, plan, values, count);
+        status = plan_list_residual(writer, plan);
+        json_end(writer, '}');
     } else if (status == WEIR_OK) {
         print_text(plan, values, count);
+        status = plan_list_residual(NULL, plan);
     }
     weir_free(NULL, memory, size, _Alignof(placed_value));
     return status;
@@ -204,6 +216,9 @@ static weir_status show(const plan_options* options, const weir_target* target,
         if (strcmp(options->output, "-") == 0) {
             return WEIR_OK;
         }
+    }
+    if (options->tradeoff) {
+        return plan_show_tradeoff(options, target, plans);
     }
     if (options->diff) {
         return plan_compare(options, target, plans);

@@ -154,6 +154,15 @@ static inline void random_matmul(random_graph* made, test_random* random) {
     }
 }
 
+static inline void random_split_attention(random_graph* made, weir_value q, uint64_t layer,
+                                          const weir_attention_desc* desc, weir_value* y) {
+    weir_value scores = WEIR_VALUE_NONE;
+    weir_value weights = WEIR_VALUE_NONE;
+    assert_ok(weir_graph_attention_scores(made->graph, q, made->states[2 * layer], desc, &scores));
+    assert_ok(weir_graph_attention_softmax(made->graph, scores, desc, &weights));
+    assert_ok(weir_graph_attention_sum(made->graph, weights, made->states[2 * layer + 1], desc, y));
+}
+
 static inline void random_cache(random_graph* made, test_random* random) {
     const weir_value wide = random_pick(made, RANDOM_WIDE, random);
     const uint64_t layer = random_below(random, 2);
@@ -168,8 +177,12 @@ static inline void random_cache(random_graph* made, test_random* random) {
             made->graph, wide, made->states[2 * layer + random_below(random, 2)], made->position));
         return;
     case 1:
-        assert_ok(weir_graph_attention(made->graph, wide, made->states[2 * layer],
-                                       made->states[2 * layer + 1], &attention, &y));
+        if (random_below(random, 2) == 0) {
+            random_split_attention(made, wide, layer, &attention, &y);
+        } else {
+            assert_ok(weir_graph_attention(made->graph, wide, made->states[2 * layer],
+                                           made->states[2 * layer + 1], &attention, &y));
+        }
         break;
     default:
         assert_ok(weir_graph_rope(made->graph, wide, WEIR_VALUE_NONE, &rope, &y));

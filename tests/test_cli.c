@@ -156,6 +156,11 @@ static void wrong_usage_exits_with_64(void** state) {
         {"plan $M --why 1", "two values"},
         {"plan --why 1 2", "no model file"},
         {"plan $M --pass both", "--pass"},
+        {"plan $M --order short", "--order: expected"},
+        {"plan $M --tradeoff --arena 4096", "--tradeoff shows all orders"},
+        {"plan $M --plan a.plan --order bytes", "--order: the plans"},
+        {"check $M --order short", "--order: expected"},
+        {"check $M --plan a.plan --arena 4096", "--arena: the plans"},
         {"plan $M --json --diff a.plan", "exclude"},
         {"plan $M --verify", "--verify is not for models"},
         {"check", "no model file"},
@@ -458,6 +463,42 @@ static void plan_counts_what_is_fused(void** state) {
     assert_has(cli.output, "\"rms_norm_mul\": 0");
     assert_int_equal(weir("plan $M --no-fusion --why 3 4"), 0);
     assert_has(cli.output, "dispatch 4 (rope blk.0.q) waits for dispatch 3 (matmul blk.0.attn_q");
+}
+
+// With attention in parts fewer bytes cost edges on devices that wait along edges.
+static void plan_shows_bytes_against_waits(void** state) {
+    (void)state;
+    char call[128];
+    uint64_t arena = 0;
+    assert_int_equal(weir("plan $M --split-attention --rows 16 --tradeoff"), 0);
+    assert_has(cli.output, "prefill, 16 rows");
+    assert_has(cli.output, "--order waits");
+    assert_has(cli.output, "--arena ");
+    assert_int_equal(weir("plan $M --split-attention --rows 16 --tradeoff --json"), 0);
+    assert_one_line(cli.output);
+    const char* second = strstr(strstr(cli.output, "\"arena_bytes\"") + 1, "\"arena_bytes\"");
+    assert_non_null(second);
+    assert_int_equal(sscanf(second, "\"arena_bytes\": %" SCNu64, &arena), 1);
+    snprintf(call, sizeof call,
+             "plan $M --split-attention --rows 16 --arena %" PRIu64 " --json --pass decode", arena);
+    assert_int_equal(weir(call), 0);
+    assert_has(cli.output, "\"residual\": [{\"earlier\": ");
+    assert_has(cli.output, "\"hazard\": \"W");
+    assert_int_equal(weir("plan $M --arena 64"), 2);
+    assert_has(cli.errors, "the budget is 64");
+    assert_int_equal(weir("plan $M --device barriers --tradeoff"), 0);
+    assert_has(cli.output, "device barriers");
+}
+
+static void check_proves_other_orders(void** state) {
+    (void)state;
+    assert_int_equal(weir("check $M --order bytes --runs 1"), 0);
+    assert_int_equal(weir("check $M --order given --runs 1"), 0);
+    assert_int_equal(weir("plan $M --order given -o b.plan --rows 16 --context 64"), 0);
+    assert_int_equal(weir("check $M --plan b.plan --rows 16 --context 64 --runs 1"), 0);
+    assert_int_equal(weir("plan $M --split-attention --order bytes --rows 16"), 0);
+    assert_has(cli.output, "edges for reuse");
+    assert_has(cli.output, " on the bytes of ");
 }
 
 static void plan_explains_what_two_values_share(void** state) {
@@ -795,6 +836,8 @@ int main(void) {
         cmocka_unit_test(plan_explains_why_a_dispatch_waits),
         cmocka_unit_test(plan_finds_fused_operations_by_their_names),
         cmocka_unit_test(plan_counts_what_is_fused),
+        cmocka_unit_test(plan_shows_bytes_against_waits),
+        cmocka_unit_test(check_proves_other_orders),
         cmocka_unit_test(plan_explains_what_two_values_share),
         cmocka_unit_test(plan_writes_the_schedule_as_json),
         cmocka_unit_test(check_prints_one_line_per_proof),

@@ -83,6 +83,35 @@ static weir_status build_within(const subject* s, weir_schedule** schedule) {
     }
 }
 
+static bool is_smaller(const weir_schedule_report* a, const weir_schedule_report* b) {
+    if (a->arena_bytes != b->arena_bytes) {
+        return a->arena_bytes < b->arena_bytes;
+    }
+    return a->waits != b->waits ? a->waits < b->waits : a->residual_edges < b->residual_edges;
+}
+
+// The fewest bytes, and of the orders that have them one with the fewest waits: what is searched
+// for by waits may need no more bytes than what is searched for by bytes.
+static weir_status build_smallest(const subject* s, weir_schedule** schedule) {
+    static const schedule_policy policies[] = {SCHEDULE_EARLY, SCHEDULE_DEPTH, SCHEDULE_CAP};
+    weir_schedule* best = NULL;
+    weir_status status = WEIR_OK;
+    for (int i = 0; status == WEIR_OK && i < 3; i++) {
+        weir_schedule* made = NULL;
+        status = build(s, policies[i], 0, &made);
+        const bool better =
+            status == WEIR_OK && (!best || is_smaller(&made->report, &best->report));
+        weir_schedule_destroy(better ? best : made);
+        best = better ? made : best;
+    }
+    if (status != WEIR_OK) {
+        weir_schedule_destroy(best);
+        return status;
+    }
+    *schedule = best;
+    return WEIR_OK;
+}
+
 static weir_status check_options(const weir_schedule_options* options) {
     if (options->reuse != WEIR_REUSE_FREE &&
         (options->order == WEIR_ORDER_BYTES || options->byte_budget > 0)) {
@@ -106,8 +135,11 @@ weir_status weir_schedule_create(const weir_allocator* allocator, const weir_gra
                        .target = target,
                        .options = options ? *options : (weir_schedule_options){0}};
     WEIR_TRY(check_options(&s.options));
-    return s.options.byte_budget > 0 ? build_within(&s, schedule)
-                                     : build(&s, policy_of(&s), 0, schedule);
+    if (s.options.byte_budget > 0) {
+        return build_within(&s, schedule);
+    }
+    return s.options.order == WEIR_ORDER_BYTES ? build_smallest(&s, schedule)
+                                               : build(&s, policy_of(&s), 0, schedule);
 }
 
 // Whether a point is at least as good as another in everything.
