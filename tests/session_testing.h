@@ -63,6 +63,18 @@ static inline weir_storage* wrap_counted(weir_device* device, void* pointer, uin
     return storage;
 }
 
+// A tile hook that holds up some tiles; the context counts its calls.
+static inline void delay_some_tiles(void* context, uint32_t worker, const char* name,
+                                    uint32_t dispatch, uint32_t tile, bool begin) {
+    const uint64_t call = atomic_fetch_add((atomic_uint*)context, 1);
+    const uint64_t choice = (call * 64 + dispatch + tile + begin) * 0x9E3779B97F4A7C15u >> 48;
+    (void)name;
+    (void)worker;
+    if (choice % 8 == 0) {
+        sleep_us(choice % 200);
+    }
+}
+
 // Adds the constant to the first element, if it lies where it should.
 static inline weir_status check_aligned_constant(const weir_kernel_call* call) {
     if ((uintptr_t)call->constants % 16 != 0) {

@@ -282,27 +282,30 @@ static void attention_counts_the_rows_that_it_sees(void** state) {
 
 static void each_failing_allocation_of_a_program_is_reported_and_leaks_nothing(void** state) {
     (void)state;
-    test_allocator counter = {.fail_at = SIZE_MAX};
-    small s = open_small_on(open_device("cpu", 1, &counter));
-    const weir_program_desc desc = desc_of(&s);
-    const size_t live = atomic_load(&counter.live_blocks);
-    weir_status status = WEIR_OUT_OF_MEMORY;
-    size_t step = 0;
-    for (; status != WEIR_OK; step++) {
-        counter.fail_at = atomic_load(&counter.calls) + step;
-        status = weir_program_create(s.device, &desc, &s.program);
-        counter.fail_at = SIZE_MAX;
-        if (status != WEIR_OK) {
-            assert_status(status, WEIR_OUT_OF_MEMORY);
-            assert_null(s.program);
-            assert_int_equal(atomic_load(&counter.live_blocks), live);
+    for (uint32_t slots = 1; slots <= 3; slots += 2) {
+        test_allocator counter = {.fail_at = SIZE_MAX};
+        small s = open_small_on(open_device("cpu", 1, &counter));
+        weir_program_desc desc = desc_of(&s);
+        const size_t live = atomic_load(&counter.live_blocks);
+        weir_status status = WEIR_OUT_OF_MEMORY;
+        size_t step = 0;
+        desc.slot_count = slots;
+        for (; status != WEIR_OK; step++) {
+            counter.fail_at = atomic_load(&counter.calls) + step;
+            status = weir_program_create(s.device, &desc, &s.program);
+            counter.fail_at = SIZE_MAX;
+            if (status != WEIR_OK) {
+                assert_status(status, WEIR_OUT_OF_MEMORY);
+                assert_null(s.program);
+                assert_int_equal(atomic_load(&counter.live_blocks), live);
+            }
         }
+        assert_true(step > 12 * slots);
+        write_zeros(&s, s.program, 1);
+        assert_ok(weir_program_run(s.program, (uint64_t[]){1, 0}, 2));
+        close_small(&s);
+        assert_int_equal(atomic_load(&counter.live_blocks), 0);
     }
-    assert_true(step > 10);
-    write_zeros(&s, s.program, 1);
-    assert_ok(weir_program_run(s.program, (uint64_t[]){1, 0}, 2));
-    close_small(&s);
-    assert_int_equal(atomic_load(&counter.live_blocks), 0);
 }
 
 static void programs_come_and_go_while_workers_linger(void** state) {

@@ -75,18 +75,6 @@ static void run_pass(const subject* s, weir_value output, float* bytes) {
     assert_ok(weir_program_read(s->program, (weir_ticket){0}, output, bytes, ROWS * ROW_BYTES));
 }
 
-static void delay_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
-                       uint32_t tile, bool begin) {
-    atomic_uint* calls = context;
-    const uint64_t call = atomic_fetch_add(calls, 1);
-    const uint64_t choice = (call * 64 + dispatch + tile + begin) * 0x9E3779B97F4A7C15u >> 48;
-    (void)name;
-    (void)worker;
-    if (choice % 4 == 0) {
-        sleep_us(choice % 300);
-    }
-}
-
 // x <- norm(x), while two other branches read x; the graph names the one that writes first.
 static void readers_of_an_input_come_before_who_overwrites_it(void** state) {
     (void)state;
@@ -114,7 +102,7 @@ static void readers_of_an_input_come_before_who_overwrites_it(void** state) {
     const uint64_t waits = weir_program_counters(s.program)->waits;
     const weir_binding over = at_row(&s, y, 0);
     const weir_binding back = {.value = y};
-    assert_ok(weir_device_set_tile_hook(s.device, delay_tile, &calls));
+    assert_ok(weir_device_set_tile_hook(s.device, delay_some_tiles, &calls));
     for (uint32_t i = 0; i < 30; i++) {
         memcpy(rows, x, sizeof x);
         assert_ok(weir_program_bind(s.program, i % 3 == 2 ? &back : &over, 1));
@@ -216,7 +204,7 @@ static void an_output_over_a_state_is_written_in_the_order_of_the_graph(void** s
         }
         assert_ok(make_program(s, (weir_schedule_options){.fence_all = i == 0}));
     }
-    assert_ok(weir_device_set_tile_hook(subjects[1].device, delay_tile, &calls));
+    assert_ok(weir_device_set_tile_hook(subjects[1].device, delay_some_tiles, &calls));
     for (uint32_t pass = 0; pass < 20; pass++) {
         for (uint32_t i = 0; i < 3; i++) {
             assert_ok(weir_program_run(subjects[i].program, (uint64_t[]){15, 16}, 2));
@@ -309,7 +297,7 @@ static void two_states_on_the_same_bytes_are_written_in_the_order_of_the_graph(v
         add_at(s, states[1], 4);
         assert_ok(make_program(s, (weir_schedule_options){.fence_all = i == 0}));
     }
-    assert_ok(weir_device_set_tile_hook(subjects[1].device, delay_tile, &calls));
+    assert_ok(weir_device_set_tile_hook(subjects[1].device, delay_some_tiles, &calls));
     for (uint64_t pass = 0; pass < 30; pass++) {
         float results[2][ROWS * WIDTH];
         for (uint32_t i = 0; i < 2; i++) {
