@@ -44,6 +44,13 @@ static uint8_t* exact_copy(const void* bytes, size_t byte_size) {
 
 static void assert_same_schedule(const weir_schedule* a, const weir_schedule* b) {
     assert_memory_equal(&a->report, &b->report, sizeof a->report);
+    assert_int_equal(a->options.reuse, b->options.reuse);
+    assert_int_equal(a->options.order, b->options.order);
+    assert_int_equal(a->options.byte_budget, b->options.byte_budget);
+    assert_int_equal(a->options.without_fusions, b->options.without_fusions);
+    assert_int_equal(a->options.fence_all, b->options.fence_all);
+    assert_int_equal(a->options.never_in_place, b->options.never_in_place);
+    assert_int_equal(a->options.plan_iterations, b->options.plan_iterations);
     assert_memory_equal(weir_plan_result_of(a->plan), weir_plan_result_of(b->plan),
                         sizeof(weir_plan_result));
     assert_int_equal(a->values.count, b->values.count);
@@ -80,11 +87,14 @@ static void a_loaded_schedule_is_the_one_that_was_planned(void** state) {
                                                   {.reuse = WEIR_REUSE_NONE},
                                                   {.fence_all = true},
                                                   {.never_in_place = true},
-                                                  {.plan_iterations = 3}};
-    for (uint32_t round = 0; round < 60; round++) {
+                                                  {.plan_iterations = 3},
+                                                  {.order = WEIR_ORDER_BYTES},
+                                                  {.order = WEIR_ORDER_GIVEN},
+                                                  {.without_fusions = WEIR_FUSION_ALL}};
+    for (uint32_t round = 0; round < 90; round++) {
         random_graph made = random_graph_make(&random, 4 + (uint32_t)random_below(&random, 40));
         const weir_target target = cpu_target(round % 2 ? WEIR_WAIT_GROUPS : WEIR_WAIT_EDGES);
-        weir_schedule* planned = plan(made.graph, &target, modes[round / 2 % 6]);
+        weir_schedule* planned = plan(made.graph, &target, modes[round / 2 % 9]);
         weir_plan_file* file = file_of(planned);
         weir_schedule* loaded = NULL;
         assert_ok(weir_plan_file_load(file, "pass", made.graph, &target, &loaded));
@@ -102,6 +112,35 @@ static void a_loaded_schedule_is_the_one_that_was_planned(void** state) {
         weir_schedule_destroy(planned);
         weir_graph_destroy(made.graph);
     }
+}
+
+// Edges that were added so that the bytes suffice come from the file's places, not from a search.
+static void plans_within_a_budget_are_loaded_as_they_are(void** state) {
+    (void)state;
+    test_random random = {137};
+    uint32_t residual = 0;
+    for (uint32_t round = 0; round < 60; round++) {
+        random_graph made = random_graph_make(&random, 20 + (uint32_t)random_below(&random, 30));
+        const weir_target target = cpu_target(round % 2 ? WEIR_WAIT_GROUPS : WEIR_WAIT_EDGES);
+        weir_tradeoff_point points[8];
+        uint32_t count = 0;
+        assert_ok(weir_schedule_tradeoff(NULL, made.graph, &target, NULL, points, 8, &count));
+        for (uint32_t i = 0; i < count; i++) {
+            const weir_schedule_options options = {.order = points[i].order,
+                                                   .byte_budget = points[i].byte_budget};
+            weir_schedule* planned = plan(made.graph, &target, options);
+            weir_plan_file* file = file_of(planned);
+            weir_schedule* loaded = NULL;
+            assert_ok(weir_plan_file_load(file, "pass", made.graph, &target, &loaded));
+            assert_same_schedule(planned, loaded);
+            residual += planned->report.residual_edges;
+            weir_plan_file_destroy(file);
+            weir_schedule_destroy(loaded);
+            weir_schedule_destroy(planned);
+        }
+        weir_graph_destroy(made.graph);
+    }
+    assert_true(residual > 0);
 }
 
 static void several_plans_have_names(void** state) {
@@ -575,6 +614,7 @@ static void a_failed_addition_leaves_the_file_as_before(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_loaded_schedule_is_the_one_that_was_planned),
+        cmocka_unit_test(plans_within_a_budget_are_loaded_as_they_are),
         cmocka_unit_test(several_plans_have_names),
         with_file(other_targets_are_refused_with_what_differs),
         with_file(other_scratch_is_another_plan),
