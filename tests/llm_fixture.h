@@ -16,10 +16,12 @@ typedef struct fixture {
     weir_context* context;
 } fixture;
 
-static inline fixture open_fixture(const char* path, uint32_t threads,
+// `device` NULL is the CPU with its best kernels.
+static inline fixture open_fixture(const char* path, const char* device, uint32_t threads,
                                    const weir_context_options* options) {
     fixture f = {0};
-    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = threads}, &f.device));
+    assert_ok(weir_device_create(&(weir_device_desc){.name = device, .thread_count = threads},
+                                 &f.device));
     assert_ok(weir_model_open(NULL, f.device, path, &f.model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
     assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0},

@@ -125,9 +125,9 @@ static inline uint64_t hundred_bytes(const weir_kernel_use* use) {
 
 // The kernels of the CPU, of which `op` asks for scratch.
 static inline weir_target target_with_scratch(const weir_target* base, weir_op_kind op,
-                                              weir_kernel kernels[32]) {
+                                              weir_kernel kernels[64]) {
     weir_target target = *base;
-    assert_true(base->kernel_count <= 32);
+    assert_true(base->kernel_count <= 64);
     for (uint32_t i = 0; i < base->kernel_count; i++) {
         kernels[i] = base->kernels[i];
         if (kernels[i].op == op) {

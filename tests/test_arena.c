@@ -417,7 +417,7 @@ static void multiply(const float* x, const float* w, int64_t k, int64_t n, doubl
 static void q4_0_written_raw_is_multiplied_and_read_back_equal(void** state) {
     (void)state;
     enum { K = 64, N = 5, BYTES = K / 32 * 18 * N };
-    weir_device* device = open_device("cpu", 2, NULL);
+    weir_device* device = open_device("cpu:plain", 2, NULL);
     weir_plan* plan = make_plan((const uint64_t[]){BYTES}, 1, 0);
     weir_arena* arena = NULL;
     weir_graph* graph = NULL;

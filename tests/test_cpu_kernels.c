@@ -9,7 +9,7 @@ static test_random random_state = {0x5EEDu};
 
 static void the_target_has_one_kernel_for_each_operation(void** state) {
     (void)state;
-    assert_string_equal(weir_cpu_target.name, "cpu");
+    assert_string_equal(weir_cpu_target.name, "cpu:plain");
     assert_int_equal(weir_cpu_target.waits, WEIR_WAIT_EDGES);
     assert_int_equal(weir_cpu_target.alignment, 64);
     assert_int_equal(weir_cpu_target.kernel_count, WEIR_OP_COUNT);

@@ -59,7 +59,7 @@ static void the_thread_count_is_the_one_asked_for(void** state) {
     assert_ok(weir_target_find(NULL, &target));
     assert_string_equal(target.name, "cpu");
     assert_status(weir_target_find("abacus", &target), WEIR_NOT_FOUND);
-    assert_message_has("cpu, null");
+    assert_message_has("cpu, cpu:plain");
 }
 
 static void the_null_device_runs_no_kernel(void** state) {

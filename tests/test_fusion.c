@@ -25,7 +25,7 @@ static int make_graph(void** state) {
     const weir_shape row = weir_shape_make(1, (int64_t[]){WIDTH});
     const weir_shape cache = weir_shape_make(2, (int64_t[]){16, WIDTH});
     const weir_dtype f32 = WEIR_DTYPE_F32;
-    assert_ok(weir_target_find("cpu", &f.target));
+    assert_ok(weir_target_find("cpu:plain", &f.target));
     assert_ok(weir_graph_create(NULL, &f.graph));
     assert_ok(weir_graph_param(f.graph, "position", 0, 3, &f.position));
     assert_ok(weir_graph_input(f.graph, "x", f32, &shape, WEIR_PARAM_NONE, &f.x));

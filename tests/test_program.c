@@ -85,7 +85,7 @@ static void only_inputs_are_written_and_only_outputs_are_read(void** state) {
 
 static void a_schedule_for_other_kernels_is_unsupported(void** state) {
     const small* s = *state;
-    weir_kernel kernels[32];
+    weir_kernel kernels[64];
     weir_target target;
     assert_ok(weir_target_find("cpu", &target));
     memcpy(kernels, target.kernels, target.kernel_count * sizeof kernels[0]);

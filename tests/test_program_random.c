@@ -142,13 +142,14 @@ static void fused_graphs_give_the_results_of_single_operations(void** state) {
         const uint32_t without = round % 2 ? (uint32_t)random_below(&random, WEIR_FUSION_ALL) : 0;
         const uint64_t params[2] = {1 + random_below(&random, RANDOM_ROWS),
                                     random_below(&random, RANDOM_POSITION + 1)};
+        // Kernels that round x to 8 bits may round it otherwise after the least other step.
         instance single = open_instance(
-            &made, 1, "cpu",
+            &made, 1, "cpu:plain",
             (weir_schedule_options){.reuse = WEIR_REUSE_NONE, .without_fusions = WEIR_FUSION_ALL});
-        instance fused = open_instance(&made, 3, round % 3 ? "cpu" : "barriers",
+        instance fused = open_instance(&made, 3, "cpu:plain",
                                        (weir_schedule_options){.without_fusions = without});
         instance serial =
-            open_instance(&made, 1, "cpu",
+            open_instance(&made, 1, "cpu:plain",
                           (weir_schedule_options){.fence_all = true, .without_fusions = without});
         for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
             fusions[i] += weir_schedule_report_of(fused.schedule)->fusions[i];

@@ -341,7 +341,7 @@ static void a_view_of_the_whole_value_can_be_overwritten(void** state) {
 
 static void scratch_is_planned_like_any_value(void** state) {
     const fixture* f = *state;
-    weir_kernel kernels[32];
+    weir_kernel kernels[64];
     const weir_target target = target_with_scratch(&f->target, WEIR_OP_MATMUL, kernels);
     const weir_value first = matmul(f, f->x);
     const weir_value chained = matmul(f, first);
@@ -373,7 +373,7 @@ static void scratch_is_planned_like_any_value(void** state) {
 
 static void a_target_without_alignment_packs_bytes(void** state) {
     const fixture* f = *state;
-    weir_kernel kernels[32];
+    weir_kernel kernels[64];
     weir_target target = target_with_scratch(&f->target, WEIR_OP_MATMUL, kernels);
     target.alignment = 0;
     matmul(f, f->x);

@@ -82,7 +82,7 @@ static void check_modes(const random_graph* made, const weir_target* target) {
 static void random_graphs_pass_the_check_in_every_mode(void** state) {
     (void)state;
     test_random random = {11};
-    weir_kernel kernels[32];
+    weir_kernel kernels[64];
     weir_target cpu;
     assert_ok(weir_target_find("cpu", &cpu));
     uint32_t views = 0;
@@ -154,7 +154,7 @@ static void any_edge_taken_out_of_a_random_graph_is_found_by_both_checks(void** 
 static void each_failing_allocation_is_reported_and_leaks_nothing(void** state) {
     (void)state;
     test_random random = {19};
-    weir_kernel kernels[32];
+    weir_kernel kernels[64];
     weir_target cpu;
     assert_ok(weir_target_find("cpu", &cpu));
     random_graph made = random_graph_make(&random, 16);

@@ -55,7 +55,7 @@ static void unknown_devices_are_not_found(void** state) {
     assert_status(weir_device_create(&(weir_device_desc){.name = "abacus"}, &device),
                   WEIR_NOT_FOUND);
     assert_message_has("abacus");
-    assert_message_has("cpu, null");
+    assert_message_has("cpu, cpu:plain");
     assert_null(device);
     assert_status(weir_target_find("abacus", &target), WEIR_NOT_FOUND);
     assert_ok(weir_target_find("null", &target));

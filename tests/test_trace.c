@@ -55,7 +55,7 @@ static void count_tile(void* context, uint32_t worker, const char* name, uint32_
 
 // The tiles of the same run in this process; shapes alone cut them.
 static uint32_t count_tiles(uint32_t tokens) {
-    fixture f = open_fixture(model, 1, NULL);
+    fixture f = open_fixture(model, NULL, 1, NULL);
     weir_ids prompt = {0};
     listener heard = {0};
     atomic_uint tiles = 0;
@@ -85,7 +85,7 @@ static void every_tile_of_a_run_is_in_its_trace(void** state) {
 static void every_edge_is_an_arrow_with_two_ends(void** state) {
     (void)state;
     char* text = run_traced("-n 4 --trace-passes 2");
-    fixture f = open_fixture(model, 1, NULL);
+    fixture f = open_fixture(model, NULL, 1, NULL);
     const weir_schedule* decode = weir_context_schedule(f.context, WEIR_PHASE_DECODE);
     const uint32_t edges = weir_schedule_report_of(decode)->edges;
     assert_int_equal(count_of(text, "\"ph\": \"s\""), 2 * edges);

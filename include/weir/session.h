@@ -58,8 +58,8 @@ WEIR_API void weir_session_destroy(weir_session* session);
 // Ownership: the session retains the storages until completion or drop; `verdict->hazards` hold
 //            until the next call.
 // Errors:    WEIR_INVALID_ARGUMENT no kernel, an operand without storage or of another device, a
-//            write to sealed storage or to a view whose indices share bytes; WEIR_OUT_OF_RANGE an
-//            operand passes the end of its storage; WEIR_OUT_OF_MEMORY.
+//            write to sealed storage; WEIR_OUT_OF_RANGE an operand passes the end of its storage;
+//            WEIR_OUT_OF_MEMORY.
 // Threads:   thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
                                                          const weir_dispatch_desc* desc,

@@ -6,16 +6,19 @@
 
 typedef struct registry_entry {
     const char* name;
-    const weir_target* target; // planned for as this one, under the name of the entry
-    weir_wait_kind waits;      // instead of the target's
+    const weir_target* (*target)(void); // planned for as this one, under the name of the entry;
+                                        // NULL where the processor lacks what it takes
+    weir_wait_kind waits;               // instead of the target's
     weir_status (*create)(const weir_device_desc* desc, const weir_target* target,
                           weir_device** device); // NULL where there is only a target
 } registry_entry;
 
 static const registry_entry entries[] = {
-    {.name = "cpu", .target = &weir_cpu_target, .create = weir_cpu_device_create},
-    {.name = "null", .target = &weir_cpu_target, .create = weir_null_device_create},
-    {.name = "barriers", .target = &weir_cpu_target, .waits = WEIR_WAIT_GROUPS},
+    {.name = "cpu", .target = weir_cpu_target_best, .create = weir_cpu_device_create},
+    {.name = "cpu:plain", .target = weir_cpu_target_plain, .create = weir_cpu_device_create},
+    {.name = "cpu:avx512", .target = weir_cpu_target_avx512, .create = weir_cpu_device_create},
+    {.name = "null", .target = weir_cpu_target_best, .create = weir_null_device_create},
+    {.name = "barriers", .target = weir_cpu_target_best, .waits = WEIR_WAIT_GROUPS},
 };
 
 static weir_status find(const char* wanted, const registry_entry** found) {
@@ -26,21 +29,28 @@ static weir_status find(const char* wanted, const registry_entry** found) {
             return WEIR_OK;
         }
     }
-    return WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: cpu, null, barriers", name);
+    return WEIR_FAIL(WEIR_NOT_FOUND,
+                     "no device \"%s\"; there are: cpu, cpu:plain, cpu:avx512, null, "
+                     "barriers",
+                     name);
 }
 
-static weir_target target_of(const registry_entry* entry) {
-    weir_target target = *entry->target;
-    target.name = entry->name;
-    target.waits = entry->waits;
-    return target;
+static weir_status target_of(const registry_entry* entry, weir_target* target) {
+    const weir_target* found = entry->target();
+    if (!found) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "this processor lacks the instructions of \"%s\"",
+                         entry->name);
+    }
+    *target = *found;
+    target->name = entry->name;
+    target->waits = entry->waits;
+    return WEIR_OK;
 }
 
 weir_status weir_target_find(const char* name, weir_target* target) {
     const registry_entry* entry = NULL;
     WEIR_TRY(find(name, &entry));
-    *target = target_of(entry);
-    return WEIR_OK;
+    return target_of(entry, target);
 }
 
 weir_status weir_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
@@ -54,7 +64,8 @@ weir_status weir_device_list(weir_device_info* infos, uint32_t capacity, uint32_
 weir_status weir_device_create(const weir_device_desc* desc, weir_device** device) {
     const registry_entry* entry = NULL;
     WEIR_TRY(find(desc->name, &entry));
-    const weir_target target = target_of(entry);
+    weir_target target;
+    WEIR_TRY(target_of(entry, &target));
     if (!entry->create) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "\"%s\" is a target to plan for; nothing executes it",
                          entry->name);

@@ -1,0 +1,45 @@
+// What the files of the AVX-512 kernels share. Functions are expanded where they are called, so
+// that constant arguments and function pointers are known to the compiler there.
+#ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_VECTOR_H
+#define WEIR_BACKENDS_CPU_AVX512_AVX512_VECTOR_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define AVX512_INLINE static inline __attribute__((always_inline))
+
+// The lanes of `left` floats that are still there.
+AVX512_INLINE __mmask16 avx512_mask(int64_t left) {
+    return left >= 16  ? (__mmask16)0xFFFF
+           : left <= 0 ? (__mmask16)0
+                       : (__mmask16)((1u << left) - 1);
+}
+
+// Transposes 16 rows of 16 words.
+AVX512_INLINE void avx512_transpose(__m512i r[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xDD);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xDD);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xDD);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xDD);
+    }
+}
+
+#endif
