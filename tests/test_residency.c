@@ -544,6 +544,30 @@ static void threads_share_a_set(void** state) {
 #test " on null", (test), NULL, NULL, "null"                                               \
     }
 
+static void a_lazy_storage_joins_when_it_takes_its_memory(void** state) {
+    const fixture f = begin(state, NULL);
+    weir_storage* lazy = NULL;
+    const weir_storage_desc desc = {.byte_size = 5000, .lazy = true};
+    assert_ok(weir_storage_allocate(f.device, &desc, &lazy));
+    weir_residency_flush(f.set);
+    assert_int_equal(weir_residency_counted(f.set).adds, 0);
+    assert_int_equal(weir_residency_counted(f.set).resident_bytes, 0);
+    weir_storage* untouched = NULL;
+    assert_ok(weir_storage_allocate(f.device, &desc, &untouched));
+    assert_non_null(weir_storage_host_pointer(lazy));
+    assert_ok(weir_storage_touch(lazy));
+    weir_residency_flush(f.set);
+    assert_int_equal(weir_residency_counted(f.set).adds, 1);
+    assert_int_equal(weir_residency_counted(f.set).resident_bytes, 5000);
+    weir_storage_release(untouched);
+    assert_int_equal(weir_residency_counted(f.set).removals, 0);
+    weir_storage_release(lazy);
+    weir_residency_flush(f.set);
+    assert_int_equal(weir_residency_counted(f.set).removals_applied, 1);
+    assert_int_equal(weir_residency_counted(f.set).resident_bytes, 0);
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ON_BOTH(slices_and_reshapes_share_one_registration),
@@ -560,6 +584,7 @@ int main(void) {
         ON_BOTH(pages_shared_with_a_resident_member_stay_locked),
         cmocka_unit_test(what_the_system_refuses_is_counted_and_the_pass_runs),
         ON_BOTH(programs_use_their_members),
+        ON_BOTH(a_lazy_storage_joins_when_it_takes_its_memory),
         ON_BOTH(a_device_has_one_set),
         ON_BOTH(each_allocation_may_fail),
         ON_BOTH(threads_share_a_set),

@@ -74,6 +74,7 @@ struct weir_storage {
     uint64_t native;        // handle of the memory in the interface of the device; 0: `host`
     _Atomic(void*) host;    // first byte where host code (kernels, too) addresses it, else NULL
     bool lazy;              // takes its memory at the first touch
+    atomic_bool touched;    // a lazy one that has its memory
     bool device_only;       // `host` is for kernels alone
     bool is_foreign;        // mapped or wrapped: not the device's own
     bool is_reserved;       // committed as it grows

@@ -351,6 +351,7 @@ weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
     if (storage->is_reserved) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "storage %s is committed as it grows", storage->name);
     }
+    WEIR_TRY(weir_storage_touch(storage));
     pthread_mutex_lock(&set->lock);
     storage_residency* member = &storage->residency;
     if (member->state == RESIDENCY_NONE) {

@@ -30,7 +30,9 @@ weir_status weir_storage_allocate(weir_device* device, const weir_storage_desc* 
     weir_storage* allocated = NULL;
     WEIR_TRY(device->vtable->allocate(device, desc, &allocated));
     identity_join(allocated);
-    weir_residency_join(allocated);
+    if (!allocated->lazy) {
+        weir_residency_join(allocated);
+    }
     *storage = allocated;
     return WEIR_OK;
 }
@@ -156,12 +158,20 @@ weir_status device_check_mappings(const device_dispatch* dispatches, uint32_t co
     return WEIR_OK;
 }
 
+// Only memory that is there can stay resident: of those that touch, one lets the set know.
 weir_status weir_storage_touch(weir_storage* storage) {
-    return storage->lazy ? storage->vtable->touch(storage) : WEIR_OK;
+    if (!storage->lazy || atomic_load_explicit(&storage->touched, memory_order_acquire)) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(storage->vtable->touch(storage));
+    if (!atomic_exchange(&storage->touched, true)) {
+        weir_residency_join(storage);
+    }
+    return WEIR_OK;
 }
 
 bool weir_storage_is_allocated(const weir_storage* storage) {
-    return !storage->lazy || atomic_load(&storage->host) != NULL;
+    return !storage->lazy || atomic_load(&storage->touched);
 }
 
 bool weir_storage_has_huge_pages(const weir_storage* storage) {
@@ -170,9 +180,7 @@ bool weir_storage_has_huge_pages(const weir_storage* storage) {
 
 // Being looked at is no change that a caller could see, so a const storage may be touched.
 static weir_status find_host(const weir_storage* storage, void** host) {
-    if (storage->lazy && !atomic_load_explicit(&storage->host, memory_order_acquire)) {
-        WEIR_TRY(storage->vtable->touch((weir_storage*)(uintptr_t)storage));
-    }
+    WEIR_TRY(weir_storage_touch((weir_storage*)(uintptr_t)storage));
     *host = atomic_load_explicit(&storage->host, memory_order_acquire);
     return WEIR_OK;
 }
