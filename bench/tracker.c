@@ -26,6 +26,7 @@
 #define RUNS 31
 #define ACCESSES 3            // most, of one dispatch
 #define TURN_DISPATCHES 16384 // least, of one measured turn
+#define SLOT_BYTES 8448u      // apart in the arena of a pass: 8192 and a gap
 
 typedef struct peer_access {
     uint64_t memory_id;
@@ -51,7 +52,7 @@ enum { WEIGHTS = 1, ARENA = 2, CACHE = 3 };
 
 static double now(void) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time); // what else runs here does not count
     return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
 }
 
@@ -137,20 +138,20 @@ static void add_step(workload* work, int a, int b, int c) {
     for (int i = 0; i < 2; ++i) {
         const int slot = i == 0 ? a : b;
         if (slot >= 0) {
-            add_access(work, ARENA, (uint64_t)slot * 8448, 8192, WEIR_ACCESS_READ);
+            add_access(work, ARENA, (uint64_t)slot * SLOT_BYTES, 8192, WEIR_ACCESS_READ);
         }
     }
-    add_access(work, ARENA, (uint64_t)c * 8192, 8192, WEIR_ACCESS_WRITE);
+    add_access(work, ARENA, (uint64_t)c * SLOT_BYTES, 8192, WEIR_ACCESS_WRITE);
 }
 
 static void add_cache_step(workload* work, int arena_slot, uint64_t cache_offset,
                            weir_access_kind kind) {
     begin_dispatch(work);
     const bool stores = kind == WEIR_ACCESS_WRITE;
-    add_access(work, ARENA, (uint64_t)arena_slot * 8448, 8192, WEIR_ACCESS_READ);
+    add_access(work, ARENA, (uint64_t)arena_slot * SLOT_BYTES, 8192, WEIR_ACCESS_READ);
     add_access(work, CACHE, cache_offset, stores ? 1024 : 1u << 20, kind);
     if (!stores) {
-        add_access(work, ARENA, 6u * 8448, 8192, WEIR_ACCESS_WRITE);
+        add_access(work, ARENA, (uint64_t)6 * SLOT_BYTES, 8192, WEIR_ACCESS_WRITE);
     }
 }
 
@@ -299,14 +300,19 @@ static peer_library load_peer(const char* path) {
     return library;
 }
 
+static bool is_wanted(const char* only, const char* name) {
+    return !only || strcmp(only, name) == 0;
+}
+
 int main(int argc, char** argv) {
-    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-        fprintf(stderr, "usage: bench_tracker [PEER.so]\n");
+    if (argc > 3 || (argc >= 2 && argv[1][0] == '-' && argv[1][1] != '\0')) {
+        fprintf(stderr, "usage: bench_tracker [PEER.so|- [WORKLOAD]]\n");
         return 64;
     }
     peer_library loaded;
     const peer_library* library = NULL;
-    if (argc == 2) {
+    const char* only = argc == 3 ? argv[2] : NULL;
+    if (argc >= 2 && strcmp(argv[1], "-") != 0) {
         loaded = load_peer(argv[1]);
         library = &loaded;
     }
@@ -319,7 +325,8 @@ int main(int argc, char** argv) {
     } forms[] = {{"rising", false, true}, {"shuffled", true, true}, {"no_weights", true, false}};
     static const uint32_t open_sets[] = {2, 4, 16, 64, 256, 1024, 4096};
     for (size_t form = 0; form < sizeof forms / sizeof *forms; ++form) {
-        for (size_t i = 0; i < sizeof open_sets / sizeof *open_sets; ++i) {
+        for (size_t i = 0;
+             is_wanted(only, forms[form].name) && i < sizeof open_sets / sizeof *open_sets; ++i) {
             workload work =
                 make_groups(open_sets[i], forms[form].shuffled, forms[form].with_weights);
             measure(library, forms[form].name, open_sets[i], WEIR_TRACKER_GROUP, &work);
@@ -327,8 +334,12 @@ int main(int argc, char** argv) {
         }
     }
     workload pass = make_pass();
-    measure(library, "pass_group", pass.dispatch_count, WEIR_TRACKER_GROUP, &pass);
-    measure(NULL, "pass_dag", pass.dispatch_count, WEIR_TRACKER_DAG, &pass);
+    if (is_wanted(only, "pass_group")) {
+        measure(library, "pass_group", pass.dispatch_count, WEIR_TRACKER_GROUP, &pass);
+    }
+    if (is_wanted(only, "pass_dag")) {
+        measure(NULL, "pass_dag", pass.dispatch_count, WEIR_TRACKER_DAG, &pass);
+    }
     free_workload(&pass);
     return 0;
 }

@@ -76,6 +76,20 @@ static void check_find(const interval_pool* pool, const interval_tree* tree, con
     }
 }
 
+// Takes all entries of one item within a window out of both.
+static void sweep(interval_pool* pool, interval_tree* tree, flat_set* set, uint64_t begin,
+                  uint64_t end, uint32_t item) {
+    interval_tree_sweep(pool, tree, begin, end, item);
+    for (size_t i = 0; i < set->count;) {
+        const interval_entry* entry = &set->entries[i];
+        if (entry->begin >= begin && entry->end <= end && entry->item == item) {
+            set->entries[i] = set->entries[--set->count];
+        } else {
+            ++i;
+        }
+    }
+}
+
 // Grows and shrinks a tree with intervals of up to `longest` bytes; `order` 0 is random, 1 rises
 // and -1 falls.
 static void compare_with_flat_set(uint64_t seed, uint64_t longest, int order) {
@@ -94,8 +108,11 @@ static void compare_with_flat_set(uint64_t seed, uint64_t longest, int order) {
                 const uint64_t at = order == 0  ? random_below(&random, 100000)
                                     : order > 0 ? made * 7ull
                                                 : 1000000 - made * 7ull;
-                const interval_entry entry = {
-                    .begin = at, .end = at + 1 + random_below(&random, longest), .access = made++};
+                const interval_entry entry = {.begin = at,
+                                              .end = at + 1 + random_below(&random, longest),
+                                              .access = made,
+                                              .item = made % 3};
+                ++made;
                 assert_ok(interval_pool_reserve(&heap, &pool, 1));
                 interval_tree_insert(&pool, &tree, &entry);
                 set.entries[set.count++] = entry;
@@ -108,10 +125,15 @@ static void compare_with_flat_set(uint64_t seed, uint64_t longest, int order) {
             if (step % 100 == 0) {
                 const uint64_t begin = random_below(&random, 1000000);
                 check_tree(&pool, &tree, &set);
+                sweep(&pool, &tree, &set, begin, begin + random_below(&random, 20000),
+                      (uint32_t)(step / 100 % 3));
+                check_tree(&pool, &tree, &set);
                 check_find(&pool, &tree, &set, begin, begin + random_below(&random, 5000), &hits);
             }
         }
     }
+    sweep(&pool, &tree, &set, 0, 300000, 1);
+    check_tree(&pool, &tree, &set);
     while (set.count > 0) {
         --set.count;
         interval_tree_remove(&pool, &tree, set.entries[set.count].begin,

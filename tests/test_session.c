@@ -355,6 +355,47 @@ static void one_finish_is_one_submit_and_one_wait(void** state) {
     assert_true(f->numbers[0] == 9.0f && f->numbers[63] == 9.0f);
 }
 
+// A pattern of six levels is over-stated, and said to be.
+static void ranges_that_are_over_stated_are_counted(void** state) {
+    fixture* f = *state;
+    weir_storage* storage = allocate_zeros(f->device, 8192);
+    const weir_shape shape = weir_shape_make(6, (int64_t[]){2, 2, 2, 2, 2, 2});
+    weir_view view = {.storage = storage, .dtype = WEIR_DTYPE_F32, .shape = shape};
+    for (int64_t i = 5, stride = 8; i >= 0; i--, stride *= 3) {
+        view.strides[i] = stride;
+    }
+    const weir_operand operand = {view, WEIR_ACCESS_READ};
+    const weir_dispatch_desc desc = {
+        .kernel = do_nothing, .operands = &operand, .operand_count = 1};
+    assert_ok(weir_session_dispatch(f->session, &desc, NULL));
+    assert_ok(weir_session_dispatch(f->session, &desc, NULL));
+    assert_ok(record_add(f, floats_of(f->storage, 0, 32), 1.0f));
+    assert_ok(weir_session_finish(f->session));
+    assert_int_equal(weir_session_counters(f->session)->ranges_widened, 2);
+    weir_storage_release(storage);
+}
+
+// Whoever writes before the seal is waited for: sealed memory is no constant for the tracker, which
+// only memory is that nothing at all can write.
+static void memory_sealed_after_a_write_is_waited_for(void** state) {
+    fixture* f = *state;
+    weir_storage* storage = allocate_zeros(f->device, 256);
+    const weir_view view = floats_of(storage, 0, 32);
+    assert_ok(record_add(f, view, 1.0f));
+    assert_ok(weir_storage_seal(storage));
+    assert_status(record_add(f, view, 1.0f), WEIR_INVALID_ARGUMENT);
+    const weir_operand operand = {view, WEIR_ACCESS_READ};
+    const weir_dispatch_desc desc = {
+        .kernel = do_nothing, .operands = &operand, .operand_count = 1};
+    weir_verdict verdict;
+    assert_ok(weir_session_dispatch(f->session, &desc, &verdict));
+    assert_int_equal(verdict.hazard_count, 1);
+    assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_RAW);
+    assert_status(weir_session_finish(f->session), WEIR_INVALID_ARGUMENT);
+    assert_message_has("sealed since");
+    weir_storage_release(storage);
+}
+
 static void an_empty_commit_is_complete_and_submits_nothing(void** state) {
     fixture* f = *state;
     weir_ticket ticket = {.sequence = 99};
@@ -468,6 +509,8 @@ int main(void) {
         on_cpu(constants_are_copied_and_aligned),
         on_cpu(bad_dispatches_are_refused),
         on_cpu(one_finish_is_one_submit_and_one_wait),
+        on_cpu(ranges_that_are_over_stated_are_counted),
+        on_cpu(memory_sealed_after_a_write_is_waited_for),
         on_cpu(an_empty_commit_is_complete_and_submits_nothing),
         on_null(an_empty_commit_is_complete_and_submits_nothing),
         cmocka_unit_test(storages_are_kept_until_completion_and_given_back_once),

@@ -136,7 +136,9 @@ static void random_program(test_random* random, bool strided, program* made) {
         dispatch->declared = random_below(random, 15) != 0;
         dispatch->count = (uint32_t)random_below(random, ACCESSES + 1);
         for (uint32_t i = 0; i < dispatch->count; ++i) {
-            dispatch->accesses[i].kind = (weir_access_kind)(1 + random_below(random, 3));
+            dispatch->accesses[i].kind = random_below(random, 10) == 0
+                                             ? WEIR_ACCESS_CONSTANT
+                                             : (weir_access_kind)(1 + random_below(random, 3));
             // Now and then the same range twice, perhaps with another kind.
             dispatch->accesses[i].range = i > 0 && random_below(random, 5) == 0
                                               ? dispatch->accesses[i - 1].range
@@ -371,6 +373,54 @@ static void reset_forgets_and_counts_from_0(void** state) {
     weir_tracker_destroy(tracker);
 }
 
+static void constants_are_neither_checked_nor_recorded(void** state) {
+    (void)state;
+    for (int mode = 0; mode < 2; ++mode) {
+        weir_tracker* tracker = NULL;
+        const weir_range bytes = weir_range_make(1, 0, 8);
+        assert_ok(weir_tracker_create(NULL, (weir_tracker_mode)mode, &tracker));
+        record_one(tracker, bytes, WEIR_ACCESS_CONSTANT);
+        assert_int_equal(record_one(tracker, bytes, WEIR_ACCESS_WRITE).hazard_count, 0);
+        assert_int_equal(record_one(tracker, bytes, WEIR_ACCESS_CONSTANT).hazard_count, 0);
+        // The fourth meets the second, and not those between.
+        const weir_verdict verdict = record_one(tracker, bytes, WEIR_ACCESS_WRITE);
+        assert_int_equal(verdict.dispatch, 3);
+        assert_int_equal(verdict.hazard_count, 1);
+        assert_int_equal(verdict.hazards[0].earlier, 1);
+        assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_WAW);
+        weir_tracker_destroy(tracker);
+    }
+}
+
+// Groups of few simple dispatches are kept in lists; anything else moves them into trees and must
+// find the same, in the middle of a group too.
+static void a_small_group_grows_out_of_its_lists(void** state) {
+    (void)state;
+    weir_tracker* tracker = NULL;
+    assert_ok(weir_tracker_create(NULL, WEIR_TRACKER_GROUP, &tracker));
+    for (uint64_t i = 0; i < 40; ++i) {
+        assert_false(record_one(tracker, weir_range_make(1, i * 8, 8), WEIR_ACCESS_WRITE).barrier);
+        assert_false(record_one(tracker, weir_range_make(2, i, 1), WEIR_ACCESS_READ).barrier);
+    }
+    weir_verdict verdict = record_one(tracker, weir_range_make(1, 39 * 8, 8), WEIR_ACCESS_READ);
+    assert_int_equal(verdict.hazard_count, 1);
+    assert_int_equal(verdict.hazards[0].earlier, 78);
+    record_one(tracker, weir_range_make(2, 0, 4), WEIR_ACCESS_WRITE);
+    weir_range strided = weir_range_make(2, 0, 1);
+    strided.level_count = 1;
+    strided.levels[0] = (weir_range_level){2, 2};
+    verdict = record_one(tracker, strided, WEIR_ACCESS_READ);
+    assert_true(verdict.barrier);
+    assert_int_equal(verdict.hazards[0].earlier, 81);
+    assert_int_equal(verdict.hazards[0].earlier_range.byte_length, 4);
+    verdict = record_one(tracker, weir_range_make(2, 1, 1), WEIR_ACCESS_WRITE); // in the gap
+    assert_false(verdict.barrier);
+    verdict = record_one(tracker, weir_range_make(2, 2, 1), WEIR_ACCESS_WRITE);
+    assert_true(verdict.barrier);
+    assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_WAR);
+    weir_tracker_destroy(tracker);
+}
+
 static void bad_arguments_record_nothing(void** state) {
     (void)state;
     weir_tracker* tracker = NULL;
@@ -467,6 +517,8 @@ int main(void) {
         cmocka_unit_test(touching_nothing_follows_only_fences),
         cmocka_unit_test(a_barrier_leaves_the_new_dispatch_open),
         cmocka_unit_test(reset_forgets_and_counts_from_0),
+        cmocka_unit_test(constants_are_neither_checked_nor_recorded),
+        cmocka_unit_test(a_small_group_grows_out_of_its_lists),
         cmocka_unit_test(bad_arguments_record_nothing),
         cmocka_unit_test(a_failed_allocation_records_nothing),
         cmocka_unit_test(hazards_have_names),

@@ -193,6 +193,9 @@ static void random_program(test_random* random, program* made) {
             access->kind = random_below(random, 4) < reads
                                ? WEIR_ACCESS_READ
                                : (weir_access_kind)(1 + random_below(random, 3));
+            if (random_below(random, 16) == 0) {
+                access->kind = WEIR_ACCESS_CONSTANT;
+            }
             // Now and then a range that was there before, perhaps with another kind.
             const uint32_t other = (uint32_t)random_below(random, d + 1);
             if (made->counts[other] > 0 && random_below(random, 4) == 0 && (other < d || i > 0)) {
@@ -222,13 +225,16 @@ static void restart(model* state, uint32_t open_begin, bool fenced) {
     state->fenced = fenced;
 }
 
-// Gives the model the accesses of a dispatch; the same range twice is one access.
+// Gives the model the accesses of a dispatch: constants are none, the same range twice is one.
 static void load(model* state, const program* made, uint32_t dispatch) {
     model_access* accesses = &state->accesses[dispatch * ACCESSES];
     uint32_t count = 0;
     for (uint32_t i = 0; made->declared[dispatch] && i < made->counts[dispatch]; ++i) {
         const weir_access* access = &made->accesses[dispatch * ACCESSES + i];
         uint32_t same = 0;
+        if (access->kind == WEIR_ACCESS_CONSTANT) {
+            continue;
+        }
         while (same < count && !is_same(accesses[same].range, &access->range)) {
             ++same;
         }

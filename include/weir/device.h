@@ -38,6 +38,7 @@ typedef struct weir_counters {
     uint64_t host_waits;   // times that a host thread waited for a ticket
     uint64_t bytes_read;   // declared by the accesses, at the sizes of each pass
     uint64_t bytes_written;
+    uint64_t ranges_widened; // accesses that were over-stated: more than four levels of strides
 } weir_counters;
 
 // Opens a device.

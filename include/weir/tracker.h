@@ -9,6 +9,11 @@
 // access counts; equal ranges are one access, where the first of them stands. Empty ranges touch
 // nothing.
 //
+// Constants are a class of their own: an access of kind WEIR_ACCESS_CONSTANT is neither checked nor
+// recorded. That is right only where no dispatch that the tracker holds or comes to hold writes one
+// of these bytes by whatever name, as in a file that is mapped read-only. Memory that was written
+// before in the same recording, or that another handle may write, is read by WEIR_ACCESS_READ.
+//
 // The cost of a dispatch grows with the logarithm of the open accesses and with the hazards found,
 // and for strided ranges with the runs of a write that partly covers an older access.
 //
@@ -34,6 +39,7 @@ typedef enum weir_access_kind {
     WEIR_ACCESS_READ = 1,
     WEIR_ACCESS_WRITE = 2,
     WEIR_ACCESS_READ_WRITE = 3,
+    WEIR_ACCESS_CONSTANT = 4, // reads bytes that nothing writes until the tracker is reset
 } weir_access_kind;
 
 typedef struct weir_access {

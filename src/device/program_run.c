@@ -99,6 +99,7 @@ static void count_pass(weir_program* program, const program_slot* slot) {
     counters->submits++;
     counters->bytes_read += program->fixed_traffic.bytes_read;
     counters->bytes_written += program->fixed_traffic.bytes_written;
+    counters->ranges_widened += program->schedule->report.widened_ranges;
     for (size_t i = 0; i < program->schedule->params.count; i++) {
         counters->bytes_read += program->param_traffic[i].bytes_read * slot->params[i];
         counters->bytes_written += program->param_traffic[i].bytes_written * slot->params[i];

@@ -91,13 +91,23 @@ static weir_status append_accesses(device_pass* pass, const weir_allocator* allo
     const size_t begin = accesses->count;
     for (uint32_t i = 0; i < desc->operand_count; i++) {
         const weir_operand* operand = &desc->operands[i];
-        accesses->items[accesses->count++] = weir_access_from_view(&operand->view, operand->kind);
+        const weir_storage* storage = operand->view.storage;
+        bool widened = false;
+        accesses->items[accesses->count++] =
+            (weir_access){.range = weir_range_from_view(&operand->view, storage->memory_id,
+                                                        storage->memory_offset, &widened),
+                          .kind = operand->kind};
+        pass->ranges_widened += widened;
     }
     if (record->host) {
         accesses->items[accesses->count++] = *record->host;
     }
     for (uint32_t i = 0; i < desc->operand_count; i++) {
-        WEIR_TRY(identity_append_names(desc->operands[i].view.storage, begin + i, accesses));
+        weir_storage* storage = desc->operands[i].view.storage;
+        WEIR_TRY(identity_append_names(storage, begin + i, accesses));
+        if (storage->constant) { // by this name: by another somebody may write
+            accesses->items[begin + i].kind = WEIR_ACCESS_CONSTANT;
+        }
     }
     return array_reserve(allocator, &pass->touched, pass->touched.count + accesses->count - begin);
 }
@@ -107,6 +117,7 @@ static weir_status track(weir_session* session, const session_record* record,
                          weir_verdict* verdict) {
     access_array* accesses = &session->pass->accesses;
     const size_t begin = accesses->count;
+    const uint64_t widened = session->pass->ranges_widened;
     weir_status status = append_accesses(session->pass, &session->device->allocator, record);
     if (status == WEIR_OK) {
         const weir_tracker_dispatch declared = {.accesses = accesses->items + begin,
@@ -116,6 +127,7 @@ static weir_status track(weir_session* session, const session_record* record,
     }
     if (status != WEIR_OK) {
         accesses->count = begin;
+        session->pass->ranges_widened = widened;
     }
     return status;
 }
@@ -158,12 +170,10 @@ static void touch(weir_session* session, const weir_access* access) {
 }
 
 // Nobody writes to constant memory: no pass waits for one that reads it.
-static void touch_all(weir_session* session, const weir_dispatch_desc* desc,
-                      const recorded_dispatch* added) {
+static void touch_all(weir_session* session, const recorded_dispatch* added) {
     const weir_access* accesses = session->pass->accesses.items + added->access_begin;
     for (uint32_t i = 0; i < added->access_count; i++) {
-        // Behind the operands come other names, by which somebody may write.
-        if (i >= desc->operand_count || !desc->operands[i].view.storage->constant) {
+        if (accesses[i].kind != WEIR_ACCESS_CONSTANT) {
             touch(session, &accesses[i]);
         }
     }
@@ -206,7 +216,7 @@ static void append(weir_session* session, const session_record* record, const vo
     added->edge_count = (uint32_t)(pass->edges.count - added->edge_begin);
     pass->waits = added->level > pass->waits ? added->level : pass->waits;
     pass->fence |= added->fence;
-    touch_all(session, desc, added);
+    touch_all(session, added);
     pass->recorded.count++;
 }
 
@@ -290,6 +300,7 @@ weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
     const uint64_t waits = pass->waits;
     const uint64_t bytes_read = pass->bytes_read;
     const uint64_t bytes_written = pass->bytes_written;
+    const uint64_t ranges_widened = pass->ranges_widened;
     const weir_status status = submit(session, ticket);
     if (status != WEIR_OK) {
         session_pass_destroy(session->device, next);
@@ -303,6 +314,7 @@ weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
     session->counters.submits++;
     session->counters.bytes_read += bytes_read;
     session->counters.bytes_written += bytes_written;
+    session->counters.ranges_widened += ranges_widened;
     return WEIR_OK;
 }
 

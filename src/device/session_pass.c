@@ -67,7 +67,7 @@ static void empty_pass(weir_device* device, device_pass* pass) {
     pass->dispatches.count = 0;
     pass->waits = 0;
     pass->fence = false;
-    pass->bytes_read = pass->bytes_written = 0;
+    pass->bytes_read = pass->bytes_written = pass->ranges_widened = 0;
 }
 
 static void free_pass(weir_device* device, device_pass* pass) {

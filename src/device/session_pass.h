@@ -35,6 +35,7 @@ struct device_pass {
     uint32_t waits; // edges on the longest path
     bool fence;     // one of the dispatches is
     uint64_t bytes_read, bytes_written;
+    uint64_t ranges_widened;
     byte_block* blocks;
     struct {
         recorded_dispatch* items;

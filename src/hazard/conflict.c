@@ -1,5 +1,7 @@
 #include "hazard/conflict.h"
 
+#define FEW 12
+
 // Pieces of one access compare equal.
 static int compare(const conflict* a, const conflict* b) {
     if (a->dispatch != b->dispatch) {
@@ -29,8 +31,20 @@ static void sift_down(conflict* items, size_t root, size_t count) {
     items[root] = moved;
 }
 
-// Heapsort: qsort may allocate behind the back of the allocator.
+// Insertion for the few that there are as a rule, heapsort for more: qsort may allocate behind the
+// back of the allocator.
 static void sort(conflict* items, size_t count) {
+    if (count <= FEW) {
+        for (size_t i = 1; i < count; ++i) {
+            const conflict moved = items[i];
+            size_t slot = i;
+            for (; slot > 0 && compare(&moved, &items[slot - 1]) < 0; --slot) {
+                items[slot] = items[slot - 1];
+            }
+            items[slot] = moved;
+        }
+        return;
+    }
     for (size_t root = count / 2; root-- > 0;) {
         sift_down(items, root, count);
     }

@@ -171,9 +171,8 @@ static void remove_below(interval_pool* pool, uint32_t index, uint32_t level, ui
     memmove(entry, entry + 1, (node->count - place) * sizeof *entry);
 }
 
-void interval_tree_remove(interval_pool* pool, interval_tree* tree, uint64_t begin,
-                          uint32_t access) {
-    remove_below(pool, tree->root, tree->height, begin, access);
+// Lowers the root of a tree that entries were removed from, and measures it again.
+static void settle_root(interval_pool* pool, interval_tree* tree) {
     if (pool->items[tree->root].count == 0) {
         give_node(pool, tree->root);
         tree->root = INTERVAL_NONE;
@@ -190,6 +189,48 @@ void interval_tree_remove(interval_pool* pool, interval_tree* tree, uint64_t beg
     tree->end = sum.end;
 }
 
+void interval_tree_remove(interval_pool* pool, interval_tree* tree, uint64_t begin,
+                          uint32_t access) {
+    remove_below(pool, tree->root, tree->height, begin, access);
+    settle_root(pool, tree);
+}
+
+// Keeps what is outside of [swept->begin, swept->end) or has another item.
+static void sweep_below(interval_pool* pool, uint32_t index, uint32_t level,
+                        const interval_entry* swept) {
+    interval_node* node = &pool->items[index];
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < node->count; ++i) {
+        interval_entry* entry = &node->entries[i];
+        const bool meets = entry->begin < swept->end && swept->begin < entry->end;
+        if (meets && level > 1) {
+            sweep_below(pool, entry->item, level - 1, swept);
+            if (pool->items[entry->item].count == 0) {
+                give_node(pool, entry->item);
+                continue;
+            }
+            *entry = summarise(pool, entry->item);
+        } else if (meets && entry->begin >= swept->begin && entry->end <= swept->end &&
+                   entry->item == swept->item) {
+            continue;
+        }
+        if (kept != i) {
+            node->entries[kept] = *entry;
+        }
+        ++kept;
+    }
+    node->count = kept;
+}
+
+void interval_tree_sweep(interval_pool* pool, interval_tree* tree, uint64_t begin, uint64_t end,
+                         uint32_t item) {
+    const interval_entry swept = {.begin = begin, .end = end, .item = item};
+    if (!interval_tree_misses(tree, begin, end)) {
+        sweep_below(pool, tree->root, tree->height, &swept);
+        settle_root(pool, tree);
+    }
+}
+
 static weir_status find_below(const weir_allocator* allocator, const interval_pool* pool,
                               uint32_t index, uint32_t level, const interval_entry* asked,
                               interval_array* hits) {
@@ -201,7 +242,9 @@ static weir_status find_below(const weir_allocator* allocator, const interval_po
         if (level > 1) {
             WEIR_TRY(find_below(allocator, pool, node->entries[i].item, level - 1, asked, hits));
         } else {
-            WEIR_TRY(array_reserve(allocator, hits, hits->count + 1));
+            if (hits->count == hits->capacity) {
+                WEIR_TRY(array_reserve(allocator, hits, hits->count + 1));
+            }
             hits->items[hits->count++] = node->entries[i];
         }
     }

@@ -83,4 +83,8 @@ void interval_tree_insert(interval_pool* pool, interval_tree* tree, const interv
 void interval_tree_remove(interval_pool* pool, interval_tree* tree, uint64_t begin,
                           uint32_t access);
 
+// Removes all entries with this item that lie in [begin, end).
+void interval_tree_sweep(interval_pool* pool, interval_tree* tree, uint64_t begin, uint64_t end,
+                         uint32_t item);
+
 #endif

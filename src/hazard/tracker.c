@@ -6,9 +6,11 @@
 #include "hazard/conflict.h"
 #include "hazard/memory_map.h"
 #include "hazard/piece.h"
+#include "hazard/small_set.h"
 
 #define NO_PIECE UINT32_MAX
-#define SMALL_LIST 16
+#define COVERS_WRITERS 1u
+#define COVERS_READERS 2u
 
 // A dispatch is recorded in five steps, of which only the last changes what the tracker holds:
 // collect its distinct ranges, check them against the open pieces, work out what its writes leave
@@ -38,6 +40,7 @@ typedef struct pending_access {
     const weir_range* declared;
     unsigned kind;   // weir_access_kind bits
     uint32_t normal; // normal form in `normals` when that has levels, else NO_PIECE
+    unsigned covers; // whose whole plain entries it overwrites: COVERS_ bits
 } pending_access;
 
 typedef struct pending_array {
@@ -78,19 +81,6 @@ typedef struct hazard_array {
     size_t capacity;
 } hazard_array;
 
-// While a group is small its accesses are two plain lists, and no tree is made.
-typedef struct small_entry {
-    uint64_t memory_id;
-    uint64_t begin;
-    uint64_t end;
-    uint32_t access;
-} small_entry;
-
-typedef struct small_list {
-    uint32_t count;
-    small_entry entries[SMALL_LIST];
-} small_list;
-
 struct weir_tracker {
     weir_allocator allocator;
     weir_tracker_mode mode;
@@ -101,9 +91,8 @@ struct weir_tracker {
     open_array accesses;
     piece_array pieces;  // ranges with levels, of open accesses and of entries
     uint32_t free_piece; // list through memory_id
-    bool is_small;       // the open accesses are in the small lists, not in the trees
-    small_list writers;
-    small_list readers;
+    bool is_small;       // the open accesses are in `few`; none is in `accesses` or in a tree
+    small_set few;
     memory_map memories;
     interval_pool pool;
     pending_array pending; // the rest is scratch of one call
@@ -144,7 +133,7 @@ static void drop_open(weir_tracker* tracker, uint32_t open_begin, bool fenced) {
     tracker->open_begin = open_begin;
     tracker->fenced = fenced;
     tracker->is_small = tracker->mode == WEIR_TRACKER_GROUP;
-    tracker->writers.count = tracker->readers.count = 0;
+    small_set_clear(&tracker->few);
 }
 
 weir_status weir_tracker_create(const weir_allocator* allocator, weir_tracker_mode mode,
@@ -265,9 +254,14 @@ static weir_status collect(weir_tracker* tracker, const weir_tracker_dispatch* d
         made->declared = &access->range;
         made->kind = (unsigned)access->kind;
         made->normal = NO_PIECE;
+        made->covers = 0;
+        if (made->kind == WEIR_ACCESS_CONSTANT) {
+            continue;
+        }
         if (made->kind < WEIR_ACCESS_READ || made->kind > WEIR_ACCESS_READ_WRITE) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
-                             "dispatch %u, access %u: kind %u, expected read, write or both",
+                             "dispatch %u, access %u: kind %u, expected read, write or both, or "
+                             "constant",
                              tracker->next_dispatch, i, made->kind);
         }
         if (access->range.level_count > 0) {
@@ -321,75 +315,62 @@ static weir_status add_conflict(weir_tracker* tracker, uint32_t earlier, uint32_
     return WEIR_OK;
 }
 
+// Notes what a write takes from an entry that it meets: all of it, as most often, or some.
+static weir_status touch(weir_tracker* tracker, uint32_t memory, bool writers,
+                         pending_access* access, const interval_entry* hit) {
+    touched_array* touched = &tracker->touched;
+    if (access->begin <= hit->begin && hit->end <= access->end && access->normal == NO_PIECE &&
+        hit->item == NO_PIECE && !tracker->entangled) {
+        access->covers |= writers ? COVERS_WRITERS : COVERS_READERS;
+        return WEIR_OK;
+    }
+    WEIR_TRY(array_reserve(&tracker->allocator, touched, touched->count + 1));
+    touched->items[touched->count++] =
+        (touched_entry){.entry = *hit, .memory = memory, .writes = writers};
+    return WEIR_OK;
+}
+
+// Notes the conflicts of a pending access with an entry whose interval it meets.
+static weir_status check_hit(weir_tracker* tracker, uint32_t memory, bool writers, uint32_t later,
+                             const interval_entry* hit) {
+    pending_access* access = &tracker->pending.items[later];
+    if (!meets(tracker, access, hit)) {
+        return WEIR_OK;
+    }
+    if (writers && (access->kind & WEIR_ACCESS_READ)) {
+        WEIR_TRY(add_conflict(tracker, hit->access, later, WEIR_HAZARD_RAW));
+    }
+    if (access->kind & WEIR_ACCESS_WRITE) {
+        WEIR_TRY(
+            add_conflict(tracker, hit->access, later, writers ? WEIR_HAZARD_WAW : WEIR_HAZARD_WAR));
+        return touch(tracker, memory, writers, access, hit);
+    }
+    return WEIR_OK;
+}
+
 // Notes the conflicts of a pending access with the writers or the readers of its memory.
 static weir_status check_against(weir_tracker* tracker, uint32_t memory, bool writers,
                                  uint32_t later) {
     const pending_access* access = &tracker->pending.items[later];
     const open_memory* open = &tracker->memories.items[memory];
-    interval_array* hits = &tracker->hits;
-    touched_array* touched = &tracker->touched;
-    hits->count = 0;
-    WEIR_TRY(interval_tree_find(&tracker->allocator, &tracker->pool,
-                                writers ? &open->writers : &open->readers, access->begin,
-                                access->end, hits));
-    for (size_t i = 0; i < hits->count; ++i) {
-        const interval_entry* hit = &hits->items[i];
-        if (!meets(tracker, access, hit)) {
-            continue;
+    const interval_tree* tree = writers ? &open->writers : &open->readers;
+    if (tree->height == 1) { // no need to collect what one node holds
+        const interval_node* node = &tracker->pool.items[tree->root];
+        const interval_entry* stop = node->entries + node->count;
+        for (const interval_entry* entry = node->entries;
+             entry < stop && entry->begin < access->end; ++entry) {
+            if (access->begin < entry->end) {
+                WEIR_TRY(check_hit(tracker, memory, writers, later, entry));
+            }
         }
-        if (writers && (access->kind & WEIR_ACCESS_READ)) {
-            WEIR_TRY(add_conflict(tracker, hit->access, later, WEIR_HAZARD_RAW));
-        }
-        if (access->kind & WEIR_ACCESS_WRITE) {
-            WEIR_TRY(add_conflict(tracker, hit->access, later,
-                                  writers ? WEIR_HAZARD_WAW : WEIR_HAZARD_WAR));
-            WEIR_TRY(array_reserve(&tracker->allocator, touched, touched->count + 1));
-            touched->items[touched->count++] =
-                (touched_entry){.entry = *hit, .memory = memory, .writes = writers};
-        }
-    }
-    return WEIR_OK;
-}
-
-// Notes the conflicts of a pending access with an entry of a small list, whose intervals meet.
-static weir_status check_small_entry(weir_tracker* tracker, const small_entry* open, bool writes,
-                                     uint32_t later) {
-    const pending_access* access = &tracker->pending.items[later];
-    const interval_entry entry = {
-        .begin = open->begin, .end = open->end, .access = open->access, .item = NO_PIECE};
-    if (!meets(tracker, access, &entry)) {
         return WEIR_OK;
     }
-    if (writes && (access->kind & WEIR_ACCESS_READ)) {
-        WEIR_TRY(add_conflict(tracker, open->access, later, WEIR_HAZARD_RAW));
-    }
-    return access->kind & WEIR_ACCESS_WRITE
-               ? add_conflict(tracker, open->access, later,
-                              writes ? WEIR_HAZARD_WAW : WEIR_HAZARD_WAR)
-               : WEIR_OK;
-}
-
-static inline weir_status check_small_list(weir_tracker* tracker, const small_list* list,
-                                           uint32_t later) {
-    const uint64_t begin = tracker->pending.items[later].begin;
-    const uint64_t end = tracker->pending.items[later].end;
-    const uint64_t memory_id = tracker->pending.items[later].memory_id;
-    const small_entry* stop = list->entries + list->count;
-    for (const small_entry* open = list->entries; open < stop; ++open) {
-        if (open->begin < end && begin < open->end && open->memory_id == memory_id) {
-            WEIR_TRY(check_small_entry(tracker, open, list == &tracker->writers, later));
-        }
-    }
-    return WEIR_OK;
-}
-
-static weir_status check_small(weir_tracker* tracker) {
-    tracker->conflicts.count = tracker->touched.count = 0;
-    for (uint32_t i = 0; i < tracker->pending.count; ++i) {
-        WEIR_TRY(check_small_list(tracker, &tracker->writers, i));
-        if (tracker->pending.items[i].kind & WEIR_ACCESS_WRITE) {
-            WEIR_TRY(check_small_list(tracker, &tracker->readers, i));
-        }
+    interval_array* hits = &tracker->hits;
+    hits->count = 0;
+    WEIR_TRY(interval_tree_find(&tracker->allocator, &tracker->pool, tree, access->begin,
+                                access->end, hits));
+    for (size_t i = 0; i < hits->count; ++i) {
+        WEIR_TRY(check_hit(tracker, memory, writers, later, &hits->items[i]));
     }
     return WEIR_OK;
 }
@@ -515,8 +496,6 @@ static void order_touched(touched_array* touched) {
 
 // Works out all pieces that recording adds, other than whole pending accesses.
 static weir_status make_pieces(weir_tracker* tracker, size_t access_base) {
-    tracker->made.count = tracker->owners.count = 0;
-    tracker->new_widened = 0;
     if (tracker->touched.count > 1) {
         order_touched(&tracker->touched);
     }
@@ -539,8 +518,7 @@ static weir_status make_pieces(weir_tracker* tracker, size_t access_base) {
 static bool has_room(const weir_tracker* tracker, size_t pending_count, size_t piece_count) {
     return tracker->accesses.count + pending_count <= tracker->accesses.capacity &&
            tracker->pieces.count + piece_count <= tracker->pieces.capacity &&
-           memory_map_has_room(&tracker->memories,
-                               tracker->memories.count + pending_count + 2 * SMALL_LIST) &&
+           memory_map_has_room(&tracker->memories, tracker->memories.count + pending_count) &&
            tracker->accesses.count + pending_count < UINT32_MAX &&
            tracker->pieces.count + piece_count < UINT32_MAX;
 }
@@ -557,8 +535,8 @@ static weir_status reserve(weir_tracker* tracker) {
     }
     WEIR_TRY(array_reserve(allocator, &tracker->accesses, tracker->accesses.count + pending_count));
     WEIR_TRY(array_reserve(allocator, &tracker->pieces, tracker->pieces.count + piece_count));
-    WEIR_TRY(memory_map_reserve(allocator, &tracker->memories,
-                                tracker->memories.count + pending_count + 2 * SMALL_LIST));
+    WEIR_TRY(
+        memory_map_reserve(allocator, &tracker->memories, tracker->memories.count + pending_count));
     return has_room(tracker, pending_count, piece_count)
                ? WEIR_OK
                : WEIR_FAIL(WEIR_OUT_OF_RANGE, "dispatch %u: more than 2^32 - 2 open accesses",
@@ -629,54 +607,64 @@ static void record_pending(weir_tracker* tracker) {
     }
 }
 
-// Whether the small lists can take the dispatch: ranges in pieces or with levels need the trees.
-static bool stays_small(const weir_tracker* tracker, bool restart) {
-    const size_t most = restart                                           ? 0
-                        : tracker->writers.count > tracker->readers.count ? tracker->writers.count
-                                                                          : tracker->readers.count;
-    return (tracker->is_small || restart) && tracker->mode == WEIR_TRACKER_GROUP &&
-           tracker->plain && !tracker->entangled && most + tracker->pending.count <= SMALL_LIST;
+// Puts the first dispatch of a group into the lists.
+static void record_few(weir_tracker* tracker) {
+    for (size_t i = 0; i < tracker->pending.count; ++i) {
+        const pending_access* access = &tracker->pending.items[i];
+        const small_access open = {.memory_id = access->memory_id,
+                                   .begin = access->begin,
+                                   .end = access->end,
+                                   .dispatch = tracker->next_dispatch};
+        small_set_add(&tracker->few, (access->kind & WEIR_ACCESS_WRITE) != 0, &open);
+    }
 }
 
-static void record_small(weir_tracker* tracker) {
-    if (tracker->pending.count == 0) {
-        return; // the arrays may have no memory yet, and NULL must not be moved on
-    }
-    const pending_access* stop = tracker->pending.items + tracker->pending.count;
-    const uint32_t dispatch = tracker->next_dispatch;
-    uint32_t index = (uint32_t)tracker->accesses.count;
-    open_access* open = tracker->accesses.items + index;
-    for (const pending_access* access = tracker->pending.items; access < stop; ++access) {
-        small_list* list = access->kind & WEIR_ACCESS_WRITE ? &tracker->writers : &tracker->readers;
-        small_entry* entry = &list->entries[list->count++];
-        // From where it was declared, long ago: reading back what was just written to the pending
-        // access, in words of another size, stalls.
-        const weir_range* declared = access->declared;
-        entry->memory_id = open->memory_id = declared->memory_id;
-        entry->begin = open->byte_offset = declared->byte_offset;
-        entry->end = plain_end(declared);
-        entry->access = index++;
-        open->byte_length = declared->byte_length;
-        open->dispatch = dispatch;
-        open->piece = NO_PIECE;
-        ++open;
-    }
-    tracker->accesses.count = index;
-}
-
-// Moves the small lists into the trees, for which there is room.
-static void leave_small(weir_tracker* tracker) {
-    for (int writes = 0; writes < 2 && tracker->is_small; ++writes) {
-        small_list* list = writes ? &tracker->writers : &tracker->readers;
+// Moves the lists into the trees. Until a dispatch is recorded that changes nothing that is seen.
+static weir_status leave_few(weir_tracker* tracker) {
+    const size_t count = tracker->few.writers.count + tracker->few.readers.count;
+    WEIR_TRY(array_reserve(&tracker->allocator, &tracker->accesses, count));
+    WEIR_TRY(memory_map_reserve(&tracker->allocator, &tracker->memories, count));
+    WEIR_TRY(interval_pool_reserve(&tracker->allocator, &tracker->pool, count));
+    for (int writes = 0; writes < 2; ++writes) {
+        const small_list* list = writes ? &tracker->few.writers : &tracker->few.readers;
         for (uint32_t i = 0; i < list->count; ++i) {
-            const small_entry* open = &list->entries[i];
-            const interval_entry entry = {
-                .begin = open->begin, .end = open->end, .access = open->access, .item = NO_PIECE};
-            insert(tracker, memory_map_open(&tracker->memories, open->memory_id), writes, &entry);
+            const small_access* few = &list->items[i];
+            const interval_entry entry = {.begin = few->begin,
+                                          .end = few->end,
+                                          .access = (uint32_t)tracker->accesses.count,
+                                          .item = NO_PIECE};
+            tracker->accesses.items[tracker->accesses.count++] =
+                (open_access){.memory_id = few->memory_id,
+                              .byte_offset = few->begin,
+                              .byte_length = few->end - few->begin,
+                              .dispatch = few->dispatch,
+                              .piece = NO_PIECE};
+            insert(tracker, memory_map_open(&tracker->memories, few->memory_id), writes, &entry);
         }
-        list->count = 0;
     }
+    small_set_clear(&tracker->few);
     tracker->is_small = false;
+    return WEIR_OK;
+}
+
+// Takes out what the writes cover whole.
+static void sweep_covered(weir_tracker* tracker) {
+    for (size_t i = 0; i < tracker->pending.count; ++i) {
+        const pending_access* access = &tracker->pending.items[i];
+        if (access->covers == 0) {
+            continue;
+        }
+        const uint32_t memory = memory_map_find(&tracker->memories, access->memory_id);
+        open_memory* open = &tracker->memories.items[memory];
+        if (access->covers & COVERS_WRITERS) {
+            interval_tree_sweep(&tracker->pool, &open->writers, access->begin, access->end,
+                                NO_PIECE);
+        }
+        if (access->covers & COVERS_READERS) {
+            interval_tree_sweep(&tracker->pool, &open->readers, access->begin, access->end,
+                                NO_PIECE);
+        }
+    }
 }
 
 // Puts what is left of the touched entries in their place, and the pieces of an entangled dispatch.
@@ -704,34 +692,101 @@ static weir_status prepare(weir_tracker* tracker, bool restart) {
     if (restart) {
         tracker->touched.count = 0;
     }
-    WEIR_TRY(make_pieces(tracker, restart ? 0 : tracker->accesses.count));
+    tracker->made.count = tracker->owners.count = 0;
+    tracker->new_widened = 0;
+    if (tracker->touched.count > 0 || tracker->entangled) {
+        WEIR_TRY(make_pieces(tracker, restart ? 0 : tracker->accesses.count));
+    }
     return reserve(tracker);
 }
 
-weir_status weir_tracker_record(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
-                                weir_verdict* verdict) {
-    if (tracker->next_dispatch == UINT32_MAX) {
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "more than 2^32 - 1 dispatches without a reset");
+// Turns conflicts with the lists into hazards.
+static weir_status report_few(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
+                              small_conflicts* found) {
+    hazard_array* hazards = &tracker->hazards;
+    if (hazards->capacity < found->count) {
+        WEIR_TRY(array_reserve(&tracker->allocator, hazards, found->count));
     }
+    if (found->count > 1) {
+        conflict_array ordered = {.items = found->items, .count = found->count};
+        conflict_order(&ordered); // no two are equal
+    }
+    for (size_t i = 0; i < found->count; ++i) {
+        const conflict* at = &found->items[i];
+        const small_list* list =
+            at->kind == WEIR_HAZARD_WAR ? &tracker->few.readers : &tracker->few.writers;
+        const small_access* earlier = &list->items[at->earlier];
+        weir_hazard* hazard = &hazards->items[i];
+        hazard->kind = at->kind;
+        hazard->earlier = at->dispatch;
+        hazard->later = tracker->next_dispatch;
+        hazard->later_range = dispatch->accesses[at->later].range;
+        hazard->earlier_range =
+            weir_range_make(earlier->memory_id, earlier->begin, earlier->end - earlier->begin);
+    }
+    hazards->count = found->count;
+    return WEIR_OK;
+}
+
+// All of weir_tracker_record for a simple dispatch in a small group; `*done` tells whether it was
+// one, else nothing was changed.
+static weir_status record_simple(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
+                                 weir_verdict* verdict, bool* done) {
+    small_set* few = &tracker->few;
+    small_conflicts found;
+    *done = false;
+    if (!small_set_takes(dispatch)) {
+        return WEIR_OK;
+    }
+    small_set_check(few, dispatch, &found);
+    if (found.count > 0) {
+        WEIR_TRY(report_few(tracker, dispatch, &found));
+        small_set_clear(few);
+        tracker->open_begin = tracker->next_dispatch;
+    } else if (!small_set_has_room(few, dispatch->access_count)) {
+        return WEIR_OK;
+    }
+    for (uint32_t i = 0; i < dispatch->access_count; ++i) {
+        const weir_access* access = &dispatch->accesses[i];
+        if (small_access_counts(access)) {
+            const small_access open = {.memory_id = access->range.memory_id,
+                                       .begin = access->range.byte_offset,
+                                       .end = access->range.byte_offset + access->range.byte_length,
+                                       .dispatch = tracker->next_dispatch};
+            small_set_add(few, (access->kind & WEIR_ACCESS_WRITE) != 0, &open);
+        }
+    }
+    verdict->dispatch = tracker->next_dispatch++;
+    verdict->barrier = found.count > 0;
+    verdict->hazards = tracker->hazards.items;
+    verdict->hazard_count = (uint32_t)found.count;
+    *done = true;
+    return WEIR_OK;
+}
+
+static weir_status record_any(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
+                              weir_verdict* verdict) {
     WEIR_TRY(collect(tracker, dispatch));
-    WEIR_TRY(tracker->is_small ? check_small(tracker) : check_pending(tracker));
+    if (tracker->is_small) {
+        WEIR_TRY(leave_few(tracker));
+    }
+    WEIR_TRY(check_pending(tracker));
     WEIR_TRY(report(tracker, dispatch->declared));
     const bool barrier = tracker->mode == WEIR_TRACKER_GROUP && tracker->hazards.count > 0;
     // Behind a barrier or a fence nothing before it can be in conflict with what comes.
     const bool restart = barrier || !dispatch->declared;
-    const bool is_small =
-        stays_small(tracker, restart) &&
-        tracker->accesses.count + tracker->pending.count <= tracker->accesses.capacity;
-    if (!is_small) {
-        WEIR_TRY(prepare(tracker, restart));
-    }
+    WEIR_TRY(prepare(tracker, restart));
     if (restart) {
         drop_open(tracker, tracker->next_dispatch, !dispatch->declared);
     }
-    if (is_small) {
-        record_small(tracker);
+    tracker->is_small = tracker->is_small && tracker->plain && !tracker->entangled &&
+                        tracker->pending.count <= SMALL_SET;
+    if (tracker->is_small) {
+        record_few(tracker);
     } else {
-        leave_small(tracker);
+        if (!restart) {
+            sweep_covered(tracker);
+        }
         record_pending(tracker);
         record_pieces(tracker);
         tracker->widened_count += tracker->new_widened;
@@ -741,4 +796,19 @@ weir_status weir_tracker_record(weir_tracker* tracker, const weir_tracker_dispat
                               .hazards = tracker->hazards.items,
                               .hazard_count = (uint32_t)tracker->hazards.count};
     return WEIR_OK;
+}
+
+weir_status weir_tracker_record(weir_tracker* tracker, const weir_tracker_dispatch* dispatch,
+                                weir_verdict* verdict) {
+    if (tracker->next_dispatch == UINT32_MAX) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "more than 2^32 - 1 dispatches without a reset");
+    }
+    if (tracker->is_small && !tracker->fenced) {
+        bool done = false;
+        WEIR_TRY(record_simple(tracker, dispatch, verdict, &done));
+        if (done) {
+            return WEIR_OK;
+        }
+    }
+    return record_any(tracker, dispatch, verdict);
 }

@@ -17,7 +17,7 @@ static weir_status check_pair(const device_dispatch* a, const device_dispatch* b
         for (uint32_t j = 0; j < b->access_count; j++) {
             const weir_access* x = &a->accesses[i];
             const weir_access* y = &b->accesses[j];
-            if ((x->kind | y->kind) == WEIR_ACCESS_READ ||
+            if (((x->kind | y->kind) & WEIR_ACCESS_WRITE) == 0 ||
                 !weir_range_overlaps(&x->range, &y->range)) {
                 continue;
             }
