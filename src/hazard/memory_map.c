@@ -68,6 +68,10 @@ uint32_t memory_map_open(memory_map* map, uint64_t memory_id) {
     opened->memory_id = memory_id;
     interval_tree_init(&opened->writers);
     interval_tree_init(&opened->readers);
+    opened->unsorted = INTERVAL_NONE;
+    opened->unsorted_count = 0;
+    opened->unsorted_begin = UINT64_MAX;
+    opened->unsorted_end = 0;
     *find_slot(map, memory_id) =
         (memory_slot){.memory_id = memory_id, .epoch = map->epoch, .memory = memory};
     return memory;

@@ -12,6 +12,10 @@ typedef struct open_memory {
     uint64_t memory_id;
     interval_tree writers;
     interval_tree readers;
+    uint32_t unsorted;       // latest of the readers that are in no tree yet, or INTERVAL_NONE
+    uint32_t unsorted_count; // of those; all lie in [unsorted_begin, unsorted_end)
+    uint64_t unsorted_begin;
+    uint64_t unsorted_end;
 } open_memory;
 
 // A slot of an older epoch is free.

@@ -23,7 +23,8 @@ typedef struct open_access {
     uint64_t byte_offset;
     uint64_t byte_length;
     uint32_t dispatch;
-    uint32_t piece; // the declared range when it has levels, else NO_PIECE
+    uint32_t piece; // the declared range when it has levels, else NO_PIECE; of an unsorted reader
+                    // the next one
 } open_access;
 
 typedef struct open_array {
@@ -41,6 +42,7 @@ typedef struct pending_access {
     unsigned kind;   // weir_access_kind bits
     uint32_t normal; // normal form in `normals` when that has levels, else NO_PIECE
     unsigned covers; // whose whole plain entries it overwrites: COVERS_ bits
+    uint32_t memory; // in `memories`, or MEMORY_NONE
 } pending_access;
 
 typedef struct pending_array {
@@ -255,6 +257,7 @@ static weir_status collect(weir_tracker* tracker, const weir_tracker_dispatch* d
         made->kind = (unsigned)access->kind;
         made->normal = NO_PIECE;
         made->covers = 0;
+        made->memory = MEMORY_NONE;
         if (made->kind == WEIR_ACCESS_CONSTANT) {
             continue;
         }
@@ -375,18 +378,45 @@ static weir_status check_against(weir_tracker* tracker, uint32_t memory, bool wr
     return WEIR_OK;
 }
 
+// Puts the readers of a memory into their tree. What is read is not looked at before something is
+// written near it: most memory that is read is never written in the same group, or only later.
+static weir_status sort_readers(weir_tracker* tracker, open_memory* open) {
+    WEIR_TRY(interval_pool_reserve(&tracker->allocator, &tracker->pool, open->unsorted_count));
+    while (open->unsorted != INTERVAL_NONE) {
+        open_access* reader = &tracker->accesses.items[open->unsorted];
+        const weir_range range =
+            weir_range_make(open->memory_id, reader->byte_offset, reader->byte_length);
+        const interval_entry entry = {.begin = reader->byte_offset,
+                                      .end = plain_end(&range),
+                                      .access = open->unsorted,
+                                      .item = NO_PIECE};
+        open->unsorted = reader->piece;
+        reader->piece = NO_PIECE;
+        interval_tree_insert(&tracker->pool, &open->readers, &entry);
+    }
+    open->unsorted_count = 0;
+    open->unsorted_begin = UINT64_MAX;
+    open->unsorted_end = 0;
+    return WEIR_OK;
+}
+
 // Two accesses of one dispatch never conflict: nothing of it is recorded before all is checked.
 static weir_status check_pending(weir_tracker* tracker) {
     tracker->conflicts.count = tracker->touched.count = 0;
     for (uint32_t i = 0; i < tracker->pending.count; ++i) {
-        const pending_access* access = &tracker->pending.items[i];
+        pending_access* access = &tracker->pending.items[i];
         const uint32_t memory = memory_map_find(&tracker->memories, access->memory_id);
         if (memory == MEMORY_NONE) {
             continue;
         }
-        const open_memory* open = &tracker->memories.items[memory];
+        access->memory = memory;
+        open_memory* open = &tracker->memories.items[memory];
         if (!interval_tree_misses(&open->writers, access->begin, access->end)) {
             WEIR_TRY(check_against(tracker, memory, true, i));
+        }
+        if ((access->kind & WEIR_ACCESS_WRITE) && access->begin < open->unsorted_end &&
+            open->unsorted_begin < access->end) {
+            WEIR_TRY(sort_readers(tracker, open));
         }
         if ((access->kind & WEIR_ACCESS_WRITE) &&
             !interval_tree_misses(&open->readers, access->begin, access->end)) {
@@ -588,22 +618,40 @@ static uint32_t open_pending(weir_tracker* tracker, const pending_access* access
     return index;
 }
 
-// Adds the pending accesses to the open ones, and to the trees unless they are there in pieces.
-static void record_pending(weir_tracker* tracker) {
+static void add_unsorted(weir_tracker* tracker, uint32_t memory, uint32_t access, uint64_t begin,
+                         uint64_t end) {
+    open_memory* open = &tracker->memories.items[memory];
+    tracker->accesses.items[access].piece = open->unsorted;
+    open->unsorted = access;
+    ++open->unsorted_count;
+    open->unsorted_begin = begin < open->unsorted_begin ? begin : open->unsorted_begin;
+    open->unsorted_end = end > open->unsorted_end ? end : open->unsorted_end;
+}
+
+// Adds the pending accesses to the open ones, and to those of their memory unless they come there in
+// pieces. Behind a barrier or a fence the memories are other ones.
+static void record_pending(weir_tracker* tracker, bool restart) {
     for (size_t i = 0; i < tracker->pending.count; ++i) {
         const pending_access* access = &tracker->pending.items[i];
         const uint32_t index = open_pending(tracker, access);
-        if (!tracker->entangled) {
-            const interval_entry entry = {
-                .begin = access->begin,
-                .end = access->end,
-                .access = index,
-                .item = access->normal != NO_PIECE
-                            ? keep_piece(tracker, &tracker->normals.items[access->normal])
-                            : NO_PIECE};
-            insert(tracker, memory_map_open(&tracker->memories, access->memory_id),
-                   (access->kind & WEIR_ACCESS_WRITE) != 0, &entry);
+        if (tracker->entangled) {
+            continue;
         }
+        const uint32_t memory = restart || access->memory == MEMORY_NONE
+                                    ? memory_map_open(&tracker->memories, access->memory_id)
+                                    : access->memory;
+        if (access->kind == WEIR_ACCESS_READ && access->declared->level_count == 0) {
+            add_unsorted(tracker, memory, index, access->begin, access->end);
+            continue;
+        }
+        const interval_entry entry = {
+            .begin = access->begin,
+            .end = access->end,
+            .access = index,
+            .item = access->normal != NO_PIECE
+                        ? keep_piece(tracker, &tracker->normals.items[access->normal])
+                        : NO_PIECE};
+        insert(tracker, memory, (access->kind & WEIR_ACCESS_WRITE) != 0, &entry);
     }
 }
 
@@ -654,8 +702,7 @@ static void sweep_covered(weir_tracker* tracker) {
         if (access->covers == 0) {
             continue;
         }
-        const uint32_t memory = memory_map_find(&tracker->memories, access->memory_id);
-        open_memory* open = &tracker->memories.items[memory];
+        open_memory* open = &tracker->memories.items[access->memory];
         if (access->covers & COVERS_WRITERS) {
             interval_tree_sweep(&tracker->pool, &open->writers, access->begin, access->end,
                                 NO_PIECE);
@@ -787,7 +834,7 @@ static weir_status record_any(weir_tracker* tracker, const weir_tracker_dispatch
         if (!restart) {
             sweep_covered(tracker);
         }
-        record_pending(tracker);
+        record_pending(tracker, restart);
         record_pieces(tracker);
         tracker->widened_count += tracker->new_widened;
     }
