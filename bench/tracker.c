@@ -1,6 +1,6 @@
-// Times the tracker and prints CSV: nanoseconds to check and record one dispatch, the median over
-// the runs. Group mode for open sets of 2 to 4096 dispatches, then DAG mode over one decode pass of
-// a Llama of 22 layers.
+// Times the tracker and prints CSV: nanoseconds of processor time to check and record one dispatch,
+// the median over the runs. Group mode for open sets of 2 to 4096 dispatches, then group and DAG
+// mode over one decode pass of a Llama of 22 layers.
 //
 // A peer may be timed on the same accesses in the same run, turn by turn with weir: a shared object
 // that exports
@@ -96,11 +96,18 @@ static void add_access(workload* work, uint64_t memory_id, uint64_t offset, uint
         (weir_access){.range = weir_range_make(memory_id, offset, length), .kind = kind};
 }
 
+// How the weights of a dispatch are declared; a peer takes constants for reads.
+typedef enum weights_as {
+    WEIGHTS_NONE = 0,
+    WEIGHTS_READ = 1,
+    WEIGHTS_CONSTANT = 2,
+} weights_as;
+
 // Groups of `open_set` dispatches that may run together: each reads a weight and the first result
 // of the group before, and writes a result of its own, 4096 bytes in slots of 4352, so that even a
 // peer to which touching ranges overlap sees none. Three parts of the arena take turns, so that the
 // first dispatch of a group meets one hazard, and the others none.
-static workload make_groups(uint32_t open_set, bool shuffled, bool with_weights) {
+static workload make_groups(uint32_t open_set, bool shuffled, weights_as weights) {
     // A multiple of three groups, few enough for the nearest caches where the groups allow it.
     const uint32_t dispatch_count = (open_set < 128 ? 128 / open_set * 3 : 3) * open_set;
     workload work = make_workload(dispatch_count);
@@ -122,8 +129,9 @@ static workload make_groups(uint32_t open_set, bool shuffled, bool with_weights)
         const uint64_t part = d / open_set % 3 * (open_set + 1);
         const uint64_t before = (d / open_set + 2) % 3 * (open_set + 1);
         begin_dispatch(&work);
-        if (with_weights) {
-            add_access(&work, WEIGHTS, (uint64_t)d * 8448, 8192, WEIR_ACCESS_READ);
+        if (weights != WEIGHTS_NONE) {
+            add_access(&work, WEIGHTS, (uint64_t)d * 8448, 8192,
+                       weights == WEIGHTS_READ ? WEIR_ACCESS_READ : WEIR_ACCESS_CONSTANT);
         }
         add_access(&work, ARENA, (before + slots[0]) * 4352, 4096, WEIR_ACCESS_READ);
         add_access(&work, ARENA, (part + slots[d % open_set]) * 4352, 4096, WEIR_ACCESS_WRITE);
@@ -235,7 +243,7 @@ static void* prepare_peer(const peer_library* library, const workload* work) {
             const weir_access* access = &work->accesses[d][i];
             accesses[i] =
                 (peer_access){access->range.memory_id, access->range.byte_offset,
-                              access->range.byte_length, access->kind != WEIR_ACCESS_READ};
+                              access->range.byte_length, (access->kind & WEIR_ACCESS_WRITE) != 0};
         }
         library->prepare(peer, accesses, work->counts[d]);
     }
@@ -321,14 +329,16 @@ int main(int argc, char** argv) {
     static const struct {
         const char* name;
         bool shuffled;
-        bool with_weights;
-    } forms[] = {{"rising", false, true}, {"shuffled", true, true}, {"no_weights", true, false}};
+        weights_as weights;
+    } forms[] = {{"rising", false, WEIGHTS_READ},
+                 {"shuffled", true, WEIGHTS_READ},
+                 {"constants", true, WEIGHTS_CONSTANT},
+                 {"no_weights", true, WEIGHTS_NONE}};
     static const uint32_t open_sets[] = {2, 4, 16, 64, 256, 1024, 4096};
     for (size_t form = 0; form < sizeof forms / sizeof *forms; ++form) {
         for (size_t i = 0;
              is_wanted(only, forms[form].name) && i < sizeof open_sets / sizeof *open_sets; ++i) {
-            workload work =
-                make_groups(open_sets[i], forms[form].shuffled, forms[form].with_weights);
+            workload work = make_groups(open_sets[i], forms[form].shuffled, forms[form].weights);
             measure(library, forms[form].name, open_sets[i], WEIR_TRACKER_GROUP, &work);
             free_workload(&work);
         }

@@ -628,8 +628,8 @@ static void add_unsorted(weir_tracker* tracker, uint32_t memory, uint32_t access
     open->unsorted_end = end > open->unsorted_end ? end : open->unsorted_end;
 }
 
-// Adds the pending accesses to the open ones, and to those of their memory unless they come there in
-// pieces. Behind a barrier or a fence the memories are other ones.
+// Adds the pending accesses to the open ones, and to those of their memory unless they come there
+// in pieces. Behind a barrier or a fence the memories are other ones.
 static void record_pending(weir_tracker* tracker, bool restart) {
     for (size_t i = 0; i < tracker->pending.count; ++i) {
         const pending_access* access = &tracker->pending.items[i];

@@ -27,6 +27,12 @@ static unit_dims units_of(const weir_shape* shape, const weir_dtype_info* info) 
     return units;
 }
 
+// One of them, where a copy of all would cost more than what is done with it.
+static int64_t unit_dim(const weir_shape* shape, const weir_dtype_info* info, uint32_t index) {
+    const bool blocks = info->block_elements > 1 && index + 1 == shape->rank;
+    return blocks ? shape->dims[index] / info->block_elements : shape->dims[index];
+}
+
 // Block types have rank >= 1 and whole blocks along the last dimension.
 static weir_status check_blocks(const weir_shape* shape, const weir_dtype_info* info) {
     if (info->block_elements == 1 ||
@@ -51,17 +57,16 @@ static weir_status check_type(weir_dtype dtype) {
 // stride is negative. Shape and dtype are sound.
 static bool measure_span(const weir_view* view, int64_t* span) {
     const weir_dtype_info* info = weir_dtype_describe(view->dtype);
-    const unit_dims units = units_of(&view->shape, info);
     int64_t bytes = info->block_bytes;
     bool fits = true;
-    for (uint32_t i = 0; i < units.rank; i++) {
-        if (units.dims[i] == 0) {
+    for (uint32_t i = 0; i < view->shape.rank; i++) {
+        const int64_t dim = unit_dim(&view->shape, info, i);
+        if (dim == 0) {
             *span = 0;
             return true;
         }
         int64_t reach = 0;
-        fits = fits && view->strides[i] >= 0 &&
-               mul_i64(units.dims[i] - 1, view->strides[i], &reach) &&
+        fits = fits && view->strides[i] >= 0 && mul_i64(dim - 1, view->strides[i], &reach) &&
                !__builtin_add_overflow(bytes, reach, &bytes);
     }
     *span = bytes;
@@ -106,12 +111,12 @@ weir_status weir_view_check(const weir_view* view) {
 // collapse in a view that is empty.
 static weir_status set_contiguous(weir_view* view) {
     const weir_dtype_info* info = weir_dtype_describe(view->dtype);
-    const unit_dims units = units_of(&view->shape, info);
     memset(view->strides, 0, sizeof view->strides);
     int64_t stride = info->block_bytes;
-    for (uint32_t i = units.rank; i > 0; i--) {
+    for (uint32_t i = view->shape.rank; i > 0; i--) {
+        const int64_t dim = unit_dim(&view->shape, info, i - 1);
         view->strides[i - 1] = stride;
-        if (!mul_i64(stride, units.dims[i - 1] > 0 ? units.dims[i - 1] : 1, &stride)) {
+        if (!mul_i64(stride, dim > 0 ? dim : 1, &stride)) {
             char text[256];
             return WEIR_FAIL(WEIR_OUT_OF_RANGE, "the bytes of shape %s of %s do not fit 63 bits",
                              weir_shape_format(&view->shape, text, sizeof text), info->name);
@@ -430,13 +435,13 @@ bool weir_view_is_contiguous(const weir_view* view) {
     if (element_count == 0) {
         return true;
     }
-    const unit_dims units = units_of(&view->shape, info);
     int64_t stride = info->block_bytes;
-    for (uint32_t i = units.rank; i > 0; i--) {
-        if (units.dims[i - 1] != 1 && view->strides[i - 1] != stride) {
+    for (uint32_t i = view->shape.rank; i > 0; i--) {
+        const int64_t dim = unit_dim(&view->shape, info, i - 1);
+        if (dim != 1 && view->strides[i - 1] != stride) {
             return false;
         }
-        if (!mul_i64(stride, units.dims[i - 1], &stride)) {
+        if (!mul_i64(stride, dim, &stride)) {
             return false;
         }
     }
