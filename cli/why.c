@@ -102,6 +102,13 @@ static void print_reason(const weir_schedule* schedule, const weir_reason* reaso
            reuse_text(reason));
 }
 
+// The group of a dispatch, where boundaries wait.
+static uint32_t group_of(const weir_schedule* schedule, uint32_t dispatch) {
+    weir_dispatch_info info = {.group = 0};
+    const weir_status status = weir_schedule_dispatch(schedule, dispatch, &info);
+    return status == WEIR_OK ? info.group : 0;
+}
+
 static void print_why(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
                       const weir_why* why) {
     printf("dispatch %u (%s) %s dispatch %u (%s)\n", later, dispatch_name(schedule, later),
@@ -110,6 +117,11 @@ static void print_why(const weir_schedule* schedule, uint32_t earlier, uint32_t 
            : why->path_count == 0 ? "is in a later group than"
                                   : "waits, through others, for",
            earlier, dispatch_name(schedule, earlier));
+    if (weir_schedule_groups(schedule) > 0) {
+        printf("  group %u, then group %u: %u boundaries between them\n",
+               group_of(schedule, earlier), group_of(schedule, later),
+               group_of(schedule, later) - group_of(schedule, earlier));
+    }
     for (uint32_t i = 0; i < why->reason_count; i++) {
         print_reason(schedule, &why->reasons[i]);
     }
@@ -169,6 +181,10 @@ static void write_why(json* writer, const char* key, const weir_schedule* schedu
     json_bool(writer, "ordered", why->ordered);
     json_bool(writer, "edge", why->edge);
     json_bool(writer, "fenced", why->fenced);
+    if (weir_schedule_groups(schedule) > 0) {
+        json_u64(writer, "earlier_group", group_of(schedule, earlier));
+        json_u64(writer, "later_group", group_of(schedule, later));
+    }
     json_begin(writer, "reasons", '[');
     for (uint32_t i = 0; i < why->reason_count; i++) {
         write_reason(writer, schedule, &why->reasons[i]);

@@ -486,6 +486,10 @@ static void plan_shows_bytes_against_waits(void** state) {
     assert_has(cli.output, "\"hazard\": \"W");
     assert_int_equal(weir("plan $M --arena 64"), 2);
     assert_has(cli.errors, "the budget is 64");
+    assert_int_equal(weir("plan $M --device barriers --why 2 3"), 0);
+    assert_has(cli.output, "  group ");
+    assert_int_equal(weir("plan $M --device barriers --why 2 3 --json"), 0);
+    assert_has(cli.output, "\"later_group\": ");
     assert_int_equal(weir("plan $M --device barriers --tradeoff"), 0);
     assert_has(cli.output, "device barriers");
 }

@@ -308,8 +308,20 @@ static void the_schedule_is_one_json_object(void** state) {
     assert_non_null(strstr(s.text, "\"name\": \"\\\"a\\\"\\u000a\\ufffd\""));
     assert_non_null(strstr(s.text, "\"predecessors\": [1]"));
     assert_non_null(strstr(s.text, "\"access\": \"write\", \"range\": {\"region\": \"state\""));
+    assert_non_null(strstr(s.text, "\"boundaries\": []"));
     s = (sink){.room = 8};
     assert_status(weir_schedule_json(schedule, take, &s), WEIR_IO);
+    weir_schedule_destroy(schedule);
+    weir_target target = f->target;
+    target.waits = WEIR_WAIT_GROUPS;
+    assert_ok(weir_schedule_create(NULL, f->graph, &target, NULL, &schedule));
+    s = (sink){.room = sizeof s.text - 1};
+    assert_ok(weir_schedule_json(schedule, take, &s));
+    assert_json(s.text);
+    // The rows are read and, in place, overwritten; then read by what stores them.
+    assert_int_equal(count_of(s.text, "\"boundary\": "), 3);
+    assert_non_null(strstr(s.text, "\"boundary\": 1, \"earlier\": 0, \"later\": 1, "
+                                   "\"hazard\": \"RAW\""));
     weir_schedule_destroy(schedule);
 }
 

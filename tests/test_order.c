@@ -250,8 +250,8 @@ static void groups_are_runs_of_dispatches(void** state) {
     const weir_target target = target_of("barriers");
     for (int i = 0; i < 40; i++) {
         random_graph made = random_graph_make(&random, 30);
-        weir_schedule* schedule =
-            schedule_with(made.graph, &target, (weir_schedule_options){.order = i % 3});
+        weir_schedule* schedule = schedule_with(
+            made.graph, &target, (weir_schedule_options){.order = (weir_order)(i % 3)});
         uint32_t next = 0;
         assert_int_equal(weir_schedule_groups(schedule), schedule->report.waits + 1);
         for (uint32_t g = 0; g < weir_schedule_groups(schedule); g++) {
@@ -580,6 +580,10 @@ static void each_failing_allocation_is_reported_and_leaks_nothing(void** state) 
             uint32_t counts[128] = {0};
             if (status == WEIR_OK) {
                 status = weir_residual_visit(schedule, count_reuse, counts);
+            }
+            needs noted = {.schedule = schedule};
+            if (status == WEIR_OK) {
+                status = weir_boundary_visit(schedule, note_need, &noted);
             }
             if (status != WEIR_OK) {
                 assert_status(status, WEIR_OUT_OF_MEMORY);

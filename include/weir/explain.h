@@ -109,10 +109,10 @@ WEIR_API WEIR_MUST_USE weir_status weir_schedule_sharing(const weir_schedule* sc
 
 // Writes the schedule as one JSON object on one line: target, report, values with their placements,
 // dispatches with level, group, predecessors and operands with their ranges {region, offset,
-// length, levels}, and the edges [earlier, later] that only the reuse of memory needs. What is no
-// valid UTF-8 in a name becomes U+FFFD.
+// length, levels}, the edges [earlier, later] that only the reuse of memory needs, and what needs
+// each boundary (weir_boundary_visit). What is no valid UTF-8 in a name becomes U+FFFD.
 //
-// Errors:  WEIR_IO `write` returned false.
+// Errors:  WEIR_IO `write` returned false; WEIR_OUT_OF_MEMORY.
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_schedule_json(const weir_schedule* schedule,
                                                       weir_plan_write_fn write, void* context);

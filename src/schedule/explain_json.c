@@ -162,6 +162,38 @@ static void write_residual(plan_text* text, const weir_schedule* schedule) {
     plan_text_string(text, "]");
 }
 
+typedef struct need_writer {
+    plan_text* text;
+    bool follows; // one stands before the next
+} need_writer;
+
+static weir_status write_need(void* context, const weir_wait_need* need) {
+    need_writer* writer = context;
+    plan_text_string(writer->text, writer->follows ? ", {" : "{");
+    writer->follows = true;
+    write_number(writer->text, "boundary", need->boundary);
+    write_number(writer->text, "earlier", need->earlier);
+    write_number(writer->text, "later", need->later);
+    write_name(writer->text, "hazard", weir_hazard_name(need->reason.kind));
+    write_number(writer->text, "earlier_value", need->reason.earlier_value);
+    write_number(writer->text, "later_value", need->reason.later_value);
+    write_key(writer->text, "reuse");
+    plan_text_string(writer->text, need->reason.reuse ? "true, " : "false, ");
+    write_key(writer->text, "only");
+    plan_text_string(writer->text, need->only ? "true}" : "false}");
+    return WEIR_OK;
+}
+
+static weir_status write_boundaries(plan_text* text, const weir_schedule* schedule) {
+    need_writer writer = {.text = text};
+    plan_text_string(text, ", ");
+    write_key(text, "boundaries");
+    plan_text_string(text, "[");
+    WEIR_TRY(weir_boundary_visit(schedule, write_need, &writer));
+    plan_text_string(text, "]");
+    return WEIR_OK;
+}
+
 weir_status weir_schedule_json(const weir_schedule* schedule, weir_plan_write_fn write,
                                void* context) {
     plan_text text = {.write = write, .context = context};
@@ -182,6 +214,7 @@ weir_status weir_schedule_json(const weir_schedule* schedule, weir_plan_write_fn
     }
     plan_text_string(&text, "], ");
     write_residual(&text, schedule);
+    WEIR_TRY(write_boundaries(&text, schedule));
     plan_text_string(&text, "}\n");
     return plan_text_finish(&text);
 }

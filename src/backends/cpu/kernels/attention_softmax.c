@@ -14,7 +14,8 @@ bool weir_cpu_attention_softmax_accepts(const weir_kernel_use* use) {
 uint32_t weir_cpu_attention_softmax_tiles(const weir_kernel_use* use) {
     const weir_shape* shape = &use->operands[0].shape;
     const int64_t heads = use->constants->attention.heads;
-    return cpu_tiles(shape->dims[0] * heads, (double)(shape->dims[1] / heads), 4096.0);
+    const int64_t keys = shape->dims[1] / heads;
+    return cpu_tiles(shape->dims[0] * heads, (double)keys, 4096.0);
 }
 
 // The weights may lie on the scores. The sum is in f64: long rows lose no more than short ones.
