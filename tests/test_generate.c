@@ -63,6 +63,33 @@ static void defaults_follow_the_model(void** state) {
     teardown(&f);
 }
 
+static void contexts_take_plans_by_the_names_of_their_phases(void** state) {
+    (void)state;
+    const uint32_t ids[5] = {1, 4, 7, 3, 11};
+    fixture f = setup(NULL, NULL);
+    weir_plan_file* plans = NULL;
+    weir_context* planned = NULL;
+    assert_null(weir_phase_name(WEIR_PHASE_COUNT));
+    assert_ok(weir_plan_file_create(NULL, &plans));
+    const weir_context_options options = {.plans = plans};
+    for (int phase = 0; phase < WEIR_PHASE_COUNT; phase++) {
+        const char* name = weir_phase_name((weir_phase)phase);
+        assert_status(weir_context_create(NULL, f.model, &options, &planned), WEIR_NOT_FOUND);
+        assert_message_has(name);
+        assert_null(planned);
+        assert_ok(
+            weir_plan_file_add(plans, name, weir_context_schedule(f.context, (weir_phase)phase)));
+    }
+    assert_ok(weir_context_create(NULL, f.model, &options, &planned));
+    weir_plan_file_destroy(plans); // not needed any more
+    assert_ok(weir_context_feed(f.context, ids, 5, WEIR_OUTPUT_LAST));
+    assert_ok(weir_context_feed(planned, ids, 5, WEIR_OUTPUT_LAST));
+    assert_memory_equal(weir_context_logits(f.context, 0), weir_context_logits(planned, 0),
+                        TINY_VOCABULARY * sizeof(float));
+    weir_context_destroy(planned);
+    teardown(&f);
+}
+
 static void chunks_and_single_rows_give_the_same_logits(void** state) {
     (void)state;
     const uint32_t ids[11] = {1, 4, 7, 3, 11, 5, 6, 8, 10, 9, 4};
@@ -308,6 +335,7 @@ static void logits_that_are_no_numbers_end_generation(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_follow_the_model),
+        cmocka_unit_test(contexts_take_plans_by_the_names_of_their_phases),
         cmocka_unit_test(chunks_and_single_rows_give_the_same_logits),
         cmocka_unit_test(rewinding_forgets_the_tail),
         cmocka_unit_test(the_caches_grow_with_the_text),
