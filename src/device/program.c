@@ -43,7 +43,7 @@ static void list_slot_arrays(const weir_program* program, program_slot* slot,
     memcpy(arrays, list, sizeof list);
 }
 
-#define PROGRAM_ARRAYS 8
+#define PROGRAM_ARRAYS 9
 
 static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS]) {
     const weir_schedule* schedule = program->schedule;
@@ -52,6 +52,7 @@ static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS
         {(void**)&program->bound, values * sizeof *program->bound},
         {(void**)&program->wanted, values * sizeof *program->wanted},
         {(void**)&program->bindables, values * sizeof *program->bindables},
+        {(void**)&program->changed, values * sizeof *program->changed},
         {(void**)&program->checked, values * sizeof *program->checked},
         {(void**)&program->rows, schedule->operands.count * sizeof *program->rows},
         {(void**)&program->numbers, schedule->dispatches.count * sizeof *program->numbers},

@@ -61,7 +61,9 @@ struct weir_program {
     weir_view* wanted;     // per value: the bindings that are being judged; not retained
     weir_value* bindables; // the values in use that can be bound
     uint32_t bindable_count;
-    weir_value* checked; // of these, what each commit looks at: inputs, and what the caller bound
+    weir_value* changed; // scratch: those that lie elsewhere
+    weir_value*
+        checked; // of the bindables, what each commit looks at: inputs, and what the caller bound
     uint32_t checked_count;
     weir_param* rows;  // per operand
     uint32_t* numbers; // per dispatch its number, of which groups are runs

@@ -65,12 +65,18 @@ typedef struct alias_subject {
     const program_slot* before; // NULL: every pair is judged
 } alias_subject;
 
-static bool is_changed(const alias_subject* subject, weir_value value) {
-    if (!subject->before) {
-        return true;
+// Lists the values that lie elsewhere than before, of all that can be bound.
+static uint32_t list_changed(const alias_subject* subject) {
+    weir_program* program = subject->program;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < program->bindable_count; i++) {
+        const weir_value value = program->bindables[i];
+        const weir_view base = program_base(program, subject->bound, subject->memory, value);
+        if (!subject->before || !program_same_base(&base, &subject->before->bound[value])) {
+            program->changed[count++] = value;
+        }
     }
-    const weir_view base = program_base(subject->program, subject->bound, subject->memory, value);
-    return !program_same_base(&base, &subject->before->bound[value]);
+    return count;
 }
 
 // Judges one pair, of which `written` is written.
@@ -102,16 +108,15 @@ weir_status program_find_alias(weir_program* program, const weir_view* bound, we
                                const program_slot* before, bool* aliased) {
     const alias_subject subject = {
         .program = program, .bound = bound, .memory = memory, .before = before};
-    for (uint32_t i = 0; i < program->bindable_count; i++) {
-        const weir_value written = program->bindables[i];
-        if (!program_writes(program, written)) {
-            continue;
-        }
-        const bool all = is_changed(&subject, written);
-        for (uint32_t k = 0; k < program->bindable_count; k++) {
-            const weir_value other = program->bindables[k];
-            if (other != written && (all || is_changed(&subject, other))) {
-                WEIR_TRY(judge(&subject, written, other, aliased));
+    const uint32_t count = list_changed(&subject);
+    for (uint32_t i = 0; i < count; i++) {
+        const weir_value a = program->changed[i];
+        // Where all are listed, those before this one have been judged.
+        for (uint32_t k = before ? 0 : i + 1; k < program->bindable_count; k++) {
+            const weir_value b = program->bindables[k];
+            const bool a_written = program_writes(program, a);
+            if (a != b && (a_written || program_writes(program, b))) {
+                WEIR_TRY(judge(&subject, a_written ? a : b, a_written ? b : a, aliased));
             }
         }
     }
