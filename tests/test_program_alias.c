@@ -462,7 +462,7 @@ static void each_failing_allocation_of_another_order_leaves_all_as_before(void**
             assert_ok(weir_program_run(s.program, (uint64_t[]){1, 0}, 2));
         }
     }
-    assert_true(step > 20);
+    assert_true(step > 15);
     assert_ok(weir_program_run(s.program, (uint64_t[]){8, 0}, 2));
     weir_storage_release(storage);
     close_small(&s);

@@ -43,7 +43,7 @@ static void list_slot_arrays(const weir_program* program, program_slot* slot,
     memcpy(arrays, list, sizeof list);
 }
 
-#define PROGRAM_ARRAYS 9
+#define PROGRAM_ARRAYS 10
 
 static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS]) {
     const weir_schedule* schedule = program->schedule;
@@ -54,6 +54,7 @@ static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS
         {(void**)&program->bindables, values * sizeof *program->bindables},
         {(void**)&program->changed, values * sizeof *program->changed},
         {(void**)&program->checked, values * sizeof *program->checked},
+        {(void**)&program->places, schedule->operands.count * sizeof *program->places},
         {(void**)&program->rows, schedule->operands.count * sizeof *program->rows},
         {(void**)&program->numbers, schedule->dispatches.count * sizeof *program->numbers},
         {(void**)&program->slots, program->slot_count * sizeof *program->slots},
@@ -152,11 +153,12 @@ void program_slot_free(weir_program* program, program_slot* slot) {
     *slot = (program_slot){0};
 }
 
-void program_take_wanted(weir_program* program) {
-    for (size_t i = 0; i < program->schedule->values.count; i++) {
-        weir_view_retain(&program->wanted[i]);
-        weir_view_release(&program->bound[i]);
-        program->bound[i] = program->wanted[i];
+void program_take_wanted(weir_program* program, const weir_binding* bindings, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const weir_value value = bindings[i].value;
+        weir_view_retain(&program->wanted[value]);
+        weir_view_release(&program->bound[value]);
+        program->bound[value] = program->wanted[value];
     }
     program->checked_count = 0;
     for (uint32_t i = 0; i < program->bindable_count; i++) {
@@ -189,6 +191,16 @@ static void take_schedule(weir_program* program) {
                             touched->row_bytes);
             }
         }
+    }
+    uint32_t listed = 0;
+    for (int outside = 0; outside < 2; outside++) {
+        for (uint32_t i = 0; i < schedule->operands.count; i++) {
+            const weir_value root = schedule->operands.items[i].root;
+            if ((schedule->placements[root].region != WEIR_REGION_ARENA) == (outside == 1)) {
+                program->places[listed++] = i;
+            }
+        }
+        program->inside_count = outside == 0 ? listed : program->inside_count;
     }
     for (weir_value value = 0; value < schedule->values.count; value++) {
         const weir_value_info* info = program_value(program, value);
@@ -261,7 +273,7 @@ static weir_status record(weir_program* program, const weir_program_desc* desc) 
     for (uint32_t i = 0; i < program->slot_count; i++) {
         WEIR_TRY(make_slot(program, &program->slots[i]));
     }
-    program_take_wanted(program);
+    program_take_wanted(program, desc->bindings, desc->binding_count);
     for (uint32_t i = 0; i < program->slot_count; i++) {
         program->slots[i].version = program->version;
     }
@@ -307,6 +319,7 @@ void weir_program_destroy(weir_program* program) {
     for (size_t i = 0; program->bound && i < program->schedule->values.count; i++) {
         weir_view_release(&program->bound[i]);
     }
+    array_free(&program->device->allocator, &program->arena_touched);
     array_free(&program->device->allocator, &program->names[0]);
     array_free(&program->device->allocator, &program->names[1]);
     weir_storage_release(program->arena);

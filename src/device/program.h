@@ -58,15 +58,18 @@ struct weir_program {
     weir_storage* arena;   // retained
     weir_view* bound;      // per value what the caller bound; storages are retained. No storage:
                            // memory of the program
-    weir_view* wanted;     // per value: the bindings that are being judged; not retained
+    weir_view* wanted;     // the same, but for what is being judged; not retained
     weir_value* bindables; // the values in use that can be bound
     uint32_t bindable_count;
     weir_value* changed; // scratch: those that lie elsewhere
     weir_value*
         checked; // of the bindables, what each commit looks at: inputs, and what the caller bound
     uint32_t checked_count;
-    weir_param* rows;  // per operand
-    uint32_t* numbers; // per dispatch its number, of which groups are runs
+    uint32_t* places; // the operands in the arena, then the others
+    uint32_t inside_count;
+    access_array arena_touched; // what passes touch in the arena, reduced
+    weir_param* rows;           // per operand
+    uint32_t* numbers;          // per dispatch its number, of which groups are runs
     program_slot* slots;
     uint32_t slot_count;
     access_array names[2]; // scratch: of two values that are compared
@@ -87,8 +90,8 @@ WEIR_MUST_USE weir_status program_slot_make(weir_program* program, const weir_vi
                                             weir_storage* memory, program_slot* slot);
 void program_slot_free(weir_program* program, program_slot* slot);
 
-// Replaces the bindings by those of `wanted`, and counts that.
-void program_take_wanted(weir_program* program);
+// Replaces bindings by those of `wanted`, and counts that.
+void program_take_wanted(weir_program* program, const weir_binding* bindings, uint32_t count);
 
 static inline bool program_is_used(const weir_program* program, weir_value value) {
     uint32_t uses = 0;
@@ -120,7 +123,7 @@ weir_view program_base(const weir_program* program, const weir_view* bound, weir
 bool program_same_base(const weir_view* a, const weir_view* b);
 
 // Fills in the addresses and accesses of all operands of a slot with these bindings.
-WEIR_MUST_USE weir_status program_resolve(const weir_program* program, const weir_view* bound,
+WEIR_MUST_USE weir_status program_resolve(weir_program* program, const weir_view* bound,
                                           program_slot* slot);
 
 // Gives a slot that is not in flight the bindings of the program, where it has older ones.

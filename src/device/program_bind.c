@@ -84,11 +84,11 @@ static weir_status check_apart(weir_program* program, const weir_binding* bindin
 }
 
 weir_status program_want(weir_program* program, const weir_binding* bindings, uint32_t count) {
-    memcpy(program->wanted, program->bound,
-           program->schedule->values.count * sizeof *program->wanted);
     for (uint32_t i = 0; i < count; i++) {
         WEIR_TRY(check_binding(program, &bindings[i]));
         WEIR_TRY(check_apart(program, &bindings[i]));
+    }
+    for (uint32_t i = 0; i < count; i++) {
         program->wanted[bindings[i].value] = bindings[i].view; // bound twice: the last holds
     }
     return WEIR_OK;
@@ -151,24 +151,45 @@ static weir_status resolve_operand(const weir_program* program, program_slot* sl
     return weir_view_resolve(view, &slot->pointers[index]);
 }
 
-// What other passes are compared with: every byte under any parameters, in few ranges. Constant
-// memory counts by its other names only, by which somebody may write.
-static weir_status gather_touched(const weir_program* program, program_slot* slot) {
-    const weir_schedule* schedule = program->schedule;
-    access_array* touched = &slot->touched;
-    touched->count = 0;
-    for (size_t i = 0; i < schedule->operands.count; i++) {
-        weir_storage* storage = slot->bound[schedule->operands.items[i].root].storage;
-        const size_t position = touched->count;
-        WEIR_TRY(array_reserve(&program->device->allocator, touched, position + 1));
-        touched->items[touched->count++] = slot->accesses[i];
-        WEIR_TRY(identity_append_names(storage, position, touched));
-        if (storage->constant) {
-            touched->items[position] = touched->items[--touched->count];
-        }
+// Adds what an operand touches by every name. Constant memory counts by its other names only, by
+// which somebody may write.
+static weir_status touch(const weir_program* program, const program_slot* slot, size_t operand,
+                         access_array* touched) {
+    const weir_value root = program->schedule->operands.items[operand].root;
+    weir_storage* storage = slot->bound[root].storage;
+    const size_t position = touched->count;
+    WEIR_TRY(array_reserve(&program->device->allocator, touched, position + 1));
+    touched->items[touched->count++] = slot->accesses[operand];
+    WEIR_TRY(identity_append_names(storage, position, touched));
+    if (storage->constant) {
+        touched->items[position] = touched->items[--touched->count];
     }
+    return WEIR_OK;
+}
+
+static void reduce(access_array* touched) {
     uint32_t write_count = 0;
     touched->count = flight_reduce(touched->items, (uint32_t)touched->count, &write_count);
+}
+
+// What other passes are compared with: every byte under any parameters, in few ranges. The part of
+// it that lies in the arena is the same for all slots and bindings.
+static weir_status gather_touched(weir_program* program, program_slot* slot) {
+    access_array* inside = &program->arena_touched;
+    access_array* touched = &slot->touched;
+    for (size_t i = 0; inside->count == 0 && i < program->inside_count; i++) {
+        WEIR_TRY(touch(program, slot, program->places[i], inside));
+    }
+    reduce(inside);
+    WEIR_TRY(array_reserve(&program->device->allocator, touched, inside->count));
+    touched->count = inside->count;
+    if (inside->count > 0) {
+        memcpy(touched->items, inside->items, inside->count * sizeof *inside->items);
+    }
+    for (size_t i = program->inside_count; i < program->schedule->operands.count; i++) {
+        WEIR_TRY(touch(program, slot, program->places[i], touched));
+    }
+    reduce(touched);
     return WEIR_OK;
 }
 
@@ -178,8 +199,7 @@ static void place(program_slot* slot, weir_value value, const weir_view* base) {
     slot->bound[value] = *base;
 }
 
-weir_status program_resolve(const weir_program* program, const weir_view* bound,
-                            program_slot* slot) {
+weir_status program_resolve(weir_program* program, const weir_view* bound, program_slot* slot) {
     for (weir_value value = 0; value < program->schedule->values.count; value++) {
         const weir_value_info* info = program_value(program, value);
         if (info->kind == WEIR_VALUE_VIEW || !program_is_used(program, value)) {
@@ -265,12 +285,18 @@ static weir_status check_order(weir_program* program) {
 
 weir_status weir_program_bind(weir_program* program, const weir_binding* bindings, uint32_t count) {
     WEIR_TRY(program_want(program, bindings, count));
-    WEIR_TRY(check_order(program));
+    const weir_status status = check_order(program);
+    if (status != WEIR_OK) {
+        for (uint32_t i = 0; i < count; i++) {
+            program->wanted[bindings[i].value] = program->bound[bindings[i].value];
+        }
+        return status;
+    }
     for (uint32_t i = 0; i < count; i++) { // what was written there was for memory left behind
         for (uint32_t s = 0; s < program->slot_count; s++) {
             program->slots[s].written[bindings[i].value] = 0;
         }
     }
-    program_take_wanted(program);
+    program_take_wanted(program, bindings, count);
     return WEIR_OK;
 }
