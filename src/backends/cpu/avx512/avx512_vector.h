@@ -10,9 +10,8 @@
 
 // The lanes of `left` floats that are still there.
 AVX512_INLINE __mmask16 avx512_mask(int64_t left) {
-    return left >= 16  ? (__mmask16)0xFFFF
-           : left <= 0 ? (__mmask16)0
-                       : (__mmask16)((1u << left) - 1);
+    const unsigned lanes = left >= 16 ? 0xFFFF : left <= 0 ? 0 : (1u << left) - 1;
+    return (__mmask16)lanes;
 }
 
 // Transposes 16 rows of 16 words.
