@@ -13,6 +13,7 @@ static const char usage[] =
     "      --ids FILE     token ids, separated by white space, BOS included; - for stdin\n"
     "      --logits FILE  write the logits that follow each token: float32, little-endian,\n"
     "                     one row of the size of the vocabulary per token\n"
+    "      --device NAME  what to run on, see weir devices (default: cpu)\n"
     "      --threads N    worker threads (default: one per core)\n"
     "      --json         print one object {nll, count}\n";
 
@@ -20,6 +21,7 @@ typedef struct eval_options {
     const char* model;
     const char* ids;
     const char* logits;
+    const char* device;
     uint32_t threads;
     bool json;
 } eval_options;
@@ -83,7 +85,7 @@ static weir_status feed_all(eval_state* eval) {
 // is opened before any work is done, so that a wrong path fails at once.
 static weir_status prepare(eval_state* eval) {
     const eval_options* options = eval->options;
-    WEIR_TRY(cli_model_open(options->model, "cpu", options->threads, &eval->opened));
+    WEIR_TRY(cli_model_open(options->model, options->device, options->threads, &eval->opened));
     WEIR_TRY(cli_read_ids(options->ids, weir_tokenizer_size(eval->opened.tokenizer), &eval->ids));
     const uint32_t limit = weir_model_params(eval->opened.model)->context;
     if (eval->ids.count > limit) {
@@ -156,9 +158,8 @@ static cli_exit eval_command(const eval_options* options) {
 int eval_main(int argc, char** argv) {
     eval_options eval = {0};
     const cli_option options[] = {
-        {"ids", 0, CLI_TEXT, &eval.ids},
-        {"logits", 0, CLI_TEXT, &eval.logits},
-        {"threads", 0, CLI_U32, &eval.threads},
+        {"ids", 0, CLI_TEXT, &eval.ids},       {"logits", 0, CLI_TEXT, &eval.logits},
+        {"device", 0, CLI_TEXT, &eval.device}, {"threads", 0, CLI_U32, &eval.threads},
         {"json", 0, CLI_FLAG, &eval.json},
     };
     const cli_exit code =

@@ -16,6 +16,7 @@ static const char usage[] =
     "      --top-p P      draw from the likeliest tokens that make up P (default: 0.95)\n"
     "      --seed S       of the random numbers (default: 0)\n"
     "      --ignore-end   go on where the model ends the text\n"
+    "      --device NAME  what to run on, see weir devices (default: cpu)\n"
     "      --threads N    worker threads (default: one per core)\n"
     "      --context N    most tokens of prompt and text (default: that of the model, at most "
     "4096)\n"
@@ -34,6 +35,7 @@ typedef struct run_options {
     uint32_t tokens;
     weir_sampler_options sampler;
     bool ignore_end;
+    const char* device;
     uint32_t threads;
     uint32_t context;
     uint32_t rows;
@@ -130,7 +132,7 @@ static weir_status make_context(run_state* run) {
 // Everything that can fail before the first byte of output.
 static weir_status prepare(run_state* run) {
     const run_options* options = run->options;
-    WEIR_TRY(cli_model_open(options->model, "cpu", options->threads, &run->opened));
+    WEIR_TRY(cli_model_open(options->model, options->device, options->threads, &run->opened));
     WEIR_TRY(read_prompt(run));
     WEIR_TRY(weir_sampler_create(NULL, &options->sampler,
                                  weir_tokenizer_size(run->opened.tokenizer), &run->sampler));
@@ -266,6 +268,7 @@ int run_main(int argc, char** argv) {
         {"top-p", 0, CLI_FLOAT, &run.sampler.top_p},
         {"seed", 0, CLI_U64, &run.sampler.seed},
         {"ignore-end", 0, CLI_FLAG, &run.ignore_end},
+        {"device", 0, CLI_TEXT, &run.device},
         {"threads", 0, CLI_U32, &run.threads},
         {"context", 0, CLI_U32, &run.context},
         {"rows", 0, CLI_U32, &run.rows},

@@ -1,4 +1,5 @@
-// Helpers of the kernel tests: tensors with guard bytes, and a run of all tiles of a kernel.
+// Helpers of the kernel tests: tensors with guard bytes, and a run of all tiles of a kernel, here
+// or as a pass of one dispatch on the device that WEIR_TEST_DEVICE names.
 //
 // Memory of a tensor:  | guard | row 0 | gap | row 1 | gap | ... | guard |
 // Guards and gaps hold 0xFF: read as f32 it is a NaN that shows in the result, and a write to it is
@@ -12,6 +13,7 @@
 #include <weir/target.h>
 
 #include "backends/cpu/cpu_target.h"
+#include "device/backend.h"
 
 #define GUARD_BYTES 64
 #define GUARD 0xFF
@@ -152,10 +154,117 @@ static inline void kernel_views(const kernel_run* run, weir_view views[KERNEL_OP
     }
 }
 
-// Runs all tiles in random order; `tile_count` 0: as many as the kernel asks for. Stops at the
-// first failure.
-static inline weir_status run_tiles(const kernel_run* run, uint32_t tile_count,
-                                    test_random* random) {
+// The storage of each operand of a run; operands that are one tensor share it.
+static inline void make_storages(weir_device* device, const kernel_run* run,
+                                 weir_storage* storages[]) {
+    for (uint32_t i = 0; i < run->operand_count; i++) {
+        const weir_storage_desc desc = {.byte_size = run->operands[i]->byte_size,
+                                        .name = "operand"};
+        storages[i] = NULL;
+        for (uint32_t k = 0; k < i && !storages[i]; k++) {
+            if (run->operands[k] == run->operands[i]) {
+                storages[i] = storages[k];
+                weir_storage_retain(storages[i]);
+            }
+        }
+        if (!storages[i]) {
+            assert_ok(weir_storage_allocate(device, &desc, &storages[i]));
+            memcpy(weir_storage_host_pointer(storages[i]), run->operands[i]->memory,
+                   run->operands[i]->byte_size);
+        }
+    }
+}
+
+// Copies the operands to memory of the device, runs the kernel there, and copies them back.
+static inline weir_status run_on_device(weir_device* device, const kernel_run* run) {
+    weir_storage* storages[8];
+    weir_view views[8];
+    void* pointers[8];
+    weir_access accesses[8];
+    assert_in_range(run->operand_count, 1, 8);
+    make_storages(device, run, storages);
+    const uint32_t last = run->operand_count - 1;
+    for (uint32_t i = 0; i <= last; i++) {
+        views[i] = run->operands[i]->view;
+        views[i].storage = storages[i];
+        views[i].byte_offset = GUARD_BYTES;
+        assert_ok(weir_view_resolve(&views[i], &pointers[i]));
+        accesses[i] =
+            weir_access_from_view(&views[i], i == last ? WEIR_ACCESS_WRITE : WEIR_ACCESS_READ);
+    }
+    const device_dispatch dispatch = {.name = run->kernel->name,
+                                      .run = run->kernel->run,
+                                      .kernel = run->kernel,
+                                      .constants = &run->constants,
+                                      .constants_size = sizeof run->constants,
+                                      .views = views,
+                                      .pointers = pointers,
+                                      .operand_count = run->operand_count,
+                                      .accesses = accesses,
+                                      .access_count = run->operand_count};
+    const weir_kernel_use use = {views, run->operand_count, &run->constants};
+    assert_true(run->kernel->accepts(&use));
+    device_work* work = NULL;
+    assert_ok(device->vtable->prepare(device, &dispatch, 1, &work));
+    weir_ticket ticket;
+    weir_access touched[8];
+    memcpy(touched, accesses, sizeof touched);
+    assert_ok(weir_device_submit(device,
+                                 &(device_commit){.work = work,
+                                                  .params = run->params,
+                                                  .accesses = touched,
+                                                  .access_count = run->operand_count},
+                                 &ticket));
+    const weir_status status = weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
+    for (uint32_t i = 0; i <= last; i++) {
+        memcpy(run->operands[i]->memory, weir_storage_host_pointer(storages[i]),
+               run->operands[i]->byte_size);
+    }
+    work->vtable->destroy(work);
+    for (uint32_t i = 0; i <= last; i++) {
+        weir_storage_release(storages[i]);
+    }
+    return status;
+}
+
+// The device that cases run on, and its kernels; without a device they run here, tile by tile.
+typedef struct kernel_place {
+    weir_device* device;
+    const weir_target* target;
+} kernel_place;
+
+static kernel_place kernels_on = {NULL, &weir_cpu_target};
+
+// Group fixtures of a test program: open and close the device of WEIR_TEST_DEVICE.
+static inline int open_kernel_device(void** state) {
+    (void)state;
+    if (test_device()) {
+        const weir_device_desc desc = {.name = test_device()};
+        const weir_status status = weir_device_create(&desc, &kernels_on.device);
+        need_test_device(status);
+        assert_ok(status);
+        kernels_on.target = weir_device_target(kernels_on.device);
+    }
+    return 0;
+}
+
+static inline int close_kernel_device(void** state) {
+    (void)state;
+    weir_device_destroy(kernels_on.device);
+    return 0;
+}
+
+// Skips what is about functions of the host.
+static inline void need_host_kernels(void) {
+    if (kernels_on.device) {
+        print_message("skipped: the kernels of %s are no functions of the host\n",
+                      kernels_on.target->name);
+        skip();
+    }
+}
+
+static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
+                                   test_random* random) {
     weir_view views[KERNEL_OPERANDS];
     void* pointers[KERNEL_OPERANDS];
     kernel_views(run, views);
@@ -187,6 +296,14 @@ static inline weir_status run_tiles(const kernel_run* run, uint32_t tile_count,
     }
     free(order);
     return status;
+}
+
+// Runs all tiles in random order; `tile_count` 0: as many as the kernel asks for. Stops at the
+// first failure. A device decides by itself how it cuts its work.
+static inline weir_status run_tiles(const kernel_run* run, uint32_t tile_count,
+                                    test_random* random) {
+    return kernels_on.device ? run_on_device(kernels_on.device, run)
+                             : run_here(run, tile_count, random);
 }
 
 // Checks all elements of the output: at most `tolerance` times `scale` (of each element) away.
@@ -245,13 +362,16 @@ static inline void check_kernel(kernel_run* run, const double* expected, const d
     run->operands[last] = y;
 }
 
+// The kernel of an operation; of a fused one that the device does not have NULL.
 static inline const weir_kernel* find_kernel(weir_op_kind op) {
-    for (uint32_t i = 0; i < weir_cpu_target.kernel_count; i++) {
-        if (weir_cpu_target.kernels[i].op == op) {
-            return &weir_cpu_target.kernels[i];
+    for (uint32_t i = 0; i < kernels_on.target->kernel_count; i++) {
+        if (kernels_on.target->kernels[i].op == op) {
+            return &kernels_on.target->kernels[i];
         }
     }
-    fail_msg("no kernel for %s", weir_op_name(op));
+    if (op <= WEIR_OP_SET_ROWS || !kernels_on.device) {
+        fail_msg("no kernel for %s", weir_op_name(op));
+    }
     return NULL;
 }
 

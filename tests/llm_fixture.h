@@ -16,12 +16,15 @@ typedef struct fixture {
     weir_context* context;
 } fixture;
 
-// `device` NULL is the CPU with its best kernels.
+// `device` NULL is the CPU with its best kernels; WEIR_TEST_DEVICE comes before either.
 static inline fixture open_fixture(const char* path, const char* device, uint32_t threads,
                                    const weir_context_options* options) {
     fixture f = {0};
-    assert_ok(weir_device_create(&(weir_device_desc){.name = device, .thread_count = threads},
-                                 &f.device));
+    const weir_device_desc desc = {.name = test_device() ? test_device() : device,
+                                   .thread_count = threads};
+    const weir_status status = weir_device_create(&desc, &f.device);
+    need_test_device(status);
+    assert_ok(status);
     assert_ok(weir_model_open(NULL, f.device, path, &f.model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
     assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0},

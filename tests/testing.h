@@ -35,6 +35,21 @@
         }                                                                                          \
     } while (0)
 
+// The device that tests which hold on any device run on: WEIR_TEST_DEVICE, or NULL, the default.
+static inline const char* test_device(void) {
+    return getenv("WEIR_TEST_DEVICE");
+}
+
+// Ends a test program as skipped, with the reason, where the device of WEIR_TEST_DEVICE cannot be
+// had.
+#define SKIPPED 77
+static inline void need_test_device(weir_status status) {
+    if (test_device() && (status == WEIR_UNSUPPORTED || status == WEIR_NOT_FOUND)) {
+        fprintf(stderr, "skipped: %s\n", weir_last_error());
+        exit(SKIPPED);
+    }
+}
+
 // Random numbers that repeat: xorshift64* (Vigna 2016).
 typedef struct test_random {
     uint64_t state; // never 0

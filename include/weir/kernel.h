@@ -33,6 +33,16 @@ typedef struct weir_kernel_call {
 // Threads: called from worker threads of the device, for different tiles at the same time.
 typedef weir_status (*weir_kernel_fn)(const weir_kernel_call* call);
 
+// A kernel as code, for devices that do not run functions of the host: SPIR-V for Vulkan. Operand i
+// of the dispatch is storage buffer i of set 0, the constants are pushed; what the code touches is
+// declared beside it all the same.
+typedef struct weir_kernel_code {
+    const uint32_t* words; // hold until the work is complete
+    size_t byte_size;
+    const char* entry;  // NULL = "main"
+    uint32_t groups[3]; // workgroups of the dispatch; 0 = 1
+} weir_kernel_code;
+
 WEIR_C_END
 
 #endif

@@ -30,13 +30,14 @@ typedef struct weir_operand {
 
 typedef struct weir_dispatch_desc {
     const char* name;      // for messages; must hold until the work is complete; NULL = "kernel"
-    weir_kernel_fn kernel; // the caller's code
+    weir_kernel_fn kernel; // the caller's function, for devices that run those
     const weir_operand* operands; // every byte the kernel touches, and how
     uint32_t operand_count;
     const void* constants; // copied; handed to every tile
     size_t constants_size;
-    uint32_t tile_count; // 0 = 1
-    bool undeclared;     // the kernel touches more than its operands: a full fence
+    uint32_t tile_count;          // 0 = 1
+    bool undeclared;              // the kernel touches more than its operands: a full fence
+    const weir_kernel_code* code; // for devices that run code; copied, its words are not
 } weir_dispatch_desc;
 
 // Creates an empty session.
@@ -58,8 +59,9 @@ WEIR_API void weir_session_destroy(weir_session* session);
 // Ownership: the session retains the storages until completion or drop; `verdict->hazards` hold
 //            until the next call.
 // Errors:    WEIR_INVALID_ARGUMENT no kernel, an operand without storage or of another device, a
-//            write to sealed storage; WEIR_OUT_OF_RANGE an operand passes the end of its storage;
-//            WEIR_OUT_OF_MEMORY.
+//            write to sealed storage or to a view whose indices share bytes; WEIR_UNSUPPORTED the
+//            device runs kernels of the other kind; WEIR_OUT_OF_RANGE an operand passes the end of
+//            its storage; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
                                                          const weir_dispatch_desc* desc,

@@ -34,6 +34,7 @@ typedef struct weir_storage_desc {
     bool
         device_only; // no host pointer and no host access, on any device; kernels see no difference
     bool huge_pages; // ask for pages of 2 MiB where that many bytes are needed
+    bool host_reads; // the host reads much of it: cached for the host where the device has a choice
 } weir_storage_desc;
 
 // Allocates memory of the device, aligned to at least 64 bytes. A lazy storage has its size and

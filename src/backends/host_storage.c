@@ -29,6 +29,31 @@ typedef struct host_storage {
 
 static_assert(offsetof(host_storage, base) == 0, "the base comes first");
 
+weir_status host_storage_name_file(weir_storage* storage, const file_map* map,
+                                   uint64_t byte_offset) {
+    weir_device* device = storage->device;
+    uint64_t memory_id = 0;
+    WEIR_TRY(identity_name_file(device, map->device, map->inode, &memory_id));
+    const weir_status status =
+        identity_add_place(device, map->bytes, map->byte_size, memory_id, byte_offset);
+    if (status != WEIR_OK) {
+        identity_forget_file(device, memory_id);
+        return status;
+    }
+    storage->byte_size = map->byte_size;
+    storage->memory_id = memory_id;
+    storage->memory_offset = byte_offset;
+    atomic_store(&storage->host, (void*)(uintptr_t)map->bytes);
+    return WEIR_OK;
+}
+
+void host_storage_forget_file(weir_storage* storage, const file_map* map) {
+    if (map->base && storage->memory_id != 0) {
+        identity_remove_place(storage->device, map->bytes);
+        identity_forget_file(storage->device, storage->memory_id);
+    }
+}
+
 static void destroy(weir_storage* storage) {
     host_storage* host = (host_storage*)storage;
     const weir_allocator allocator = storage->device->allocator;
@@ -36,10 +61,7 @@ static void destroy(weir_storage* storage) {
     if (storage->lazy && pointer && storage->byte_size > 0) {
         identity_remove_place(storage->device, pointer);
     }
-    if (host->map.base && storage->memory_id != 0) {
-        identity_remove_place(storage->device, host->map.bytes);
-        identity_forget_file(storage->device, storage->memory_id);
-    }
+    host_storage_forget_file(storage, &host->map);
     if (host->owned_size > 0 && pointer) {
         weir_free(&allocator, pointer, host->owned_size, host->alignment);
     }
@@ -162,24 +184,6 @@ weir_status host_storage_allocate(weir_device* device, const weir_storage_desc* 
     return WEIR_OK;
 }
 
-// Bytes of a file are the same through every mapping of it.
-static weir_status name_by_file(weir_storage* storage, const file_map* map, uint64_t byte_offset) {
-    weir_device* device = storage->device;
-    uint64_t memory_id = 0;
-    WEIR_TRY(identity_name_file(device, map->device, map->inode, &memory_id));
-    const weir_status status =
-        identity_add_place(device, map->bytes, map->byte_size, memory_id, byte_offset);
-    if (status != WEIR_OK) {
-        identity_forget_file(device, memory_id);
-        return status;
-    }
-    storage->byte_size = map->byte_size;
-    storage->memory_id = memory_id;
-    storage->memory_offset = byte_offset;
-    atomic_store(&storage->host, (void*)(uintptr_t)map->bytes);
-    return WEIR_OK;
-}
-
 weir_status host_storage_map(weir_device* device, const weir_storage_map_desc* desc,
                              weir_storage** storage) {
     host_storage* made = NULL;
@@ -190,7 +194,7 @@ weir_status host_storage_map(weir_device* device, const weir_storage_map_desc* d
         status = advise(&made->base, 0, made->map.byte_size, desc->advice);
     }
     if (status == WEIR_OK) {
-        status = name_by_file(&made->base, &made->map, desc->byte_offset);
+        status = host_storage_name_file(&made->base, &made->map, desc->byte_offset);
     }
     if (status != WEIR_OK) {
         destroy(&made->base);

@@ -2,10 +2,12 @@
 #include <string.h>
 
 #include "backends/cpu/cpu_target.h"
+#include "backends/vulkan/vulkan_target.h"
 #include "device/backend.h"
 
 typedef struct registry_entry {
     const char* name;
+    bool numbered;                      // there may be several
     const weir_target* (*target)(void); // planned for as this one, under the name of the entry;
                                         // NULL where the processor lacks what it takes
     weir_wait_kind waits;               // instead of the target's
@@ -17,21 +19,33 @@ static const registry_entry entries[] = {
     {.name = "cpu", .target = weir_cpu_target_best, .create = weir_cpu_device_create},
     {.name = "cpu:plain", .target = weir_cpu_target_plain, .create = weir_cpu_device_create},
     {.name = "cpu:avx512", .target = weir_cpu_target_avx512, .create = weir_cpu_device_create},
+    {.name = "vulkan",
+     .numbered = true,
+     .target = weir_vulkan_target_any,
+     .waits = WEIR_WAIT_GROUPS,
+     .create = weir_vulkan_device_create},
     {.name = "null", .target = weir_cpu_target_best, .create = weir_null_device_create},
     {.name = "barriers", .target = weir_cpu_target_best, .waits = WEIR_WAIT_GROUPS},
 };
 
+// A name may go on behind a colon: which of several devices of the kind is meant.
+static bool names(const registry_entry* entry, const char* name) {
+    const size_t length = strlen(entry->name);
+    return strncmp(entry->name, name, length) == 0 &&
+           (name[length] == '\0' || (name[length] == ':' && entry->numbered));
+}
+
 static weir_status find(const char* wanted, const registry_entry** found) {
     const char* name = wanted ? wanted : "cpu";
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
-        if (strcmp(entries[i].name, name) == 0) {
+        if (names(&entries[i], name)) {
             *found = &entries[i];
             return WEIR_OK;
         }
     }
     return WEIR_FAIL(WEIR_NOT_FOUND,
-                     "no device \"%s\"; there are: cpu, cpu:plain, cpu:avx512, null, "
-                     "barriers",
+                     "no device \"%s\"; there are: cpu, cpu:plain, cpu:avx512, vulkan, "
+                     "null, barriers",
                      name);
 }
 

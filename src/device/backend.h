@@ -131,15 +131,18 @@ typedef struct device_dispatch {
     device_dispatch_kind kind;
     bool fence; // touches more than it declares; its predecessors and successors say so
     weir_kernel_fn run;
-    const weir_kernel* kernel; // cuts the tiles for the dims of a pass; NULL: tile_count holds
+    const weir_kernel_code* code; // of the caller; NULL: none
+    const weir_kernel* kernel;    // cuts the tiles for the dims of a pass; NULL: tile_count holds
     uint32_t tile_count;
     const void* constants;
+    size_t constants_size;
     weir_view* views;       // operands; dims[0] is set at the start of each pass where
     const weir_param* rows; // rows[i] names a parameter (NULL: none does)
     void** pointers;        // host address of each operand
     uint32_t operand_count;
     const weir_access* accesses; // every byte that may be touched, under any parameters
     uint32_t access_count;
+    uint32_t group;               // where boundaries wait: those before it; else the level
     const uint32_t* predecessors; // all smaller than the dispatch's own number
     uint32_t predecessor_count;
 } device_dispatch;
@@ -225,6 +228,7 @@ struct weir_device {
     weir_log log;
     weir_target target;
     uint32_t thread_count;
+    bool runs_code;      // kernels of the caller are code, not functions of the host
     uint64_t page_bytes; // of commit and hold; 0: memory has no pages
     _Atomic(weir_residency*) residency;
     weir_tile_hook_fn hook;
@@ -364,6 +368,9 @@ void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mo
 // The devices that registry.c knows.
 WEIR_MUST_USE weir_status weir_cpu_device_create(const weir_device_desc* desc,
                                                  const weir_target* target, weir_device** device);
+WEIR_MUST_USE weir_status weir_vulkan_device_create(const weir_device_desc* desc,
+                                                    const weir_target* target,
+                                                    weir_device** device);
 WEIR_MUST_USE weir_status weir_null_device_create(const weir_device_desc* desc,
                                                   const weir_target* target, weir_device** device);
 

@@ -94,6 +94,8 @@ static void list_dispatches(const weir_program* program, program_slot* slot) {
             .run = dispatch->kernel->run,
             .kernel = dispatch->kernel,
             .constants = &dispatch->constants,
+            .constants_size = sizeof dispatch->constants,
+            .group = order->numbers ? i : dispatch->group, // bindings that share bytes: in turn
             .views = slot->views + dispatch->operand_begin,
             .rows = program->rows + dispatch->operand_begin,
             .pointers = slot->pointers + dispatch->operand_begin,
@@ -236,7 +238,8 @@ static weir_status make_slot(weir_program* program, program_slot* slot) {
     const weir_schedule_report* report = &program->schedule->report;
     const weir_storage_desc desc = {.byte_size = report->input_bytes + report->output_bytes,
                                     .fill = WEIR_FILL_ZERO,
-                                    .name = "inputs and outputs"};
+                                    .name = "inputs and outputs",
+                                    .host_reads = true};
     weir_storage* memory = NULL;
     WEIR_TRY(weir_storage_allocate(program->device, &desc, &memory));
     const weir_status status = program_slot_make(program, program->wanted, memory, slot);

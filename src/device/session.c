@@ -203,7 +203,9 @@ static void append(weir_session* session, const session_record* record, const vo
         .kind = record->kind,
         .fence = desc->undeclared,
         .kernel = desc->kernel,
+        .code = desc->code ? *desc->code : (weir_kernel_code){0},
         .constants = constants,
+        .constants_size = desc->constants_size,
         .tile_count = desc->tile_count > 0 ? desc->tile_count : 1,
         .operand_begin = pass->views.count,
         .operand_count = desc->operand_count,
@@ -252,8 +254,14 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
                                   weir_verdict* verdict) {
     session_record record = {.desc = *desc, .kind = DEVICE_KERNEL};
     record.desc.name = desc->name ? desc->name : "kernel";
-    if (!desc->kernel) {
+    if (!desc->kernel && !desc->code) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: no kernel", record.desc.name);
+    }
+    if (session->device->runs_code ? !desc->code : !desc->kernel) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: device %s runs %s", record.desc.name,
+                         session->device->target.name,
+                         desc->code ? "functions of the host, not code"
+                                    : "code, not functions of the host");
     }
     return weir_session_record(session, &record, verdict);
 }

@@ -21,7 +21,9 @@ typedef struct recorded_dispatch {
     device_dispatch_kind kind;
     bool fence;
     weir_kernel_fn kernel;
+    weir_kernel_code code; // of no words: none
     const void* constants; // in a block
+    size_t constants_size;
     uint32_t tile_count;
     uint32_t level; // edges on the longest path that ends here
     size_t operand_begin, access_begin, edge_begin;

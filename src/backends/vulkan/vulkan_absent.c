@@ -12,3 +12,11 @@ weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, 
     ++*count;
     return WEIR_OK;
 }
+
+weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_target* target,
+                                      weir_device** device) {
+    (void)desc;
+    (void)target;
+    (void)device;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}

@@ -1,0 +1,41 @@
+#!/bin/bash
+# Runs on a Vulkan device what holds on any device, watched by the validation layers of Khronos: the
+# kernels, the demo model and the reference models. Fails without a device, and on anything that the
+# layers say. On lavapipe the kernels are run for three sizes of subgroups.
+#
+#     scripts/check_vulkan.sh build/dev [DEVICE]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:?build folder}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export WEIR_TEST_DEVICE=${2:-vulkan} WEIR_SOURCE_DIR=$PWD WEIR_BINARY_DIR=$build
+export ASAN_OPTIONS=detect_leaks=0 # drivers leave memory behind when they are unloaded
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
+
+"$build/weir" devices
+"$build/weir" devices --json | grep -q '"name": "vulkan:0"[^}]*"available": true' ||
+    { echo "no Vulkan device" >&2 && exit 1; }
+if command -v glslc >/dev/null; then
+    scripts/build_shaders.py --check
+fi
+
+# Runs a test program; whatever a validation layer prints fails it.
+run() {
+    local begin=$SECONDS
+    "$build/tests/$1" >"$log" 2>&1 || { cat "$log" && exit 1; }
+    ! grep -m 5 -A 3 "Validation \(Error\|Warning\)" "$log" || exit 1
+    echo "$WEIR_TEST_DEVICE $1${LP_NATIVE_VECTOR_WIDTH:+ $LP_NATIVE_VECTOR_WIDTH bits}:" \
+        "$(grep -c '^\[ *OK \]' "$log") passed, $(grep -c '^\[ *SKIPPED \] [a-z]' "$log" || true)" \
+        "skipped, $((SECONDS - begin)) s"
+}
+
+for width in 128 512; do
+    LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
+done
+checks=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT
+export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation
+export VK_LAYER_ENABLES=$checks:VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT
+for program in test_vulkan test_kernels test_generate test_demo_model test_stories; do
+    run "$program"
+done

@@ -1,0 +1,82 @@
+// What the encodings share: checks of operands, and the parts of a launch.
+#ifndef WEIR_BACKENDS_VULKAN_KERNELS_PARTS_H
+#define WEIR_BACKENDS_VULKAN_KERNELS_PARTS_H
+
+#include "backends/vulkan/kernels/vulkan_kernels.h"
+
+#define ELEMENT_BYTES 4
+#define WORD_BYTES 2 // what packed weights are counted in
+
+// The numbers that shaders/weights.glsl gives to the types; false for a type that it cannot read.
+bool vulkan_weight_type(weir_dtype dtype, uint32_t* type);
+
+// Tells whether the rows of a view of rank 1 or 2 are contiguous and aligned for its dtype.
+static inline bool has_rows(const weir_view* view, uint32_t rank) {
+    const weir_dtype_info* info = weir_dtype_describe(view->dtype);
+    return view->shape.rank == rank && view->strides[rank - 1] == (int64_t)info->block_bytes &&
+           view->byte_offset % info->alignment == 0 && view->strides[0] >= 0 &&
+           view->strides[0] % info->alignment == 0;
+}
+
+static inline bool is_matrix(const weir_view* view) {
+    return view->dtype == WEIR_DTYPE_F32 && has_rows(view, 2);
+}
+
+// A matrix of [rows, width] whose rows do not overlap, so that it can be written.
+static inline bool is_output(const weir_view* view, int64_t rows, int64_t width) {
+    return is_matrix(view) && view->shape.dims[0] == rows && view->shape.dims[1] == width &&
+           (rows <= 1 || view->strides[0] / ELEMENT_BYTES >= width);
+}
+
+static inline bool is_weights(const weir_view* view) {
+    uint32_t type = 0;
+    return vulkan_weight_type(view->dtype, &type) && has_rows(view, 2);
+}
+
+static inline uint32_t divide_up(int64_t count, int64_t size) {
+    return (uint32_t)(count / size + (count % size != 0));
+}
+
+static inline uint32_t row_stride(const weir_view* view, uint32_t unit_bytes) {
+    return (uint32_t)((uint64_t)view->strides[0] / unit_bytes);
+}
+
+// A launch with rows as those of operand `leader`.
+static inline vulkan_launch new_launch(const device_dispatch* dispatch, vulkan_shader shader,
+                                       uint32_t leader) {
+    const weir_view* view = &dispatch->views[leader];
+    const weir_param rows = dispatch->rows ? dispatch->rows[leader] : WEIR_PARAM_NONE;
+    return (vulkan_launch){
+        .shader = shader,
+        .push = {.rows = (uint32_t)view->shape.dims[0],
+                 .rows_param = rows,
+                 .width = (uint32_t)view->shape.dims[view->shape.rank - 1]},
+        .groups = {1, 1},
+    };
+}
+
+// Binds an operand as the next binding; its stride goes to the same slot as its offset.
+static inline void bind_operand(vulkan_launch* launch, const device_dispatch* dispatch,
+                                uint32_t operand, uint32_t unit_bytes, bool writes) {
+    const uint32_t slot = launch->binding_count;
+    launch->push.stride[slot] = row_stride(&dispatch->views[operand], unit_bytes);
+    launch->bindings[launch->binding_count++] = (vulkan_binding){
+        .operand = operand, .slot = slot, .unit_bytes = unit_bytes, .writes = writes};
+}
+
+static inline void bind_special(vulkan_launch* launch, uint32_t special, bool writes) {
+    const uint32_t slot = launch->binding_count;
+    launch->bindings[launch->binding_count++] = (vulkan_binding){
+        .operand = special, .slot = slot, .unit_bytes = ELEMENT_BYTES, .writes = writes};
+}
+
+// A word that a shader reads as a float.
+static inline uint32_t float_bits(float number) {
+    union {
+        float number;
+        uint32_t bits;
+    } both = {.number = number};
+    return both.bits;
+}
+
+#endif

@@ -1,0 +1,228 @@
+// The kernels that work row by row; those of weights are in vulkan_matmul.c.
+#include "backends/vulkan/kernels/vulkan_kernels.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "backends/vulkan/kernels/vulkan_kernel_parts.h"
+#include "backends/vulkan/vulkan_target.h"
+
+#define HEAD_MAX 512
+#define TWO_PI 6.283185307179586476925286766559
+
+// Of the shaders
+#define ELEMENTWISE_SIZE 128
+#define ROPE_SIZE 64
+
+static_assert(sizeof(vulkan_push) <= 128, "every device takes 128 bytes");
+
+static bool has_shape_of(const weir_view* view, const weir_view* like) {
+    return is_matrix(view) && weir_shape_equal(&view->shape, &like->shape);
+}
+
+static bool is_output_like(const weir_view* view, const weir_view* like) {
+    return is_output(view, like->shape.dims[0], like->shape.dims[1]);
+}
+
+static bool accepts_pair(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 3 && is_matrix(&v[0]) && has_shape_of(&v[1], &v[0]) &&
+           is_output_like(&v[2], &v[0]);
+}
+
+static bool accepts_row(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 3 && is_matrix(&v[0]) &&
+           (v[1].dtype == WEIR_DTYPE_F32 || v[1].dtype == WEIR_DTYPE_F16 ||
+            v[1].dtype == WEIR_DTYPE_BF16) &&
+           has_rows(&v[1], 1) && v[1].shape.dims[0] == v[0].shape.dims[1] &&
+           is_output_like(&v[2], &v[0]);
+}
+
+bool vulkan_mul_accepts(const weir_kernel_use* use) {
+    return accepts_pair(use) || accepts_row(use);
+}
+
+bool vulkan_add_accepts(const weir_kernel_use* use) {
+    return accepts_pair(use) || accepts_row(use);
+}
+
+bool vulkan_silu_gate_accepts(const weir_kernel_use* use) {
+    return accepts_pair(use);
+}
+
+// The numbers of shaders/elementwise.comp.
+static uint32_t kind_of_b(const weir_view* b) {
+    if (b->shape.rank == 2) {
+        return 0;
+    }
+    return b->dtype == WEIR_DTYPE_F32 ? 1 : b->dtype == WEIR_DTYPE_F16 ? 2 : 3;
+}
+
+static weir_status encode_elementwise(vulkan_encoder* encoder, const device_dispatch* dispatch,
+                                      uint32_t operation) {
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_elementwise, 0);
+    launch.constants[0] = operation;
+    launch.constants[1] = kind_of_b(&dispatch->views[1]);
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    bind_operand(&launch, dispatch, 1, launch.constants[1] >= 2 ? WORD_BYTES : ELEMENT_BYTES,
+                 false);
+    bind_operand(&launch, dispatch, 2, ELEMENT_BYTES, true);
+    launch.groups[0] = divide_up(launch.push.width, ELEMENTWISE_SIZE);
+    launch.groups[1] = launch.push.rows;
+    return encoder->launch(encoder, &launch);
+}
+
+weir_status vulkan_mul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_elementwise(encoder, dispatch, 0);
+}
+
+weir_status vulkan_add_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_elementwise(encoder, dispatch, 1);
+}
+
+weir_status vulkan_silu_gate_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_elementwise(encoder, dispatch, 2);
+}
+
+bool vulkan_rms_norm_accepts(const weir_kernel_use* use) {
+    return use->operand_count == 2 && is_matrix(&use->operands[0]) &&
+           is_output_like(&use->operands[1], &use->operands[0]);
+}
+
+weir_status vulkan_rms_norm_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_op_constants* constants = dispatch->constants;
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_rms_norm, 0);
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, true);
+    launch.push.extra[0] = float_bits(constants->epsilon);
+    launch.groups[0] = launch.push.rows;
+    return encoder->launch(encoder, &launch);
+}
+
+bool vulkan_set_rows_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 2 && is_matrix(&v[0]) &&
+           is_output(&v[1], v[1].shape.dims[0], v[0].shape.dims[1]);
+}
+
+weir_status vulkan_set_rows_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_op_constants* constants = dispatch->constants;
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_set_rows, 0);
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, true);
+    launch.push.extra[0] = constants->position;
+    launch.groups[0] = divide_up(launch.push.width, ELEMENTWISE_SIZE);
+    launch.groups[1] = launch.push.rows;
+    return encoder->launch(encoder, &launch);
+}
+
+bool vulkan_rope_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    const uint32_t last = use->operand_count - 1;
+    const bool has_factors = use->operand_count == 3;
+    return (use->operand_count == 2 || has_factors) && is_matrix(&v[0]) &&
+           (!has_factors || (v[1].dtype == WEIR_DTYPE_F32 && has_rows(&v[1], 1))) &&
+           is_output_like(&v[last], &v[0]);
+}
+
+// The turns of each pair per position, as sums of two numbers. Factors divide them in the shader:
+// they are memory of the device.
+static void find_turns(const weir_rope_desc* rope, uint32_t pairs, float* turns) {
+    for (uint32_t i = 0; i < pairs; i++) {
+        const double exponent = -2.0 * (double)i / (double)rope->rotated;
+        const double turn = (double)rope->scale * pow((double)rope->base, exponent) / TWO_PI;
+        turns[2 * i] = (float)turn;
+        turns[2 * i + 1] = (float)(turn - (double)turns[2 * i]);
+    }
+}
+
+weir_status vulkan_rope_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_rope_desc* rope = &((const weir_op_constants*)dispatch->constants)->rope;
+    const uint32_t last = dispatch->operand_count - 1;
+    const uint32_t pairs = rope->rotated / 2;
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_rope, 0);
+    void* memory = NULL;
+    launch.table_floats = 2 * (size_t)(pairs > 0 ? pairs : 1);
+    const size_t byte_size = launch.table_floats * sizeof(float);
+    WEIR_TRY(weir_alloc_zeroed(encoder->allocator, byte_size, &memory));
+    find_turns(rope, pairs, memory);
+    launch.table = memory;
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    if (last == 2) {
+        bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, false);
+    } else {
+        bind_special(&launch, VULKAN_TABLE, false); // not read
+    }
+    bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
+    bind_special(&launch, VULKAN_TABLE, false);
+    launch.push.extra[0] = pairs;
+    launch.push.extra[1] = launch.push.width / rope->head_dim;
+    launch.push.extra[2] = rope->head_dim;
+    launch.push.extra[3] = rope->pairing == WEIR_ROPE_ADJACENT;
+    launch.push.extra[4] = rope->position;
+    launch.push.extra[5] = last == 2;
+    launch.groups[0] = divide_up(rope->head_dim - pairs, ROPE_SIZE);
+    launch.groups[1] = launch.push.rows;
+    const weir_status status = encoder->launch(encoder, &launch);
+    weir_free(encoder->allocator, memory, byte_size, _Alignof(max_align_t));
+    return status;
+}
+
+bool vulkan_attention_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 4 && is_matrix(&v[0]) && is_matrix(&v[1]) &&
+           has_shape_of(&v[2], &v[1]) && is_output_like(&v[3], &v[0]) &&
+           use->constants->attention.head_dim <= HEAD_MAX;
+}
+
+weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_attention_desc* desc = &((const weir_op_constants*)dispatch->constants)->attention;
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_attention, 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        bind_operand(&launch, dispatch, i, ELEMENT_BYTES, i == 3);
+    }
+    launch.push.extra[0] = desc->heads;
+    launch.push.extra[1] = desc->heads / desc->kv_heads;
+    launch.push.extra[2] = desc->head_dim;
+    launch.push.extra[3] = float_bits(desc->scale);
+    launch.push.extra[4] = desc->position;
+    const uint64_t units = (uint64_t)launch.push.rows * desc->heads;
+    launch.groups[0] =
+        units < encoder->group_count_max ? (uint32_t)units : encoder->group_count_max;
+    return encoder->launch(encoder, &launch);
+}
+
+static const struct {
+    weir_status (*encode)(vulkan_encoder* encoder, const device_dispatch* dispatch);
+} encodings[] = {
+#define VULKAN_ENCODING(name, operation) {vulkan_##name##_encode},
+    VULKAN_KERNEL_LIST(VULKAN_ENCODING)
+#undef VULKAN_ENCODING
+};
+
+weir_status vulkan_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const ptrdiff_t index = dispatch->kernel - weir_vulkan_target.kernels;
+    assert(index >= 0 && index < (ptrdiff_t)(sizeof encodings / sizeof encodings[0]));
+    return encodings[index].encode(encoder, dispatch);
+}
+
+weir_status vulkan_check_params(const device_dispatch* dispatch, const uint64_t* params) {
+    const bool writes = dispatch->kernel->op == WEIR_OP_SET_ROWS;
+    if (!writes && dispatch->kernel->op != WEIR_OP_ATTENTION) {
+        return WEIR_OK;
+    }
+    const weir_op_constants* constants = dispatch->constants;
+    const uint64_t position = params[writes ? constants->position : constants->attention.position];
+    const weir_param param = dispatch->rows ? dispatch->rows[0] : WEIR_PARAM_NONE;
+    const uint64_t rows =
+        param == WEIR_PARAM_NONE ? (uint64_t)dispatch->views[0].shape.dims[0] : params[param];
+    const uint64_t room = (uint64_t)dispatch->views[1].shape.dims[0];
+    if (position > room || rows > room - position) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "%s: position %llu and %llu rows pass the end of a cache of %llu rows",
+                         weir_op_name(dispatch->kernel->op), (unsigned long long)position,
+                         (unsigned long long)rows, (unsigned long long)room);
+    }
+    return WEIR_OK;
+}

@@ -1,0 +1,127 @@
+#include "backends/vulkan/vulkan_device.h"
+
+#include <assert.h>
+
+#include "base/log_line.h"
+
+static_assert(offsetof(vulkan_device, base) == 0, "the base comes first");
+
+// What was made so far, to be undone in turn by `destroy`.
+static void close_device(vulkan_device* device) {
+    const weir_allocator allocator = device->base.allocator;
+    if (device->handle) {
+        vulkan_queue_close(device);
+        vulkan_pipelines_close(device);
+        if (!device->borrowed && device->instance.api.DestroyDevice) {
+            device->instance.api.DestroyDevice(device->handle, NULL);
+        }
+    }
+    vulkan_instance_close(&device->instance);
+    pthread_cond_destroy(&device->waiter_wake);
+    pthread_mutex_destroy(&device->waiter_lock);
+    pthread_mutex_destroy(&device->queue_lock);
+    weir_device_finish(&device->base);
+    object_free(&allocator, device);
+}
+
+static void destroy(weir_device* base) {
+    weir_device_drain(base);
+    close_device(vulkan_device_of(base));
+}
+
+static const device_vtable vulkan_device_vtable = {
+    .destroy = destroy,
+    .allocate = vulkan_storage_allocate,
+    .map = vulkan_storage_map,
+    .wrap = vulkan_storage_wrap,
+    .reserve = weir_reserve_whole,
+    .commit = weir_commit_nothing,
+    .decommit = weir_decommit_nothing,
+    .hold = weir_hold_nothing,
+    .let_go = weir_let_go_nothing,
+    .prepare = vulkan_work_create,
+};
+
+static uint32_t list_extensions(const vulkan_probe* probe, const char** names) {
+    uint32_t count = 0;
+#define VULKAN_EXTENSION_NAME(field, extension)                                                    \
+    if (probe->field) {                                                                            \
+        names[count++] = extension;                                                                \
+    }
+    VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_NAME)
+#undef VULKAN_EXTENSION_NAME
+    return count;
+}
+
+static weir_status open_device(vulkan_device* device) {
+    const vulkan_probe* probe = &device->probe;
+    const float priority = 1.0f;
+    const char* extensions[VULKAN_EXTENSIONS_MAX];
+    const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                           .queueFamilyIndex = probe->queue_family,
+                                           .queueCount = 1,
+                                           .pQueuePriorities = &priority};
+    VkPhysicalDeviceSynchronization2Features synchronization = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES,
+        .synchronization2 = VK_TRUE};
+    VkPhysicalDeviceVulkan12Features core12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .pNext = &synchronization,
+        .storageBuffer8BitAccess = VK_TRUE,
+        .shaderFloat16 = probe->float16,
+        .shaderInt8 = probe->int8};
+    VkPhysicalDeviceVulkan11Features core11 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+        .pNext = &core12,
+        .storageBuffer16BitAccess = VK_TRUE};
+    const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                     .pNext = &core11,
+                                     .queueCreateInfoCount = 1,
+                                     .pQueueCreateInfos = &queue,
+                                     .enabledExtensionCount = list_extensions(probe, extensions),
+                                     .ppEnabledExtensionNames = extensions};
+    VULKAN_TRY("vkCreateDevice",
+               device->instance.api.CreateDevice(probe->handle, &info, NULL, &device->handle));
+    WEIR_TRY(vulkan_api_device(&device->instance.api, device->handle));
+    device->instance.api.GetDeviceQueue(device->handle, probe->queue_family, 0, &device->queue);
+    return WEIR_OK;
+}
+
+static weir_status make_locks(vulkan_device* device) {
+    const bool made = pthread_mutex_init(&device->queue_lock, NULL) == 0 &&
+                      pthread_mutex_init(&device->waiter_lock, NULL) == 0 &&
+                      pthread_cond_init(&device->waiter_wake, NULL) == 0;
+    return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
+}
+
+static weir_status open(vulkan_device* device, const weir_device_desc* desc) {
+    WEIR_TRY(vulkan_instance_open(&desc->allocator, NULL, 0, NULL, &device->instance));
+    WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
+    device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
+    WEIR_TRY(open_device(device));
+    WEIR_TRY(vulkan_pipelines_open(device));
+    return vulkan_queue_open(device);
+}
+
+weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_target* target,
+                                      weir_device** device) {
+    vulkan_device* made = NULL;
+    WEIR_TRY(object_new(&desc->allocator, &made));
+    weir_status status = weir_device_init(&made->base, &vulkan_device_vtable, desc, target);
+    if (status == WEIR_OK) {
+        status = make_locks(made);
+    }
+    if (status != WEIR_OK) {
+        object_free(&desc->allocator, made);
+        return status;
+    }
+    made->base.runs_code = true;
+    status = open(made, desc);
+    if (status != WEIR_OK) {
+        close_device(made);
+        return status;
+    }
+    log_line(&made->base.log, WEIR_LOG_INFO, "vulkan: %s", made->probe.name);
+    *device = &made->base;
+    return WEIR_OK;
+}

@@ -1,0 +1,183 @@
+#include "backends/vulkan/vulkan_device.h"
+
+#define FOREVER UINT64_MAX
+
+static weir_status make_commands(vulkan_device* device) {
+    const vulkan_api* api = &device->instance.api;
+    const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+                                          .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                          .queueFamilyIndex = device->probe.queue_family};
+    VULKAN_TRY("vkCreateCommandPool",
+               api->CreateCommandPool(device->handle, &pool, NULL, &device->pool));
+    const VkCommandBufferAllocateInfo buffers = {.sType =
+                                                     VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                                 .commandPool = device->pool,
+                                                 .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                                 .commandBufferCount = 1};
+    VULKAN_TRY("vkAllocateCommandBuffers",
+               api->AllocateCommandBuffers(device->handle, &buffers, &device->order));
+    VULKAN_TRY("vkAllocateCommandBuffers",
+               api->AllocateCommandBuffers(device->handle, &buffers, &device->once));
+    const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
+    return vulkan_status(api->CreateFence(device->handle, &fence, NULL, &device->once_fence),
+                         "vkCreateFence");
+}
+
+// The barrier between passes: whatever came before, then whatever comes after. It may be in flight
+// any number of times.
+static weir_status record_order(vulkan_device* device) {
+    const vulkan_api* api = &device->instance.api;
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                            .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
+    const VkMemoryBarrier2 barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
+                                      .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                      .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
+                                      .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                      .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT |
+                                                       VK_ACCESS_2_MEMORY_WRITE_BIT};
+    const VkDependencyInfo dependency = {.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO,
+                                         .memoryBarrierCount = 1,
+                                         .pMemoryBarriers = &barrier};
+    VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(device->order, &begin));
+    api->CmdPipelineBarrier2KHR(device->order, &dependency);
+    return vulkan_status(api->EndCommandBuffer(device->order), "vkEndCommandBuffer");
+}
+
+// Waits for the passes in the order of their submission and completes them.
+static void* wait_for_fences(void* context) {
+    vulkan_device* device = context;
+    const vulkan_api* api = &device->instance.api;
+    pthread_mutex_lock(&device->waiter_lock);
+    for (;;) {
+        while (device->pending_begin == device->pending_end && !device->stopping) {
+            pthread_cond_wait(&device->waiter_wake, &device->waiter_lock);
+        }
+        if (device->pending_begin == device->pending_end) {
+            break;
+        }
+        const uint64_t entry = device->pending_begin % PASSES_IN_FLIGHT;
+        vulkan_work* work = device->pending[entry].work;
+        const uint64_t sequence = device->pending[entry].sequence;
+        pthread_mutex_unlock(&device->waiter_lock);
+        const VkFence fence = vulkan_work_fence(work);
+        const VkResult result = api->WaitForFences(device->handle, 1, &fence, VK_TRUE, FOREVER);
+        if (vulkan_status(result, "vkWaitForFences") == WEIR_OK) {
+            vulkan_work_finish(work, sequence);
+        } else { // the driver holds nothing any more
+            weir_device_lose(&device->base, weir_last_error());
+            weir_device_complete(&device->base, sequence, WEIR_DEVICE_LOST, weir_last_error());
+        }
+        pthread_mutex_lock(&device->waiter_lock);
+        device->pending_begin++;
+        pthread_cond_broadcast(&device->waiter_wake);
+    }
+    pthread_mutex_unlock(&device->waiter_lock);
+    return NULL;
+}
+
+static weir_status start_waiter(vulkan_device* device) {
+    if (pthread_create(&device->waiter, NULL, wait_for_fences, device) != 0) {
+        return WEIR_FAIL(WEIR_IO, "vulkan: cannot start the thread that waits for fences");
+    }
+    device->waiter_started = true;
+    return WEIR_OK;
+}
+
+weir_status vulkan_queue_open(vulkan_device* device) {
+    WEIR_TRY(make_commands(device));
+    WEIR_TRY(record_order(device));
+    return start_waiter(device);
+}
+
+void vulkan_queue_close(vulkan_device* device) {
+    const vulkan_api* api = &device->instance.api;
+    if (device->waiter_started) {
+        pthread_mutex_lock(&device->waiter_lock);
+        device->stopping = true;
+        pthread_cond_broadcast(&device->waiter_wake);
+        pthread_mutex_unlock(&device->waiter_lock);
+        pthread_join(device->waiter, NULL);
+    }
+    if (device->once_fence) {
+        api->DestroyFence(device->handle, device->once_fence, NULL);
+    }
+    if (device->pool) {
+        api->DestroyCommandPool(device->handle, device->pool, NULL);
+    }
+}
+
+static weir_status submit(vulkan_device* device, const VkCommandBufferSubmitInfo* commands,
+                          uint32_t count, VkFence fence) {
+    const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
+                                .commandBufferInfoCount = count,
+                                .pCommandBufferInfos = commands};
+    return vulkan_status(device->instance.api.QueueSubmit2KHR(device->queue, 1, &info, fence),
+                         "vkQueueSubmit2");
+}
+
+static VkCommandBufferSubmitInfo submission(VkCommandBuffer commands) {
+    return (VkCommandBufferSubmitInfo){.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO,
+                                       .commandBuffer = commands};
+}
+
+static weir_status run_once(vulkan_device* device, vulkan_record_fn record, const void* context) {
+    const vulkan_api* api = &device->instance.api;
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                            .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
+    VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(device->once, &begin));
+    record(device, device->once, context);
+    VULKAN_TRY("vkEndCommandBuffer", api->EndCommandBuffer(device->once));
+    VULKAN_TRY("vkResetFences", api->ResetFences(device->handle, 1, &device->once_fence));
+    const VkCommandBufferSubmitInfo commands = submission(device->once);
+    WEIR_TRY(submit(device, &commands, 1, device->once_fence));
+    return vulkan_status(
+        api->WaitForFences(device->handle, 1, &device->once_fence, VK_TRUE, FOREVER),
+        "vkWaitForFences");
+}
+
+weir_status vulkan_queue_once(vulkan_device* device, vulkan_record_fn record, const void* context) {
+    pthread_mutex_lock(&device->queue_lock);
+    const weir_status status = run_once(device, record, context);
+    pthread_mutex_unlock(&device->queue_lock);
+    return status;
+}
+
+// The pass is listed before it is submitted: the waiter must find it, and has room, because no more
+// than PASSES_IN_FLIGHT are out.
+static void expect(vulkan_device* device, vulkan_work* work, uint64_t sequence) {
+    pthread_mutex_lock(&device->waiter_lock);
+    const uint64_t entry = device->pending_end % PASSES_IN_FLIGHT;
+    device->pending[entry].work = work;
+    device->pending[entry].sequence = sequence;
+    device->pending_end++;
+    pthread_cond_broadcast(&device->waiter_wake);
+    pthread_mutex_unlock(&device->waiter_lock);
+}
+
+weir_status vulkan_queue_submit(vulkan_device* device, vulkan_work* work, VkCommandBuffer commands,
+                                VkFence fence, bool ordered, uint64_t sequence) {
+    const VkCommandBufferSubmitInfo infos[2] = {submission(device->order), submission(commands)};
+    pthread_mutex_lock(&device->queue_lock);
+    const weir_status status =
+        ordered ? submit(device, infos, 2, fence) : submit(device, infos + 1, 1, fence);
+    if (status == WEIR_OK) {
+        expect(device, work, sequence);
+    }
+    pthread_mutex_unlock(&device->queue_lock);
+    return status;
+}
+
+void vulkan_queue_forget(vulkan_device* device, const vulkan_work* work) {
+    pthread_mutex_lock(&device->waiter_lock);
+    for (;;) {
+        bool found = false;
+        for (uint64_t i = device->pending_begin; i < device->pending_end; i++) {
+            found = found || device->pending[i % PASSES_IN_FLIGHT].work == work;
+        }
+        if (!found) {
+            break;
+        }
+        pthread_cond_wait(&device->waiter_wake, &device->waiter_lock);
+    }
+    pthread_mutex_unlock(&device->waiter_lock);
+}

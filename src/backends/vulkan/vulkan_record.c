@@ -1,0 +1,148 @@
+#include "backends/vulkan/vulkan_work.h"
+#include "base/clock.h"
+
+static void record_launch(const vulkan_work* work, VkCommandBuffer commands,
+                          const work_launch* launch) {
+    const vulkan_api* api = &work->device->instance.api;
+    api->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->pipeline);
+    api->CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->layout, 0, 1,
+                               &launch->set, 0, NULL);
+    if (launch->push_bytes > 0) {
+        api->CmdPushConstants(commands, launch->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                              launch->push_bytes, launch->push);
+    }
+    api->CmdDispatch(commands, launch->groups[0], launch->groups[1], launch->groups[2]);
+}
+
+static void record_copy(const vulkan_work* work, VkCommandBuffer commands, const work_copy* copy) {
+    const vulkan_api* api = &work->device->instance.api;
+    const VkBuffer source = copy->source ? copy->source : work->staging.buffer;
+    const VkBuffer target = copy->target ? copy->target : work->staging.buffer;
+    if (copy->fills) {
+        api->CmdFillBuffer(commands, target, copy->region.dstOffset, copy->region.size, copy->word);
+    } else {
+        api->CmdCopyBuffer(commands, source, target, 1, &copy->region);
+    }
+}
+
+// The first launch and the first copy of a dispatch, by bisection: both lists are sorted.
+#define FIRST_OF(list, number, found)                                                              \
+    do {                                                                                           \
+        size_t high = (list).count;                                                                \
+        (found) = 0;                                                                               \
+        while ((found) < high) {                                                                   \
+            const size_t middle = (found) + (high - (found)) / 2;                                  \
+            if ((list).items[middle].dispatch < (number)) {                                        \
+                (found) = middle + 1;                                                              \
+            } else {                                                                               \
+                high = middle;                                                                     \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+
+static void record_dispatch(const vulkan_work* work, VkCommandBuffer commands, uint32_t number) {
+    size_t at = 0;
+    FIRST_OF(work->launches, number, at);
+    for (; at < work->launches.count && work->launches.items[at].dispatch == number; at++) {
+        record_launch(work, commands, &work->launches.items[at]);
+    }
+    FIRST_OF(work->copies, number, at);
+    for (; at < work->copies.count && work->copies.items[at].dispatch == number; at++) {
+        record_copy(work, commands, &work->copies.items[at]);
+    }
+}
+
+static void write_time(const vulkan_work* work, VkCommandBuffer commands, bool timed,
+                       VkPipelineStageFlags2 stage, uint32_t query) {
+    if (timed) {
+        work->device->instance.api.CmdWriteTimestamp2KHR(commands, stage, work->queries, query);
+    }
+}
+
+static void record_groups(const vulkan_work* work, VkCommandBuffer commands, bool timed) {
+    const vulkan_groups* groups = &work->groups;
+    for (uint32_t group = 0; group < groups->group_count; group++) {
+        if (group > 0) {
+            vulkan_boundary_record(&work->device->instance.api, commands,
+                                   &groups->boundaries[group]);
+        }
+        for (uint32_t at = groups->begins[group]; at < groups->begins[group + 1]; at++) {
+            const uint32_t number = groups->order[at];
+            write_time(work, commands, timed, VK_PIPELINE_STAGE_2_TOP_OF_PIPE_BIT, 2 * number);
+            record_dispatch(work, commands, number);
+            write_time(work, commands, timed, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, 2 * number + 1);
+        }
+    }
+}
+
+// Waiting for a fence makes nothing visible to the host by itself.
+static const vulkan_boundary to_the_host = {
+    .source_stages = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT,
+    .source_accesses = VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_WRITE_BIT,
+    .target_stages = VK_PIPELINE_STAGE_2_HOST_BIT,
+    .target_accesses = VK_ACCESS_2_HOST_READ_BIT,
+};
+
+static weir_status make_queries(vulkan_work* work) {
+    const VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+                                        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+                                        .queryCount = 2 * work->count};
+    if (work->device->probe.timestamp_bits == 0) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s takes no times", work->device->probe.name);
+    }
+    return work->queries ? WEIR_OK
+                         : vulkan_status(work->device->instance.api.CreateQueryPool(
+                                             work->device->handle, &info, NULL, &work->queries),
+                                         "vkCreateQueryPool");
+}
+
+weir_status vulkan_work_record(vulkan_work* work, bool timed, VkCommandBuffer* commands) {
+    const vulkan_api* api = &work->device->instance.api;
+    const VkCommandBufferAllocateInfo buffers = {.sType =
+                                                     VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                                 .commandPool = work->pool,
+                                                 .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                                 .commandBufferCount = 1};
+    const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    VkCommandBuffer made = VK_NULL_HANDLE;
+    if (timed) {
+        WEIR_TRY(make_queries(work));
+    }
+    VULKAN_TRY("vkAllocateCommandBuffers",
+               api->AllocateCommandBuffers(work->device->handle, &buffers, &made));
+    VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(made, &begin));
+    if (timed) {
+        api->CmdResetQueryPool(made, work->queries, 0, 2 * work->count);
+    }
+    record_groups(work, made, timed);
+    vulkan_boundary_record(api, made, &to_the_host);
+    VULKAN_TRY("vkEndCommandBuffer", api->EndCommandBuffer(made));
+    *commands = made;
+    return WEIR_OK;
+}
+
+// The last tick is taken for now: the device has a clock of its own.
+void vulkan_work_read_times(vulkan_work* work) {
+    const vulkan_api* api = &work->device->instance.api;
+    const vulkan_probe* probe = &work->device->probe;
+    const uint64_t now = clock_ns();
+    const uint64_t mask =
+        probe->timestamp_bits < 64 ? (UINT64_C(1) << probe->timestamp_bits) - 1 : UINT64_MAX;
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < work->count; i++) {
+        uint64_t ticks[2];
+        if (api->GetQueryPoolResults(work->device->handle, work->queries, 2 * i, 2, sizeof ticks,
+                                     ticks, sizeof ticks[0],
+                                     VK_QUERY_RESULT_64_BIT) != VK_SUCCESS) {
+            return;
+        }
+        work->timings[i] = (weir_timing){ticks[0] & mask, ticks[1] & mask};
+        last = work->timings[i].end_ns > last ? work->timings[i].end_ns : last;
+    }
+    for (uint32_t i = 0; i < work->count; i++) {
+        const double period = (double)probe->timestamp_period_ns;
+        weir_timing* timing = &work->timings[i];
+        timing->begin_ns = now - (uint64_t)((double)(last - timing->begin_ns) * period);
+        timing->end_ns = now - (uint64_t)((double)(last - timing->end_ns) * period);
+    }
+}

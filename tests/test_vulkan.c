@@ -1,0 +1,553 @@
+// The Vulkan device: what it says where it cannot be had, its memory, its limits, code of the
+// caller. What holds on any device is in other programs, which run on this one too.
+#include "testing.h"
+
+#include <math.h>
+#include <unistd.h>
+
+#include "backends/vulkan/vulkan_device.h"
+#include "backends/vulkan/vulkan_target.h"
+#include "testing_allocator.h"
+
+static const uint32_t scale_words[] = {
+#include "shaders/scale.inc"
+};
+
+static weir_device* gpu; // shared by the tests that leave it as it was
+
+static weir_device* open_vulkan(test_allocator* counter) {
+    weir_device_desc desc = {.name = "vulkan"};
+    if (counter) {
+        desc.allocator = test_allocator_of(counter);
+    }
+    weir_device* device = NULL;
+    const weir_status status = weir_device_create(&desc, &device);
+    need_test_device(status);
+    assert_ok(status);
+    return device;
+}
+
+static int open_gpu(void** state) {
+    (void)state;
+    gpu = open_vulkan(NULL);
+    return 0;
+}
+
+static int close_gpu(void** state) {
+    (void)state;
+    weir_device_destroy(gpu);
+    return 0;
+}
+
+static weir_storage* allocate(weir_device* device, uint64_t byte_size, weir_fill fill,
+                              bool device_only) {
+    const weir_storage_desc desc = {
+        .byte_size = byte_size, .fill = fill, .name = "memory", .device_only = device_only};
+    weir_storage* storage = NULL;
+    assert_ok(weir_storage_allocate(device, &desc, &storage));
+    return storage;
+}
+
+static weir_view floats(weir_storage* storage, uint64_t byte_offset, int64_t count) {
+    const weir_shape shape = weir_shape_make(1, &count);
+    weir_view view;
+    assert_ok(weir_view_make(storage, byte_offset, WEIR_DTYPE_F32, &shape, &view));
+    return view;
+}
+
+typedef struct scale_constants {
+    float factor;
+    uint32_t count;
+} scale_constants;
+
+// Records y = factor * x.
+static weir_status scale(weir_session* session, const weir_view* x, const weir_view* y,
+                         float factor, weir_verdict* verdict) {
+    const uint32_t count = (uint32_t)x->shape.dims[0];
+    const scale_constants constants = {factor, count};
+    const weir_kernel_code code = {
+        .words = scale_words, .byte_size = sizeof scale_words, .groups = {(count + 63) / 64}};
+    const weir_operand operands[] = {{*x, WEIR_ACCESS_READ}, {*y, WEIR_ACCESS_WRITE}};
+    const weir_dispatch_desc desc = {.name = "scale",
+                                     .code = &code,
+                                     .operands = operands,
+                                     .operand_count = 2,
+                                     .constants = &constants,
+                                     .constants_size = sizeof constants};
+    return weir_session_dispatch(session, &desc, verdict);
+}
+
+static void what_cannot_be_had_is_said(void** state) {
+    (void)state;
+    weir_device* device = NULL;
+    assert_status(weir_device_create(&(weir_device_desc){.name = "vulkan:99"}, &device),
+                  WEIR_NOT_FOUND);
+    assert_message_has("there are: 0 ");
+    assert_status(weir_device_create(&(weir_device_desc){.name = "vulkan:abacus"}, &device),
+                  WEIR_NOT_FOUND);
+    assert_message_has("abacus");
+    setenv("VK_DRIVER_FILES", "/nowhere", 1);
+    assert_status(weir_device_create(&(weir_device_desc){.name = "vulkan"}, &device),
+                  WEIR_UNSUPPORTED);
+    assert_message_has("no driver");
+    unsetenv("VK_DRIVER_FILES");
+    assert_null(device);
+}
+
+static void a_device_that_lacks_the_base_says_what(void** state) {
+    (void)state;
+    vulkan_probe probe = vulkan_device_of(gpu)->probe;
+    assert_ok(vulkan_probe_check(&probe));
+    probe.storage16 = false;
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("lacks 16-bit storage");
+    probe = vulkan_device_of(gpu)->probe;
+    probe.synchronization2 = false;
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("lacks synchronization2");
+    probe = vulkan_device_of(gpu)->probe;
+    probe.queue_family = VULKAN_NO_QUEUE;
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("a queue that computes");
+}
+
+static void devices_are_found_by_index_and_by_name(void** state) {
+    (void)state;
+    weir_device* device = NULL;
+    char name[300] = "vulkan:";
+    assert_ok(weir_device_create(&(weir_device_desc){.name = "vulkan:0"}, &device));
+    weir_device_destroy(device);
+    strncat(name, vulkan_device_of(gpu)->probe.name, 6);
+    assert_ok(weir_device_create(&(weir_device_desc){.name = name}, &device));
+    assert_string_equal(weir_device_target(device)->name, "vulkan");
+    weir_device_destroy(device);
+}
+
+static void planning_needs_no_device(void** state) {
+    (void)state;
+    weir_target target;
+    setenv("VK_DRIVER_FILES", "/nowhere", 1);
+    assert_ok(weir_target_find("vulkan", &target));
+    assert_ok(weir_target_find("vulkan:3", &target));
+    unsetenv("VK_DRIVER_FILES");
+    assert_int_equal(target.waits, WEIR_WAIT_GROUPS);
+    assert_true(target.kernels == weir_device_target(gpu)->kernels);
+    assert_true(target.binding_bytes_max <= weir_device_target(gpu)->binding_bytes_max);
+}
+
+static void code_of_the_caller_runs_in_the_order_of_its_accesses(void** state) {
+    (void)state;
+    weir_storage* storage = allocate(gpu, 4096, WEIR_FILL_ZERO, false);
+    const weir_view a = floats(storage, 0, 100);
+    const weir_view b = floats(storage, 1024, 100);
+    const weir_view c = floats(storage, 2048, 100);
+    float* numbers = weir_view_contents(&a);
+    for (int i = 0; i < 100; i++) {
+        numbers[i] = (float)i;
+    }
+    weir_session* session = NULL;
+    weir_verdict verdict;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(scale(session, &a, &b, 2.0f, &verdict));
+    assert_int_equal(verdict.hazard_count, 0);
+    assert_ok(scale(session, &b, &c, 3.0f, &verdict));
+    assert_int_equal(verdict.hazard_count, 1);
+    assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_RAW);
+    assert_ok(scale(session, &c, &a, 1.0f, NULL));
+    assert_ok(weir_session_finish(session));
+    assert_int_equal(weir_session_counters(session)->waits, 2);
+    assert_int_equal(weir_session_counters(session)->submits, 1);
+    for (int i = 0; i < 100; i++) {
+        assert_true(numbers[i] == 6.0f * (float)i);
+    }
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
+static void code_that_cannot_run_is_refused(void** state) {
+    (void)state;
+    weir_storage* storage = allocate(gpu, 4096, WEIR_FILL_ZERO, false);
+    const weir_view a = floats(storage, 0, 10);
+    const weir_view odd = floats(storage, 2052, 10);
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(scale(session, &a, &odd, 2.0f, NULL));
+    assert_status(weir_session_commit(session, &ticket), WEIR_INVALID_ARGUMENT);
+    assert_message_has("operand 1 begins 4 bytes behind");
+    weir_session_destroy(session);
+
+    assert_ok(weir_session_create(gpu, &session));
+    const weir_operand operand = {a, WEIR_ACCESS_WRITE};
+    uint8_t many[132] = {0};
+    const weir_kernel_code code = {.words = scale_words, .byte_size = sizeof scale_words};
+    weir_dispatch_desc desc = {.name = "large",
+                               .code = &code,
+                               .operands = &operand,
+                               .operand_count = 1,
+                               .constants = many,
+                               .constants_size = sizeof many};
+    assert_ok(weir_session_dispatch(session, &desc, NULL));
+    assert_status(weir_session_commit(session, &ticket), WEIR_UNSUPPORTED);
+    assert_message_has("132 bytes of constants");
+    desc.code = NULL;
+    assert_status(weir_session_dispatch(session, &desc, NULL), WEIR_INVALID_ARGUMENT);
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
+static weir_status host_kernel(const weir_kernel_call* call) {
+    (void)call;
+    return WEIR_OK;
+}
+
+static void functions_of_the_host_are_refused_and_code_on_the_cpu(void** state) {
+    (void)state;
+    const weir_kernel_code code = {.words = scale_words, .byte_size = sizeof scale_words};
+    weir_device* cpu = NULL;
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_status(
+        weir_session_dispatch(session, &(weir_dispatch_desc){.kernel = host_kernel}, NULL),
+        WEIR_UNSUPPORTED);
+    assert_message_has("device vulkan runs code");
+    weir_session_destroy(session);
+    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = 1}, &cpu));
+    assert_ok(weir_session_create(cpu, &session));
+    assert_status(weir_session_dispatch(session, &(weir_dispatch_desc){.code = &code}, NULL),
+                  WEIR_UNSUPPORTED);
+    assert_message_has("device cpu runs functions of the host");
+    weir_session_destroy(session);
+    weir_device_destroy(cpu);
+}
+
+static void memory_of_the_device_is_reached_by_copies_only(void** state) {
+    (void)state;
+    static const weir_fill fills[] = {WEIR_FILL_ZERO, WEIR_FILL_POISON};
+    for (size_t i = 0; i < 2; i++) {
+        weir_storage* storage = allocate(gpu, 1000, fills[i], true);
+        assert_null(weir_storage_host_pointer(storage));
+        const weir_view all = {.storage = storage};
+        weir_view bytes = all;
+        const weir_shape shape = weir_shape_make(1, (int64_t[]){1000});
+        assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_U8, &shape, &bytes));
+        uint8_t read[1000];
+        weir_session* session = NULL;
+        assert_ok(weir_session_create(gpu, &session));
+        assert_ok(weir_session_download(session, &bytes, read, sizeof read));
+        assert_ok(weir_session_finish(session));
+        for (size_t k = 0; k < sizeof read; k++) {
+            assert_int_equal(read[k], fills[i] == WEIR_FILL_ZERO ? 0 : 0xFF);
+        }
+        weir_session_destroy(session);
+        weir_storage_release(storage);
+    }
+}
+
+// Any place and length, also those that no command of Vulkan takes by itself.
+static void copies_and_fills_move_any_bytes(void** state) {
+    (void)state;
+    weir_storage* storage = allocate(gpu, 256, WEIR_FILL_ZERO, true);
+    weir_view whole;
+    weir_view part;
+    weir_view rows;
+    uint8_t sent[256];
+    uint8_t got[256];
+    uint8_t expected[256];
+    for (int i = 0; i < 256; i++) {
+        sent[i] = expected[i] = (uint8_t)(i * 7);
+    }
+    const weir_shape all = weir_shape_make(1, (int64_t[]){256});
+    assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_U8, &all, &whole));
+    const weir_shape five = weir_shape_make(1, (int64_t[]){5});
+    assert_ok(weir_view_make(storage, 33, WEIR_DTYPE_U8, &five, &part));
+    // Four rows of 3 bytes, 8 apart, to 4 rows of 3 at another place, 16 apart.
+    rows = whole;
+    rows.shape = weir_shape_make(2, (int64_t[]){4, 3});
+    rows.strides[0] = 8;
+    rows.strides[1] = 1;
+    rows.byte_offset = 65;
+    weir_view to = rows;
+    to.strides[0] = 16;
+    to.byte_offset = 129;
+    for (int row = 0; row < 4; row++) {
+        memcpy(expected + 129 + 16 * row, expected + 65 + 8 * row, 3);
+    }
+    memset(expected + 33, 0xAB, 5);
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(weir_session_upload(session, sent, sizeof sent, &whole));
+    assert_ok(weir_session_copy(session, &rows, &to));
+    const uint8_t value = 0xAB;
+    assert_ok(weir_session_fill(session, &part, &value, sizeof value));
+    assert_ok(weir_session_download(session, &whole, got, sizeof got));
+    assert_ok(weir_session_finish(session));
+    assert_memory_equal(got, expected, sizeof got);
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
+static void wrapped_host_memory_is_used_in_place(void** state) {
+    (void)state;
+    if (!vulkan_device_of(gpu)->probe.external_memory_host) {
+        print_message("skipped: the device cannot import host memory\n");
+        skip();
+    }
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t* memory = aligned_alloc(page, 2 * page);
+    assert_non_null(memory);
+    memset(memory, 0, 2 * page);
+    weir_storage* outer = NULL;
+    weir_storage* inner = NULL;
+    assert_ok(weir_storage_wrap(
+        gpu, &(weir_storage_wrap_desc){.pointer = memory, .byte_size = 2 * page}, &outer));
+    // Begins within a page: what lies before it on the page stays out of its views.
+    assert_ok(weir_storage_wrap(
+        gpu, &(weir_storage_wrap_desc){.pointer = memory + 64, .byte_size = page}, &inner));
+    const weir_view x = floats(outer, 64, 16);
+    const weir_view y = floats(outer, page, 16);
+    const weir_view same = floats(inner, 0, 16);
+    const weir_view z = floats(inner, 1024, 16);
+    float* numbers = (float*)(void*)(memory + 64);
+    for (int i = 0; i < 16; i++) {
+        numbers[i] = (float)(i + 1);
+    }
+    weir_session* session = NULL;
+    weir_verdict verdict;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_ok(scale(session, &y, &same, 5.0f, &verdict)); // writes what the first one reads
+    assert_int_equal(verdict.hazard_count, 2);
+    assert_ok(scale(session, &x, &z, 1.0f, &verdict));
+    assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_RAW);
+    assert_ok(weir_session_finish(session));
+    for (int i = 0; i < 16; i++) {
+        assert_true(numbers[i] == 10.0f * (float)(i + 1));
+        assert_true(numbers[256 + i] == 10.0f * (float)(i + 1));
+    }
+    weir_session_destroy(session);
+    weir_storage_release(inner);
+    weir_storage_release(outer);
+    free(memory);
+}
+
+static void what_does_not_fit_is_a_status_and_the_next_work_runs(void** state) {
+    (void)state;
+    const vulkan_probe* probe = &vulkan_device_of(gpu)->probe;
+    weir_storage* storage = NULL;
+    const weir_storage_desc large = {.byte_size = probe->allocation_bytes_max + 1};
+    assert_status(weir_storage_allocate(gpu, &large, &storage), WEIR_DEVICE_OUT_OF_MEMORY);
+    // The heap itself, where one allocation may be larger than it.
+    vulkan_memory memory;
+    vulkan_device* device = vulkan_device_of(gpu);
+    const VkDeviceSize heap_size = device->probe.memory.memoryHeaps[0].size;
+    const uint64_t memory_bytes = device->probe.memory_bytes;
+    device->probe.memory.memoryHeaps[0].size = device->probe.memory_bytes = 1 << 20;
+    assert_status(vulkan_memory_create(device, VULKAN_PLACE_HOST, 2 << 20, &memory),
+                  WEIR_DEVICE_OUT_OF_MEMORY);
+    assert_message_has("pass the heap");
+    device->probe.memory.memoryHeaps[0].size = heap_size;
+    device->probe.memory_bytes = memory_bytes;
+    code_of_the_caller_runs_in_the_order_of_its_accesses(state);
+}
+
+static void bindings_beyond_the_cap_are_refused_by_name(void** state) {
+    (void)state;
+    vulkan_device* device = vulkan_device_of(gpu);
+    const uint64_t cap = device->probe.binding_bytes_max;
+    weir_storage* storage = allocate(gpu, 4096, WEIR_FILL_ZERO, false);
+    const weir_view x = floats(storage, 0, 512);
+    const weir_view y = floats(storage, 2048, 512);
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    device->probe.binding_bytes_max = 1024;
+    assert_status(weir_session_commit(session, &ticket), WEIR_UNSUPPORTED);
+    device->probe.binding_bytes_max = cap;
+    assert_message_has("binds at most 1024");
+    assert_ok(weir_session_finish(session));
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
+// One dispatch of a kernel of the target, with all operands in one storage.
+static weir_status run_kernel(weir_op_kind op, weir_view* views, uint32_t count) {
+    device_dispatch dispatch = {.name = weir_op_name(op), .operand_count = count, .views = views};
+    weir_access accesses[4];
+    weir_op_constants constants = {0};
+    device_work* work = NULL;
+    weir_ticket ticket;
+    for (uint32_t i = 0; i < weir_vulkan_target.kernel_count; i++) {
+        if (weir_vulkan_target.kernels[i].op == op) {
+            dispatch.kernel = &weir_vulkan_target.kernels[i];
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        accesses[i] =
+            weir_access_from_view(&views[i], i + 1 == count ? WEIR_ACCESS_WRITE : WEIR_ACCESS_READ);
+    }
+    dispatch.constants = &constants;
+    dispatch.accesses = accesses;
+    dispatch.access_count = count;
+    WEIR_TRY(gpu->vtable->prepare(gpu, &dispatch, 1, &work));
+    const device_commit commit = {.work = work};
+    assert_ok(weir_device_submit(gpu, &commit, &ticket));
+    const weir_status status = weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
+    work->vtable->destroy(work);
+    return status;
+}
+
+// With a cap of 8 KiB a table of 64 rows of 1 KiB is taken in ten pieces.
+static void tables_beyond_the_cap_are_read_in_pieces(void** state) {
+    (void)state;
+    vulkan_device* device = vulkan_device_of(gpu);
+    const uint64_t cap = device->probe.binding_bytes_max;
+    weir_storage* storage = allocate(gpu, 128 << 10, WEIR_FILL_ZERO, false);
+    const weir_shape table_shape = weir_shape_make(2, (int64_t[]){64, 256});
+    const weir_shape x_shape = weir_shape_make(2, (int64_t[]){6, 256});
+    const weir_shape y_shape = weir_shape_make(2, (int64_t[]){6, 64});
+    const weir_shape ids_shape = weir_shape_make(1, (int64_t[]){6});
+    weir_view views[3];
+    float* numbers = weir_storage_host_pointer(storage);
+    for (int i = 0; i < 64 * 256; i++) {
+        numbers[i] = (float)(i / 256); // row r is full of r
+    }
+    float* x = numbers + 16384;
+    for (int i = 0; i < 6 * 256; i++) {
+        x[i] = (float)(i / 256 + 1);
+    }
+    for (int64_t rows = 1; rows <= 6; rows += 5) { // the kernel for few rows and that for many
+        assert_ok(weir_view_make(storage, 65536, WEIR_DTYPE_F32, &x_shape, &views[0]));
+        assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &table_shape, &views[1]));
+        assert_ok(weir_view_make(storage, 98304, WEIR_DTYPE_F32, &y_shape, &views[2]));
+        views[0].shape.dims[0] = views[2].shape.dims[0] = rows;
+        device->probe.binding_bytes_max = 8192;
+        const weir_status status = run_kernel(WEIR_OP_MATMUL, views, 3);
+        device->probe.binding_bytes_max = cap;
+        assert_ok(status);
+        const float* y = weir_view_contents(&views[2]);
+        for (int i = 0; i < rows * 64; i++) {
+            assert_true(y[i] == 256.0f * (float)(i / 64 + 1) * (float)(i % 64));
+        }
+    }
+    int32_t* ids = (int32_t*)(void*)(numbers + 16384);
+    memcpy(ids, (int32_t[]){63, 0, 31, 7, 8, 62}, 24);
+    assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &table_shape, &views[0]));
+    assert_ok(weir_view_make(storage, 65536, WEIR_DTYPE_I32, &ids_shape, &views[1]));
+    assert_ok(weir_view_make(storage, 98304, WEIR_DTYPE_F32, &x_shape, &views[2]));
+    device->probe.binding_bytes_max = 8192;
+    weir_status status = run_kernel(WEIR_OP_GET_ROWS, views, 3);
+    assert_ok(status);
+    const float* y = weir_view_contents(&views[2]);
+    for (int i = 0; i < 6 * 256; i++) {
+        assert_true(y[i] == (float)ids[i / 256]);
+    }
+    ids[3] = 64;
+    status = run_kernel(WEIR_OP_GET_ROWS, views, 3);
+    device->probe.binding_bytes_max = cap;
+    assert_status(status, WEIR_OUT_OF_RANGE);
+    assert_message_has("get_rows: get_rows: index 64 (row 3) is outside [0, 64)");
+    weir_storage_release(storage);
+}
+
+static void a_lost_device_ends_all_work_and_another_can_be_opened(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan(NULL);
+    weir_storage* storage = allocate(device, 4096, WEIR_FILL_ZERO, false);
+    const weir_view x = floats(storage, 0, 64);
+    const weir_view y = floats(storage, 2048, 64);
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_ok(weir_session_commit(session, &ticket));
+    weir_device_lose(device, "vulkan: vkWaitForFences: simulated");
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_status(weir_session_finish(session), WEIR_DEVICE_LOST);
+    assert_message_has("simulated");
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+    device = open_vulkan(NULL);
+    weir_device_destroy(device);
+}
+
+static void times_are_taken_when_asked_for(void** state) {
+    (void)state;
+    if (vulkan_device_of(gpu)->probe.timestamp_bits == 0) {
+        print_message("skipped: the device takes no times\n");
+        skip();
+    }
+    weir_storage* storage = allocate(gpu, 4096, WEIR_FILL_ZERO, false);
+    const weir_view x = floats(storage, 0, 64);
+    const weir_view y = floats(storage, 2048, 64);
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    weir_timing timings[2];
+    uint32_t count = 0;
+    assert_ok(weir_session_create(gpu, &session));
+    weir_session_set_timing(session, true);
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_ok(scale(session, &y, &x, 2.0f, NULL));
+    assert_ok(weir_session_commit(session, &ticket));
+    assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
+    assert_ok(weir_ticket_timings(ticket, timings, 2, &count));
+    assert_int_equal(count, 2);
+    assert_true(timings[0].begin_ns > 0 && timings[0].begin_ns <= timings[0].end_ns);
+    assert_true(timings[1].begin_ns <= timings[1].end_ns);
+    assert_true(timings[0].end_ns <= timings[1].end_ns);
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
+// Each allocation of a session's work fails once in turn; nothing is left over.
+static void every_failing_allocation_leaves_nothing_behind(void** state) {
+    (void)state;
+    test_allocator counter = {.fail_at = SIZE_MAX};
+    weir_device* device = open_vulkan(&counter);
+    weir_storage* storage = allocate(device, 4096, WEIR_FILL_ZERO, false);
+    const weir_view x = floats(storage, 0, 64);
+    const weir_view y = floats(storage, 2048, 64);
+    bool done = false;
+    for (size_t fail = 0; !done; fail++) {
+        weir_session* session = NULL;
+        uint8_t got[256];
+        counter.fail_at = atomic_load(&counter.calls) + fail;
+        weir_status status = weir_session_create(device, &session);
+        status = status == WEIR_OK ? scale(session, &x, &y, 2.0f, NULL) : status;
+        status = status == WEIR_OK ? weir_session_download(session, &y, got, sizeof got) : status;
+        status = status == WEIR_OK ? weir_session_finish(session) : status;
+        done = status == WEIR_OK;
+        assert_true(done || status == WEIR_OUT_OF_MEMORY);
+        weir_session_destroy(session);
+        assert_true(fail < 1000);
+    }
+    counter.fail_at = SIZE_MAX;
+    assert_int_equal(vulkan_device_of(device)->pipelines.count, 1); // what was compiled is kept
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+    assert_int_equal(counter.live_blocks, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_cannot_be_had_is_said),
+        cmocka_unit_test(a_device_that_lacks_the_base_says_what),
+        cmocka_unit_test(devices_are_found_by_index_and_by_name),
+        cmocka_unit_test(planning_needs_no_device),
+        cmocka_unit_test(code_of_the_caller_runs_in_the_order_of_its_accesses),
+        cmocka_unit_test(code_that_cannot_run_is_refused),
+        cmocka_unit_test(functions_of_the_host_are_refused_and_code_on_the_cpu),
+        cmocka_unit_test(memory_of_the_device_is_reached_by_copies_only),
+        cmocka_unit_test(copies_and_fills_move_any_bytes),
+        cmocka_unit_test(wrapped_host_memory_is_used_in_place),
+        cmocka_unit_test(what_does_not_fit_is_a_status_and_the_next_work_runs),
+        cmocka_unit_test(bindings_beyond_the_cap_are_refused_by_name),
+        cmocka_unit_test(tables_beyond_the_cap_are_read_in_pieces),
+        cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
+        cmocka_unit_test(times_are_taken_when_asked_for),
+        cmocka_unit_test(every_failing_allocation_leaves_nothing_behind),
+    };
+    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+}
