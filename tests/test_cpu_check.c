@@ -59,9 +59,52 @@ static void a_missing_edge_is_reported_with_both_dispatches(void** state) {
     weir_device_destroy(device);
 }
 
+// Two passes that were committed as if they touched nothing: nobody keeps them apart.
+static void passes_that_hide_a_conflict_are_reported_with_both_dispatches(void** state) {
+    (void)state;
+    const weir_access write = {weir_range_make(7, 0, 64), WEIR_ACCESS_WRITE};
+    weir_device* device = NULL;
+    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = 2}, &device));
+    for (int fences = 0; fences < 2; fences++) {
+        device_dispatch dispatches[] = {
+            {.name = "first", .run = meet, .tile_count = 1, .accesses = &write, .access_count = 1},
+            {.name = "second", .run = meet, .tile_count = 1, .accesses = &write, .access_count = 1},
+        };
+        device_work* works[2];
+        weir_ticket tickets[2];
+        weir_status statuses[2];
+        dispatches[1].fence = fences == 1;
+        dispatches[1].access_count = fences == 1 ? 0 : 1;
+        atomic_store(&started, 0);
+        for (int i = 0; i < 2; i++) {
+            assert_ok(device->vtable->prepare(device, &dispatches[i], 1, &works[i]));
+            assert_ok(weir_device_submit(device, &(device_commit){.work = works[i]}, &tickets[i]));
+        }
+        for (int i = 0; i < 2; i++) {
+            statuses[i] = weir_ticket_wait(tickets[i], WEIR_WAIT_FOREVER);
+        }
+#ifdef WEIR_EXPENSIVE_CHECKS
+        const int failed = statuses[0] == WEIR_OK ? 1 : 0; // whichever came second
+        assert_ok(statuses[1 - failed]);
+        assert_status(weir_ticket_wait(tickets[failed], WEIR_WAIT_FOREVER), WEIR_INTERNAL);
+        assert_message_has("first at ");
+        assert_message_has("second at ");
+        assert_message_has(fences == 1 ? "second at anything" : "m7 [0, 64)");
+#else
+        assert_ok(statuses[0]);
+        assert_ok(statuses[1]);
+#endif
+        for (int i = 0; i < 2; i++) {
+            works[i]->vtable->destroy(works[i]);
+        }
+    }
+    weir_device_destroy(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_missing_edge_is_reported_with_both_dispatches),
+        cmocka_unit_test(passes_that_hide_a_conflict_are_reported_with_both_dispatches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -94,6 +94,7 @@ static void a_commit_that_finds_no_memory_can_be_repeated(void** state) {
     (void)state;
     test_allocator counter = {.fail_at = SIZE_MAX};
     fixture f = open_fixture("cpu", 2, &counter);
+    weir_session_set_timing(f.session, true);
     weir_status status = WEIR_OUT_OF_MEMORY;
     size_t step = 0;
     for (; status != WEIR_OK; step++) {

@@ -165,6 +165,49 @@ static void results_are_those_of_the_serial_run_for_any_number_of_workers(void**
     }
 }
 
+// Passes of several sessions, committed one after the other and waited for only at the end, on four
+// buffers that all of them use: as if each had been waited for.
+static void passes_in_flight_leave_what_the_serial_run_of_their_commits_leaves(void** state) {
+    (void)state;
+    test_random random = {303};
+    delays d = {{{0}}};
+    for (uint32_t round = 0; round < 24; round++) {
+        weir_device* device = open_device("cpu", 1 + round % WORKERS_MAX, NULL);
+        float expected[BUFFERS][FLOATS];
+        weir_storage* storages[BUFFERS];
+        weir_session* sessions[3] = {NULL};
+        weir_ticket tickets[20];
+        fill_random(&random, expected);
+        for (uint32_t i = 0; i < BUFFERS; i++) {
+            storages[i] = allocate_zeros(device, sizeof expected[i]);
+            memcpy(weir_storage_host_pointer(storages[i]), expected[i], sizeof expected[i]);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_ok(weir_session_create(device, &sessions[i]));
+        }
+        assert_ok(weir_device_set_tile_hook(device, round % 3 ? delay_tile : NULL, &d));
+        for (uint32_t i = 0; i < 20; i++) {
+            random_pass pass = random_pass_make(&random);
+            pass.count = 1 + i % 4; // few steps: some passes conflict and some do not
+            assert_ok(record_pass(sessions[i % 3], &pass, storages));
+            assert_ok(weir_session_commit(sessions[i % 3], &tickets[i]));
+            run_serially(&pass, expected);
+        }
+        for (uint32_t i = 0; i < 20; i++) {
+            assert_ok(weir_ticket_wait(tickets[(i * 7 + round) % 20], WEIR_WAIT_FOREVER));
+        }
+        for (uint32_t i = 0; i < BUFFERS; i++) {
+            assert_memory_equal(weir_storage_host_pointer(storages[i]), expected[i],
+                                sizeof expected[i]);
+            weir_storage_release(storages[i]);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+            weir_session_destroy(sessions[i]);
+        }
+        weir_device_destroy(device);
+    }
+}
+
 // Watches from the tile hook that what conflicts is over before, or not begun.
 typedef struct watcher {
     bool conflicts[STEPS_MAX][STEPS_MAX];
@@ -330,7 +373,7 @@ static void kernels_released_by_two_dispatches_run_together(void** state) {
 // A session of a host thread of its own, on a device that it shares.
 typedef struct host {
     weir_device* device;
-    weir_storage* shared; // one uint64_t that every pass of every host adds 1 to
+    weir_storage* shared; // one uint64_t that every pass of the host adds 1 to; NULL: none does
     uint64_t seed;
     uint32_t passes;
     bool right;
@@ -348,13 +391,17 @@ static weir_status run_passes(const host* h, weir_session* session,
     weir_ticket ticket = {0};
     const weir_shape one = weir_shape_make(1, (int64_t[]){1});
     weir_operand counter = {.kind = WEIR_ACCESS_READ_WRITE};
-    WEIR_TRY(weir_view_make(h->shared, 0, WEIR_DTYPE_U64, &one, &counter.view));
+    if (h->shared) {
+        WEIR_TRY(weir_view_make(h->shared, 0, WEIR_DTYPE_U64, &one, &counter.view));
+    }
     const weir_dispatch_desc count = {
         .name = "count", .kernel = add_one, .operands = &counter, .operand_count = 1};
     for (uint32_t i = 0; i < h->passes; i++) {
         const random_pass pass = random_pass_make(&random);
         WEIR_TRY(record_pass(session, &pass, storages));
-        WEIR_TRY(weir_session_dispatch(session, &count, NULL));
+        if (h->shared) {
+            WEIR_TRY(weir_session_dispatch(session, &count, NULL));
+        }
         WEIR_TRY(weir_session_commit(session, &ticket));
         run_serially(&pass, expected);
         if (i % 3 == 2) {
@@ -385,28 +432,44 @@ static void* run_host(void* argument) {
     return NULL;
 }
 
+// Every second host shares a counter with the others and waits for them, the rest runs beside.
+static void run_hosts(uint32_t workers, uint32_t host_count, uint32_t passes) {
+    delays d = {{{0}}};
+    weir_device* device = open_device("cpu", workers, NULL);
+    weir_storage* shared = allocate_zeros(device, sizeof(uint64_t));
+    pthread_t ids[16];
+    host hosts[16];
+    uint64_t expected = 0;
+    assert_ok(weir_device_set_tile_hook(device, workers % 2 ? delay_tile : NULL, &d));
+    for (uint32_t i = 0; i < host_count; i++) {
+        hosts[i] = (host){.device = device,
+                          .shared = i % 2 == 0 ? shared : NULL,
+                          .seed = 1 + i + 100 * workers,
+                          .passes = passes};
+        expected += hosts[i].shared ? passes : 0;
+        assert_int_equal(pthread_create(&ids[i], NULL, run_host, &hosts[i]), 0);
+    }
+    for (uint32_t i = 0; i < host_count; i++) {
+        pthread_join(ids[i], NULL);
+        assert_true(hosts[i].right);
+    }
+    assert_int_equal(*(const uint64_t*)weir_storage_host_pointer(shared), expected);
+    weir_storage_release(shared);
+    weir_device_destroy(device);
+}
+
 static void threads_with_sessions_of_their_own_share_a_device(void** state) {
     (void)state;
-    delays d = {{{0}}};
-    for (uint32_t threads = 1; threads <= WORKERS_MAX; threads++) {
-        weir_device* device = open_device("cpu", threads, NULL);
-        weir_storage* shared = allocate_zeros(device, sizeof(uint64_t));
-        pthread_t ids[3];
-        host hosts[3];
-        assert_ok(weir_device_set_tile_hook(device, threads % 2 ? delay_tile : NULL, &d));
-        for (uint32_t i = 0; i < 3; i++) {
-            hosts[i] = (host){
-                .device = device, .shared = shared, .seed = 1 + i + 10 * threads, .passes = 30};
-            assert_int_equal(pthread_create(&ids[i], NULL, run_host, &hosts[i]), 0);
-        }
-        for (uint32_t i = 0; i < 3; i++) {
-            pthread_join(ids[i], NULL);
-            assert_true(hosts[i].right);
-        }
-        assert_int_equal(*(const uint64_t*)weir_storage_host_pointer(shared), 90);
-        weir_storage_release(shared);
-        weir_device_destroy(device);
+    for (uint32_t workers = 1; workers <= WORKERS_MAX; workers++) {
+        run_hosts(workers, 3, 30);
     }
+}
+
+static void sixteen_threads_commit_sessions_on_one_device(void** state) {
+    (void)state;
+    const uint32_t passes = getenv("WEIR_LONG") ? 2000 : 12;
+    run_hosts(1, 16, passes);
+    run_hosts(WORKERS_MAX, 16, passes);
 }
 
 static void* wait_for_ticket(void* argument) {
@@ -461,11 +524,13 @@ static void devices_close_right_after_their_last_pass(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_are_those_of_the_serial_run_for_any_number_of_workers),
+        cmocka_unit_test(passes_in_flight_leave_what_the_serial_run_of_their_commits_leaves),
         cmocka_unit_test(conflicting_dispatches_never_overlap_in_time_and_others_do),
         cmocka_unit_test(kernels_that_wait_for_each_other_finish_in_one_group),
         cmocka_unit_test(kernels_released_by_one_dispatch_run_together),
         cmocka_unit_test(kernels_released_by_two_dispatches_run_together),
         cmocka_unit_test(threads_with_sessions_of_their_own_share_a_device),
+        cmocka_unit_test(sixteen_threads_commit_sessions_on_one_device),
         cmocka_unit_test(several_threads_wait_for_one_ticket),
         cmocka_unit_test(devices_close_right_after_their_last_pass),
     };

@@ -9,7 +9,7 @@
 // A device keeps few passes, and none that has grown large.
 #define SPARES_MAX 8
 #define SPARE_BLOCK_BYTES (64u << 10)
-#define SPARE_DISPATCHES 4096
+#define SPARE_BYTES (2u << 20)
 
 static void free_block(weir_device* device, byte_block* block) {
     weir_free(&device->allocator, block, HEADER_BYTES + block->size, BLOCK_ALIGNMENT);
@@ -85,6 +85,16 @@ static void free_pass(weir_device* device, device_pass* pass) {
     object_free(allocator, pass);
 }
 
+static size_t held_bytes(const device_pass* pass) {
+    return pass->recorded.capacity * sizeof *pass->recorded.items +
+           pass->views.capacity * sizeof *pass->views.items +
+           pass->pointers.capacity * sizeof *pass->pointers.items +
+           pass->accesses.capacity * sizeof *pass->accesses.items +
+           pass->touched.capacity * sizeof *pass->touched.items +
+           pass->edges.capacity * sizeof *pass->edges.items +
+           pass->dispatches.capacity * sizeof *pass->dispatches.items;
+}
+
 weir_status session_pass_create(weir_device* device, device_pass** pass) {
     pthread_mutex_lock(&device->lock);
     device_pass* spare = device->spare_passes;
@@ -107,7 +117,7 @@ void session_pass_destroy(weir_device* device, device_pass* pass) {
     }
     empty_pass(device, pass); // release callbacks run without the lock
     bool kept = false;
-    if (pass->recorded.capacity <= SPARE_DISPATCHES) {
+    if (held_bytes(pass) <= SPARE_BYTES) {
         pthread_mutex_lock(&device->lock);
         kept = device->spare_pass_count < SPARES_MAX;
         if (kept) {
