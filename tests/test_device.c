@@ -1,6 +1,7 @@
 // Devices: opening and closing, what the null device does, failures of kernels and of the device.
 #include "testing.h"
 
+#include <fenv.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -144,6 +145,49 @@ static void a_failure_without_a_message_is_not_given_an_older_one(void** state) 
     }
 }
 
+// Says which thread ran it, and how arithmetic rounds there.
+static weir_status tell_thread(const weir_kernel_call* call) {
+    void* const* told = call->constants;
+    *(pthread_t*)told[0] = pthread_self();
+    *(int*)told[1] = fegetround();
+    return WEIR_OK;
+}
+
+static void a_host_thread_that_waits_takes_the_place_of_a_single_worker(void** state) {
+    (void)state;
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        weir_device* device = open_device("cpu", workers, NULL);
+        weir_session* session = NULL;
+        assert_ok(weir_session_create(device, &session));
+        assert_int_equal(fesetround(FE_UPWARD), 0);
+        for (int round = 0; round < 200; round++) {
+            pthread_t thread;
+            int rounding = -1;
+            weir_ticket ticket = {0};
+            void* const told[] = {&thread, &rounding};
+            const weir_dispatch_desc desc = {
+                .kernel = tell_thread, .constants = told, .constants_size = sizeof told};
+            assert_ok(weir_session_dispatch(session, &desc, NULL));
+            if (round % 4 == 3) { // nobody waits: the worker runs it
+                assert_ok(weir_session_commit(session, &ticket));
+                while (!weir_ticket_is_complete(ticket)) {
+                    sleep_us(1);
+                }
+            } else {
+                assert_ok(weir_session_finish(session));
+            }
+            const bool here = pthread_equal(thread, pthread_self()) != 0;
+            assert_int_equal(rounding, FE_TONEAREST);
+            assert_true(!here || (workers == 1 && round % 4 != 3));
+            assert_true(here || workers == 2 || round > 0); // later the worker may still be about
+        }
+        assert_int_equal(fegetround(), FE_UPWARD); // the host has its own back
+        assert_int_equal(fesetround(FE_TONEAREST), 0);
+        weir_session_destroy(session);
+        weir_device_destroy(device);
+    }
+}
+
 static void* wait_for_loss(void* argument) {
     const weir_ticket* ticket = argument;
     const weir_status status = weir_ticket_wait(*ticket, WEIR_WAIT_FOREVER);
@@ -278,6 +322,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_worker_that_cannot_be_started_is_reported),
         cmocka_unit_test(the_thread_count_is_the_one_asked_for),
+        cmocka_unit_test(a_host_thread_that_waits_takes_the_place_of_a_single_worker),
         on_null(the_null_device_runs_no_kernel),
         on_null(the_null_device_fails_the_call_that_a_test_names),
         on_cpu(a_failing_kernel_ends_its_pass_and_no_other),

@@ -402,7 +402,11 @@ static weir_status run_passes(const host* h, weir_session* session,
         if (h->shared) {
             WEIR_TRY(weir_session_dispatch(session, &count, NULL));
         }
-        WEIR_TRY(weir_session_commit(session, &ticket));
+        if (i % 3 == 1) {
+            WEIR_TRY(weir_session_finish(session));
+        } else {
+            WEIR_TRY(weir_session_commit(session, &ticket));
+        }
         run_serially(&pass, expected);
         if (i % 3 == 2) {
             WEIR_TRY(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));

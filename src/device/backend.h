@@ -158,6 +158,7 @@ typedef struct device_pass_desc {
     const uint64_t* after;  // the passes that must be complete before this one starts, rising; some
     uint32_t after_count;   // may be complete by now. Holds for the call only
     weir_timing* timings;   // to be filled, one per dispatch; NULL: nobody asks
+    bool attended;          // the thread of this call waits for the pass next: see `assist`
 } device_pass_desc;
 
 struct work_vtable {
@@ -234,6 +235,10 @@ struct weir_device {
     weir_tile_hook_fn hook;
     void* hook_context;
 
+    // Called by a host thread that is about to wait for pass `sequence`, however long: it may run
+    // work instead. NULL: nothing for it to do.
+    void (*assist)(weir_device* device, uint64_t sequence);
+
     identity names; // of the bytes in its memories
 
     atomic_uint_least64_t submitted; // sequence of the last commit
@@ -250,8 +255,8 @@ struct weir_device {
     shadow_list shadows;
     device_timings timings[PASSES_IN_FLIGHT]; // the items are the back end's until completion
     device_failure failures[FAILURES_KEPT];
-    char lost_message[512]; // the first cause; neither changes once `lost` is set
-    uint64_t lost_entries;  // of passes that were in flight then
+    char lost_message[512]; // the first cause; does not change once `lost` is set
+    uint64_t lost_entries;  // of the passes that were completed by the loss
     device_pass* passes;    // of sessions, in flight or not yet reaped
     device_pass* spare_passes;
     uint32_t spare_pass_count;
@@ -270,6 +275,7 @@ typedef struct device_commit {
     uint32_t access_count; // completion, and perhaps reduced meanwhile (flight_reduce)
     bool fence;            // touches more than that: follows and precedes every other pass
     uint32_t timing_count; // dispatches of the work, to be timed; 0 = no times
+    bool attended;         // this thread waits for the ticket next (weir_ticket_wait), without end
 } device_commit;
 
 // Gives the next sequence number to a commit and hands it over, to run after the passes in flight

@@ -68,9 +68,12 @@ bool weir_device_is_past(const weir_device* device, uint64_t sequence) {
     return oldest > sequence || oldest > atomic_load(&device->submitted);
 }
 
+// What is read of `oldest` may have completed meanwhile, but is never a number not given yet.
 void weir_device_drain(weir_device* device) {
-    while (!weir_device_is_idle(device)) {
-        weir_device_await(device, atomic_load(&device->oldest), WEIR_WAIT_FOREVER);
+    uint64_t oldest = atomic_load(&device->oldest);
+    while (oldest <= atomic_load(&device->submitted)) {
+        weir_device_await(device, oldest, WEIR_WAIT_FOREVER);
+        oldest = atomic_load(&device->oldest);
     }
 }
 
@@ -109,27 +112,29 @@ static void keep_failure(weir_device* device, uint64_t sequence, weir_status sta
     atomic_fetch_add(&device->failure_count, 1);
 }
 
-static bool is_in_flight(weir_device* device, uint64_t sequence) {
+// Keeps the failure of a pass that is in flight, and tells the log while nobody knows yet.
+static void report_failure(weir_device* device, uint64_t sequence, weir_status status,
+                           const char* message) {
     pthread_mutex_lock(&device->lock);
     const bool in_flight = flight_has(&device->flight, sequence);
+    if (in_flight) {
+        keep_failure(device, sequence, status, message);
+    }
     pthread_mutex_unlock(&device->lock);
-    return in_flight;
-}
-
-// The line of a failure is written before anyone can see that the pass is complete: whoever waited
-// for it finds the log whole, and may close it.
-void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
-                          const char* message) {
-    if (status != WEIR_OK && is_in_flight(device, sequence)) {
+    if (in_flight) {
         log_line(&device->log, WEIR_LOG_ERROR, "%s: pass %llu failed: %s", device->target.name,
                  (unsigned long long)sequence, message);
+    }
+}
+
+void weir_device_complete(weir_device* device, uint64_t sequence, weir_status status,
+                          const char* message) {
+    if (status != WEIR_OK) {
+        report_failure(device, sequence, status, message);
     }
     pthread_mutex_lock(&device->lock);
     const bool in_flight = flight_has(&device->flight, sequence);
     if (in_flight) {
-        if (status != WEIR_OK) {
-            keep_failure(device, sequence, status, message);
-        }
         settle(device, sequence);
     }
     pthread_mutex_unlock(&device->lock);
@@ -138,21 +143,27 @@ void weir_device_complete(weir_device* device, uint64_t sequence, weir_status st
     }
 }
 
+static void settle_lost(weir_device* device) {
+    pthread_mutex_lock(&device->lock);
+    device->lost_entries = device->flight.used;
+    for (uint64_t left = device->lost_entries; left != 0; left &= left - 1) {
+        settle(device, device->flight.entries[__builtin_ctzll(left)].sequence);
+    }
+    pthread_mutex_unlock(&device->lock);
+    wake_waiters(device);
+}
+
 void weir_device_lose(weir_device* device, const char* message) {
     pthread_mutex_lock(&device->lock);
     const bool first = !atomic_load(&device->lost);
     if (first) {
         snprintf(device->lost_message, sizeof device->lost_message, "%s", message);
-        device->lost_entries = device->flight.used;
         atomic_store(&device->lost, true);
-        for (uint64_t left = device->lost_entries; left != 0; left &= left - 1) {
-            settle(device, device->flight.entries[__builtin_ctzll(left)].sequence);
-        }
     }
     pthread_mutex_unlock(&device->lock);
-    if (first) {
-        wake_waiters(device);
+    if (first) { // from here on nothing is entered
         log_line(&device->log, WEIR_LOG_ERROR, "%s: device lost: %s", device->target.name, message);
+        settle_lost(device);
     }
 }
 
@@ -210,7 +221,10 @@ static weir_status reserve_timings(weir_device* device, uint64_t sequence, uint3
 
 static weir_status submit(weir_device* device, const device_commit* commit, uint64_t sequence) {
     uint64_t after[PASSES_IN_FLIGHT];
-    device_pass_desc pass = {.sequence = sequence, .params = commit->params, .after = after};
+    device_pass_desc pass = {.sequence = sequence,
+                             .params = commit->params,
+                             .after = after,
+                             .attended = commit->attended};
     WEIR_TRY(reserve_timings(device, sequence, commit->timing_count, &pass.timings));
     WEIR_TRY(enter(device, commit, sequence, after, &pass.after_count));
     const weir_status status = commit->work->vtable->submit(commit->work, &pass);

@@ -106,7 +106,7 @@ static void count_pass(weir_program* program, const program_slot* slot) {
     }
 }
 
-static weir_status submit(weir_program* program, program_slot* slot) {
+static weir_status submit(weir_program* program, program_slot* slot, bool attended) {
     weir_residency_commit(program->device, slot->bound, program->schedule->values.count, NULL);
     const device_commit commit = {
         .work = slot->work,
@@ -114,12 +114,13 @@ static weir_status submit(weir_program* program, program_slot* slot) {
         .accesses = slot->touched.items,
         .access_count = (uint32_t)slot->touched.count,
         .timing_count = program->timing ? program->schedule->report.dispatches : 0,
+        .attended = attended,
     };
     return weir_device_submit(program->device, &commit, &slot->ticket);
 }
 
-weir_status weir_program_commit(weir_program* program, const uint64_t* params, uint32_t param_count,
-                                weir_ticket* ticket) {
+static weir_status commit(weir_program* program, const uint64_t* params, uint32_t param_count,
+                          bool attended, weir_ticket* ticket) {
     program_slot* slot = next_slot(program);
     WEIR_TRY(check_params(program, params, param_count));
     WEIR_TRY(check_free(slot));
@@ -130,7 +131,7 @@ weir_status weir_program_commit(weir_program* program, const uint64_t* params, u
     if (param_count > 0) {
         memcpy(slot->params, params, param_count * sizeof params[0]);
     }
-    WEIR_TRY(submit(program, slot));
+    WEIR_TRY(submit(program, slot, attended));
     for (uint32_t i = 0; i < program->checked_count; i++) {
         slot->written[program->checked[i]] = 0;
     }
@@ -140,9 +141,14 @@ weir_status weir_program_commit(weir_program* program, const uint64_t* params, u
     return WEIR_OK;
 }
 
+weir_status weir_program_commit(weir_program* program, const uint64_t* params, uint32_t param_count,
+                                weir_ticket* ticket) {
+    return commit(program, params, param_count, false, ticket);
+}
+
 weir_status weir_program_run(weir_program* program, const uint64_t* params, uint32_t param_count) {
     weir_ticket ticket;
-    WEIR_TRY(weir_program_commit(program, params, param_count, &ticket));
+    WEIR_TRY(commit(program, params, param_count, true, &ticket));
     program->counters.host_waits++;
     return weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
 }

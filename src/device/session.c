@@ -266,7 +266,7 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
     return weir_session_record(session, &record, verdict);
 }
 
-static weir_status submit(weir_session* session, weir_ticket* ticket) {
+static weir_status submit(weir_session* session, bool attended, weir_ticket* ticket) {
     weir_device* device = session->device;
     device_pass* pass = session->pass;
     WEIR_TRY(session_pass_resolve(device, pass));
@@ -280,6 +280,7 @@ static weir_status submit(weir_session* session, weir_ticket* ticket) {
         .access_count = (uint32_t)pass->touched.count,
         .fence = pass->fence,
         .timing_count = session->timing ? (uint32_t)pass->dispatches.count : 0,
+        .attended = attended,
     };
     const weir_status status = weir_device_submit(device, &commit, ticket);
     if (status != WEIR_OK) {
@@ -295,7 +296,7 @@ static weir_status submit(weir_session* session, weir_ticket* ticket) {
     return WEIR_OK;
 }
 
-weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
+static weir_status commit(weir_session* session, bool attended, weir_ticket* ticket) {
     device_pass* pass = session->pass;
     const uint64_t count = pass->recorded.count;
     if (count == 0) {
@@ -309,7 +310,7 @@ weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
     const uint64_t bytes_read = pass->bytes_read;
     const uint64_t bytes_written = pass->bytes_written;
     const uint64_t ranges_widened = pass->ranges_widened;
-    const weir_status status = submit(session, ticket);
+    const weir_status status = submit(session, attended, ticket);
     if (status != WEIR_OK) {
         session_pass_destroy(session->device, next);
         return status;
@@ -326,9 +327,13 @@ weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
     return WEIR_OK;
 }
 
+weir_status weir_session_commit(weir_session* session, weir_ticket* ticket) {
+    return commit(session, false, ticket);
+}
+
 weir_status weir_session_finish(weir_session* session) {
     weir_ticket ticket;
-    WEIR_TRY(weir_session_commit(session, &ticket));
+    WEIR_TRY(commit(session, true, &ticket));
     session->counters.host_waits += ticket.sequence != 0 ? 1 : 0;
     return weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
 }

@@ -97,11 +97,15 @@ weir_status weir_ticket_wait(weir_ticket ticket, uint64_t timeout_ns) {
     if (ticket.sequence == 0) {
         return WEIR_OK;
     }
-    if (!weir_device_await(ticket.device, ticket.sequence, timeout_ns)) {
+    weir_device* device = ticket.device;
+    if (timeout_ns == WEIR_WAIT_FOREVER && device->assist && !weir_ticket_is_complete(ticket)) {
+        device->assist(device, ticket.sequence);
+    }
+    if (!weir_device_await(device, ticket.sequence, timeout_ns)) {
         return fail_timeout(timeout_ns);
     }
-    weir_device_reap(ticket.device);
-    return outcome_of(ticket.device, ticket.sequence);
+    weir_device_reap(device);
+    return outcome_of(device, ticket.sequence);
 }
 
 weir_status weir_ticket_wait_any(const weir_ticket* tickets, uint32_t count, uint64_t timeout_ns,

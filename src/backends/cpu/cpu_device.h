@@ -9,7 +9,8 @@
 // of the dispatch it stands at until none is left, and goes on; whoever completes the last tile of
 // a dispatch lowers the counts of its successors. A worker that finds nothing ready spins shortly,
 // then sleeps. A single worker has nobody to share with: it runs the dispatches of a pass one after
-// another and touches no counter.
+// another and touches no counter; a host thread that waits takes its seat, if that is free, and runs
+// them itself instead of being woken by another thread.
 //
 // Work is replayed without waiting for slow workers to leave the pass before: claims and list
 // entries carry the number of the pass (its sequence), so that a late worker finds nothing that it
@@ -19,6 +20,8 @@
 //     entry of the list      | sequence : 40 | dispatch  : 24 |
 #ifndef WEIR_BACKENDS_CPU_DEVICE_H
 #define WEIR_BACKENDS_CPU_DEVICE_H
+
+#include <fenv.h>
 
 #include "device/backend.h"
 
@@ -52,6 +55,7 @@ typedef struct cpu_pass {
     const uint64_t* params;
     weir_timing* timings;
     uint64_t after; // bit i: starts after the pass of entry i
+    bool attended;
 } cpu_pass;
 
 struct cpu_device {
@@ -64,6 +68,10 @@ struct cpu_device {
     _Alignas(CPU_LINE) atomic_uint sleepers;
     atomic_uint wake_epoch; // sleepers wait for it to change
     atomic_bool stopping;
+    atomic_bool seat_taken; // of a single worker: somebody runs passes in its place, or it does
+    atomic_uint_least64_t
+        attended;       // bit i: that of entry i is left to the thread that waits for it
+    fenv_t environment; // of floating-point arithmetic in the workers
 
     pthread_mutex_t check_lock;
     pthread_mutex_t queue_lock; // guards what follows
@@ -149,8 +157,12 @@ void cpu_queue_complete(cpu_device* device, cpu_work* work);
 WEIR_MUST_USE weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count);
 void cpu_executor_stop(cpu_device* device);
 
-// Lets the workers find a pass whose counters are set up.
-void cpu_executor_open(cpu_device* device, cpu_work* work);
+// Lets the workers find a pass whose counters are set up; `attended`: somebody calls
+// cpu_executor_assist right after, so a single worker leaves it alone.
+void cpu_executor_open(cpu_device* device, cpu_work* work, bool attended);
+
+// Runs passes until `sequence` is complete, as a single worker that is asleep would.
+void cpu_executor_assist(weir_device* device, uint64_t sequence);
 
 // Returns when no worker can be reading `work`, which is not in flight.
 void cpu_executor_forget(cpu_device* device, cpu_work* work);

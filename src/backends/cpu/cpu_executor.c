@@ -1,3 +1,4 @@
+#include <fenv.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,12 +61,21 @@ static uint64_t push_roots(cpu_work* work, uint64_t sequence) {
     return tiles;
 }
 
-void cpu_executor_open(cpu_device* device, cpu_work* work) {
+void cpu_executor_open(cpu_device* device, cpu_work* work, bool attended) {
     const uint64_t sequence = atomic_load(&work->sequence);
     const uint32_t entry = sequence % PASSES_IN_FLIGHT;
+    const uint64_t bit = UINT64_C(1) << entry;
     atomic_store(&device->executing[entry], work);
-    atomic_fetch_or(&device->active, UINT64_C(1) << entry);
-    wake(device, cpu_is_alone(device) ? 1 : push_roots(work, sequence));
+    if (cpu_is_alone(device)) { // the bit may be left over from the pass before in this entry
+        atomic_fetch_and(&device->attended, ~bit);
+        atomic_fetch_or(&device->attended, attended ? bit : 0);
+    }
+    atomic_fetch_or(&device->active, bit);
+    if (!cpu_is_alone(device)) {
+        wake(device, push_roots(work, sequence));
+    } else if (!attended) {
+        wake(device, 1);
+    }
 }
 
 // Nobody finds the pass any more, and this worker does not touch it after.
@@ -230,8 +240,8 @@ static uint64_t next_ready(cpu_worker* worker, cpu_work* work) {
     return sequence_of(found) == sequence ? found : 0;
 }
 
-// Finds and holds work with something to do, the oldest first; NULL when there is none. Whoever
-// works alone finds every pass that was started and is not complete.
+// Finds and holds work with something to do, the oldest first; NULL when there is none. A single
+// worker finds every pass that was started and is not complete.
 static cpu_work* find_work(cpu_worker* worker) {
     cpu_device* device = worker->device;
     const uint32_t oldest = atomic_load(&device->base.oldest) % PASSES_IN_FLIGHT;
@@ -274,13 +284,91 @@ static cpu_work* spin_until_ready(cpu_worker* worker) {
     return NULL;
 }
 
+// The seat of a single worker: who has it runs passes, the worker or a host thread that waits. It is
+// taken before work is looked for, since looking takes the place of the worker as well.
+static bool take_seat(cpu_device* device) {
+    return !atomic_exchange(&device->seat_taken, true);
+}
+
+// Work may have come for somebody who found the seat taken and went to sleep. As for `wake`, the
+// seat is free before the look at what is active, and the others do it the other way round.
+static void leave_seat(cpu_device* device) {
+    release(&device->workers[0]);
+    atomic_store(&device->seat_taken, false);
+    wake(device, atomic_load(&device->active) != 0 ? 1 : 0);
+}
+
+// Whether there is something for the worker, and not for a thread that is about to come.
+static bool has_unattended(cpu_device* device) {
+    return (atomic_load(&device->active) & ~atomic_load(&device->attended)) != 0;
+}
+
+static bool work_alone(cpu_worker* worker) {
+    cpu_device* device = worker->device;
+    for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
+        if (has_unattended(device) && take_seat(device)) {
+            for (cpu_work* work = find_work(worker); work; work = find_work(worker)) {
+                run_alone(worker, work);
+            }
+            leave_seat(device);
+            return true;
+        }
+        cpu_relax();
+    }
+    return false;
+}
+
+// In the arithmetic of the workers, whatever rounding the host thread has chosen.
+static void run_in_seat(cpu_device* device, uint64_t sequence) {
+    cpu_worker* worker = &device->workers[0];
+    cpu_work* work = NULL;
+    fenv_t own;
+    fegetenv(&own);
+    fesetenv(&device->environment);
+    while (!weir_device_has_done(&device->base, sequence) && (work = find_work(worker)) != NULL) {
+        run_alone(worker, work);
+    }
+    fesetenv(&own);
+}
+
+// Workers are sure to have the signal of lost pages unblocked, host threads are not.
+void cpu_executor_assist(weir_device* base, uint64_t sequence) {
+    cpu_device* device = (cpu_device*)base;
+    if (!bus_fault_is_handled() && take_seat(device)) {
+        run_in_seat(device, sequence);
+        leave_seat(device);
+    }
+    // Where the pass is not complete by now, it is left to whoever has the seat, or to the worker.
+    atomic_fetch_and(&device->attended, ~(UINT64_C(1) << sequence % PASSES_IN_FLIGHT));
+    if (!weir_device_has_done(base, sequence)) {
+        wake(device, 1);
+    }
+}
+
+static bool work_together(cpu_worker* worker) {
+    cpu_work* work = spin_until_ready(worker);
+    if (work) {
+        walk_ready_list(worker, work);
+    }
+    return work != NULL;
+}
+
+// Whether a worker that wants to sleep has something to do after all.
+static bool is_needed(cpu_worker* worker) {
+    cpu_device* device = worker->device;
+    if (cpu_is_alone(device)) {
+        return has_unattended(device) && !atomic_load(&device->seat_taken);
+    }
+    const bool found = find_work(worker) != NULL;
+    release(worker);
+    return found;
+}
+
 static void sleep_until_woken(cpu_worker* worker) {
     cpu_device* device = worker->device;
     const unsigned epoch = atomic_load(&device->wake_epoch);
     atomic_fetch_add(&device->sleepers, 1);
-    const bool ready = find_work(worker) || atomic_load(&device->stopping);
-    release(worker);
-    if (!ready) {
+    if (!is_needed(worker) && !atomic_load(&device->stopping)) {
         futex_wait(&device->wake_epoch, epoch, FUTEX_FOREVER);
     }
     atomic_fetch_sub(&device->sleepers, 1);
@@ -291,16 +379,11 @@ static void* work_until_stopped(void* argument) {
     cpu_device* device = worker->device;
     bus_fault_unblock();
     while (!atomic_load(&device->stopping)) {
-        cpu_work* work = spin_until_ready(worker);
-        if (!work) {
+        const bool worked = cpu_is_alone(device) ? work_alone(worker) : work_together(worker);
+        if (!worked) {
             sleep_until_woken(worker);
-        } else if (cpu_is_alone(device)) {
-            run_alone(worker, work);
-        } else {
-            walk_ready_list(worker, work);
         }
     }
-    atomic_store(&worker->reading, NULL);
     return NULL;
 }
 
@@ -318,6 +401,8 @@ weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count) {
         weir_alloc(&device->base.allocator, worker_count * sizeof(cpu_worker), CPU_LINE, &memory));
     device->workers = memory;
     device->base.thread_count = worker_count;
+    device->base.assist = worker_count == 1 ? cpu_executor_assist : NULL;
+    fegetenv(&device->environment);
     for (uint32_t i = 0; i < worker_count; i++) {
         cpu_worker* worker = &device->workers[i];
         *worker = (cpu_worker){.device = device, .number = i};

@@ -11,7 +11,7 @@ static uint64_t bit_of(uint64_t sequence) {
 static void start_pass(cpu_device* device, const cpu_pass* pass) {
     cpu_work_begin(pass->work, pass);
     if (pass->work->count > 0) {
-        cpu_executor_open(device, pass->work);
+        cpu_executor_open(device, pass->work, pass->attended);
     } else {
         cpu_queue_complete(device, pass->work);
     }
@@ -27,6 +27,8 @@ weir_status cpu_queue_submit(device_work* base, const device_pass_desc* desc) {
         const cpu_pass* other = &device->passes[desc->after[i] % PASSES_IN_FLIGHT];
         pass.after |= other->sequence == desc->after[i] ? bit_of(other->sequence) : 0;
     }
+    pass.attended &=
+        pass.after == 0; // one that waits is started later, by whoever completes others
     device->passes[pass.sequence % PASSES_IN_FLIGHT] = pass;
     device->waiting |= pass.after != 0 ? bit_of(pass.sequence) : 0;
     pthread_mutex_unlock(&device->queue_lock);
