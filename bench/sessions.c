@@ -45,15 +45,18 @@ static weir_view floats(weir_storage* storage, uint64_t index, int64_t count) {
 typedef struct session_bench {
     weir_device* device;
     weir_session* session;
-    weir_storage* storage; // two floats of a cache line each per dispatch
+    weir_storage* storage;
+    weir_view views[2 * DISPATCHES]; // a cache line each; made before, as callers keep theirs
     bool chained;
 } session_bench;
 
-static session_bench open_session(uint32_t workers, bool chained) {
-    session_bench made = {.device = open_cpu(workers), .chained = chained};
-    made.storage = allocate(made.device, (DISPATCHES + 1) * 128);
-    bench_check(weir_session_create(made.device, &made.session));
-    return made;
+static void open_session(session_bench* bench, uint32_t workers, bool chained) {
+    *bench = (session_bench){.device = open_cpu(workers), .chained = chained};
+    bench->storage = allocate(bench->device, sizeof(float[16]) * 2 * DISPATCHES);
+    for (uint32_t i = 0; i < 2 * DISPATCHES; i++) {
+        bench->views[i] = floats(bench->storage, 16 * (uint64_t)i, 16);
+    }
+    bench_check(weir_session_create(bench->device, &bench->session));
 }
 
 static void close_session(session_bench* bench) {
@@ -63,10 +66,8 @@ static void close_session(session_bench* bench) {
 }
 
 static void record(session_bench* bench, uint32_t index) {
-    const uint64_t from = bench->chained ? index : 2 * (uint64_t)index;
-    const weir_operand operands[] = {
-        {floats(bench->storage, 16 * from, 16), WEIR_ACCESS_READ},
-        {floats(bench->storage, 16 * from + 16, 16), WEIR_ACCESS_WRITE}};
+    const weir_view* views = bench->views + (bench->chained ? index : 2 * index);
+    const weir_operand operands[] = {{views[0], WEIR_ACCESS_READ}, {views[1], WEIR_ACCESS_WRITE}};
     const weir_dispatch_desc desc = {
         .name = "nothing", .kernel = do_nothing, .operands = operands, .operand_count = 2};
     bench_check(weir_session_dispatch(bench->session, &desc, NULL));
@@ -216,7 +217,7 @@ static void close_players(player players[2]) {
 }
 
 typedef struct transfer_bench {
-    session_bench session;
+    weir_session* session;
     weir_storage* storage;
     uint8_t* host;
     bool upload;
@@ -225,7 +226,7 @@ typedef struct transfer_bench {
 static double measure_transfer(void* context) {
     transfer_bench* bench = context;
     const weir_view view = floats(bench->storage, 0, TRANSFER_BYTES / sizeof(float));
-    weir_session* session = bench->session.session;
+    weir_session* session = bench->session;
     const double begin = bench_now();
     bench_check(bench->upload ? weir_session_upload(session, bench->host, TRANSFER_BYTES, &view)
                               : weir_session_download(session, &view, bench->host, TRANSFER_BYTES));
@@ -236,14 +237,14 @@ static double measure_transfer(void* context) {
 int main(void) {
     static player players[2];
     static bench_row rows[ROWS_MAX];
-    session_bench sessions[2][2];
+    static session_bench sessions[2][2];
     program_bench programs[2][2];
     transfer_bench transfers[2];
     uint32_t count = 0;
     for (uint32_t w = 0; w < 2; w++) {
         for (uint32_t c = 0; c < 2; c++) {
             const char* variant = c ? "chained" : "apart";
-            sessions[w][c] = open_session(w + 1, c == 1);
+            open_session(&sessions[w][c], w + 1, c == 1);
             programs[w][c] = open_program(w + 1, c == 1);
             if (w == 0) {
                 rows[count++] = (bench_row){"record",       variant,         1,  "dispatch",
@@ -254,13 +255,13 @@ int main(void) {
         }
         rows[count++] = (bench_row){"commit_wait",       "one kernel",    w + 1, "pass",
                                     measure_commit_wait, &sessions[w][0], {0}};
-        transfers[w] = (transfer_bench){.session = sessions[1][0], .upload = w == 0};
+        transfers[w].upload = w == 0;
     }
     open_players(players);
     rows[count++] =
         (bench_row){"ping_pong", "two threads", 0, "round", measure_ping_pong, players, {0}};
     for (uint32_t i = 0; i < 2; i++) {
-        transfers[i].session = sessions[1][0];
+        transfers[i].session = sessions[1][0].session;
         transfers[i].storage = allocate(sessions[1][0].device, TRANSFER_BYTES);
         transfers[i].host = malloc(TRANSFER_BYTES);
         if (!transfers[i].host) {
