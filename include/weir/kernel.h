@@ -31,7 +31,7 @@ typedef struct weir_kernel_call {
 // left by weir_status_fail; tiles that already run finish, no others start.
 //
 // Threads: called from worker threads of the device, for different tiles at the same time; on a
-//          device with one worker perhaps from the host thread that waits, in the place of the worker.
+//          device with one worker perhaps from the host thread that waits, in place of the worker.
 typedef weir_status (*weir_kernel_fn)(const weir_kernel_call* call);
 
 // A kernel as code, for devices that do not run functions of the host: SPIR-V for Vulkan. Operand i

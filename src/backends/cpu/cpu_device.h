@@ -9,8 +9,8 @@
 // of the dispatch it stands at until none is left, and goes on; whoever completes the last tile of
 // a dispatch lowers the counts of its successors. A worker that finds nothing ready spins shortly,
 // then sleeps. A single worker has nobody to share with: it runs the dispatches of a pass one after
-// another and touches no counter; a host thread that waits takes its seat, if that is free, and runs
-// them itself instead of being woken by another thread.
+// another and touches no counter; a host thread that waits takes its seat, if that is free, and
+// runs them itself instead of being woken by another thread.
 //
 // Work is replayed without waiting for slow workers to leave the pass before: claims and list
 // entries carry the number of the pass (its sequence), so that a late worker finds nothing that it

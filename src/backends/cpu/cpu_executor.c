@@ -284,8 +284,8 @@ static cpu_work* spin_until_ready(cpu_worker* worker) {
     return NULL;
 }
 
-// The seat of a single worker: who has it runs passes, the worker or a host thread that waits. It is
-// taken before work is looked for, since looking takes the place of the worker as well.
+// The seat of a single worker: who has it runs passes, the worker or a host thread that waits. It
+// is taken before work is looked for, since looking takes the place of the worker as well.
 static bool take_seat(cpu_device* device) {
     return !atomic_exchange(&device->seat_taken, true);
 }
