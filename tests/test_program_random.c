@@ -136,7 +136,8 @@ static void fused_graphs_give_the_results_of_single_operations(void** state) {
     (void)state;
     test_random random = {83};
     uint32_t fusions[WEIR_FUSION_COUNT] = {0};
-    for (uint32_t round = 0; round < 100; round++) {
+    const uint32_t rounds = getenv("WEIR_LONG") ? 5000 : 100;
+    for (uint32_t round = 0; round < rounds; round++) {
         random_graph made = random_graph_build(&random, (uint32_t)random_below(&random, 10),
                                                1 + (uint32_t)random_below(&random, 12));
         const uint32_t without = round % 2 ? (uint32_t)random_below(&random, WEIR_FUSION_ALL) : 0;

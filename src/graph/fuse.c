@@ -65,6 +65,21 @@ static uint32_t find_sole_maker(const fuser* f, weir_value value, weir_op_kind k
                                                                   : NO_OP;
 }
 
+// The sole maker of an operand of an operation whose two may be swapped, looked for in operand
+// `first` first; `*other` is the other operand.
+static uint32_t find_swapped(const fuser* f, const graph_op* op, weir_op_kind kind, uint32_t first,
+                             weir_value* other) {
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint32_t slot = i == 0 ? first : 1 - first;
+        const uint32_t made_by = find_sole_maker(f, op->inputs[slot], kind);
+        if (made_by != NO_OP) {
+            *other = op->inputs[1 - slot];
+            return made_by;
+        }
+    }
+    return NO_OP;
+}
+
 static bool match_gate_up(const fuser* f, uint32_t last, fusion_match* match) {
     const graph_op* gate = op_at(f, last);
     const uint32_t left = find_sole_maker(f, gate->inputs[0], WEIR_OP_MATMUL);
@@ -89,19 +104,14 @@ static bool match_gate_up(const fuser* f, uint32_t last, fusion_match* match) {
 // The right operand first: that is where what is added to a stream stands, as a rule.
 static bool match_matmul_add(const fuser* f, uint32_t last, fusion_match* match) {
     const graph_op* add = op_at(f, last);
-    uint32_t slot = 1;
-    uint32_t product = find_sole_maker(f, add->inputs[1], WEIR_OP_MATMUL);
-    if (product == NO_OP) {
-        slot = 0;
-        product = find_sole_maker(f, add->inputs[0], WEIR_OP_MATMUL);
-    }
+    weir_value addend = WEIR_VALUE_NONE;
+    const uint32_t product = find_swapped(f, add, WEIR_OP_MATMUL, 1, &addend);
     if (product == NO_OP) {
         return false;
     }
     *match = (fusion_match){
         .op = {.kind = WEIR_OP_MATMUL_ADD,
-               .inputs = {op_at(f, product)->inputs[0], op_at(f, product)->inputs[1],
-                          add->inputs[1 - slot]},
+               .inputs = {op_at(f, product)->inputs[0], op_at(f, product)->inputs[1], addend},
                .input_count = 3,
                .output = add->output,
                .sum = WEIR_VALUE_NONE},
@@ -113,18 +123,14 @@ static bool match_matmul_add(const fuser* f, uint32_t last, fusion_match* match)
 
 static bool match_rms_norm_mul(const fuser* f, uint32_t last, fusion_match* match) {
     const graph_op* mul = op_at(f, last);
-    uint32_t slot = 0;
-    uint32_t norm = find_sole_maker(f, mul->inputs[0], WEIR_OP_RMS_NORM);
-    if (norm == NO_OP) {
-        slot = 1;
-        norm = find_sole_maker(f, mul->inputs[1], WEIR_OP_RMS_NORM);
-    }
+    weir_value factor = WEIR_VALUE_NONE;
+    const uint32_t norm = find_swapped(f, mul, WEIR_OP_RMS_NORM, 0, &factor);
     if (norm == NO_OP) {
         return false;
     }
     *match = (fusion_match){
         .op = {.kind = WEIR_OP_RMS_NORM_MUL,
-               .inputs = {op_at(f, norm)->inputs[0], mul->inputs[1 - slot]},
+               .inputs = {op_at(f, norm)->inputs[0], factor},
                .input_count = 2,
                .output = mul->output,
                .sum = WEIR_VALUE_NONE,
