@@ -251,7 +251,7 @@ static void groups_are_runs_of_dispatches(void** state) {
     for (int i = 0; i < 40; i++) {
         random_graph made = random_graph_make(&random, 30);
         weir_schedule* schedule = schedule_with(
-            made.graph, &target, (weir_schedule_options){.order = (weir_order)(i % 3)});
+            made.graph, &target, (weir_schedule_options){.order = (weir_order)((uint32_t)i % 3)});
         uint32_t next = 0;
         assert_int_equal(weir_schedule_groups(schedule), schedule->report.waits + 1);
         for (uint32_t g = 0; g < weir_schedule_groups(schedule); g++) {
