@@ -373,23 +373,21 @@ static weir_status lessen_penalty(planner* plan) {
     return WEIR_OK;
 }
 
-// Tries all pairs of one size at once, as long as a plan that is good enough may come of it.
+// Plans with all pairs of one size at once, and then starts again from none.
 static weir_status try_all_pairs(planner* plan, uint32_t same_size) {
-    if (plan->problem->enough == 0 || same_size == 0) {
-        return WEIR_OK;
-    }
     for (uint32_t i = 0; i < same_size; ++i) {
         plan->trial.wanted[plan->pairs[i]] = true;
     }
     WEIR_TRY(try_plan(plan, 0));
-    const uint64_t peak = plan->trial.result.peak;
-    const uint64_t capacity = plan->problem->capacity;
-    if (peak <= plan->problem->enough && (capacity == 0 || peak <= capacity)) {
-        keep_trial(plan);
-    } else {
-        memset(plan->trial.wanted, 0, plan->problem->in_place_count * sizeof *plan->trial.wanted);
-    }
+    keep_trial(plan);
+    memset(plan->trial.wanted, 0, plan->problem->in_place_count * sizeof *plan->trial.wanted);
     return WEIR_OK;
+}
+
+static bool is_enough(const planner* plan) {
+    const uint64_t peak = plan->best.result.peak;
+    const uint64_t capacity = plan->problem->capacity;
+    return peak <= plan->problem->enough && (capacity == 0 || peak <= capacity);
 }
 
 static weir_status run(planner* plan) {
@@ -407,18 +405,23 @@ static weir_status run(planner* plan) {
     plan->exact = plan_exact_budget_of(problem);
     plan->exactly = plan->exact.work > 0 && problem->in_place_count == 0;
     plan->best.result.peak = UINT64_MAX;
-    WEIR_TRY(try_all_pairs(plan, same_size));
-    if (plan->best.result.peak != UINT64_MAX) {
-        WEIR_TRY(lessen_penalty(plan));
-        return refuse(plan);
+    const bool all_first = problem->enough > 0 && same_size > 0;
+    if (all_first) {
+        WEIR_TRY(try_all_pairs(plan, same_size));
+        if (is_enough(plan)) {
+            WEIR_TRY(lessen_penalty(plan));
+            return refuse(plan);
+        }
     }
     // With pairs to choose from, the search waits until they are chosen.
     WEIR_TRY(try_plan(plan, problem->in_place_count > 0 ? 0 : rounds));
-    keep_trial(plan);
-    const uint64_t bound_alone = plan->best.result.lower_bound;
+    const uint64_t bound_alone = plan->trial.result.lower_bound;
+    const bool none_is_better = keep_trial(plan);
     if (problem->in_place_count > 0) {
         plan->attempts_left = merge_attempts(problem->buffer_count);
-        WEIR_TRY(add_pairs(plan, 0, same_size));
+        if (!all_first || none_is_better) { // else all of one size are in already
+            WEIR_TRY(add_pairs(plan, 0, same_size));
+        }
         WEIR_TRY(add_pairs(plan, same_size, problem->in_place_count));
         WEIR_TRY(refine(plan, rounds, bound_alone));
     }
