@@ -63,6 +63,10 @@ typedef struct plan_figure {
 // Lists the figures of a report, those in bytes first.
 void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]);
 
+// Return what a dispatch or value is called; a value without a name is "value N", in `text`.
+const char* plan_dispatch_name(const weir_schedule* schedule, uint32_t dispatch);
+const char* plan_value_name(const weir_schedule* schedule, weir_value value, char text[32]);
+
 // Returns "arena", "input", ...
 const char* plan_region_name(weir_region region);
 

@@ -96,18 +96,6 @@ typedef struct residual_list {
     uint32_t earlier, later; // of the last edge
 } residual_list;
 
-static const char* dispatch_name(const weir_schedule* schedule, uint32_t dispatch) {
-    weir_dispatch_info info = {.name = "?"};
-    const weir_status status = weir_schedule_dispatch(schedule, dispatch, &info);
-    return status == WEIR_OK ? info.name : "?";
-}
-
-static const char* value_name(const weir_schedule* schedule, weir_value value, char text[32]) {
-    const weir_value_info* info = weir_schedule_value(schedule, value);
-    snprintf(text, 32, "value %u", value);
-    return info && info->name[0] != '\0' ? info->name : text;
-}
-
 // One line, or one object, for each edge: the first of its reasons.
 static weir_status list_need(void* context, const weir_wait_need* need) {
     residual_list* list = context;
@@ -118,8 +106,8 @@ static weir_status list_need(void* context, const weir_wait_need* need) {
     list->edges++;
     list->earlier = need->earlier;
     list->later = need->later;
-    const char* earlier = value_name(list->schedule, need->reason.earlier_value, names[0]);
-    const char* later = value_name(list->schedule, need->reason.later_value, names[1]);
+    const char* earlier = plan_value_name(list->schedule, need->reason.earlier_value, names[0]);
+    const char* later = plan_value_name(list->schedule, need->reason.later_value, names[1]);
     if (list->writer) {
         json_begin(list->writer, NULL, '{');
         json_u64(list->writer, "earlier", need->earlier);
@@ -130,9 +118,9 @@ static weir_status list_need(void* context, const weir_wait_need* need) {
         json_end(list->writer, '}');
     } else if (list->edges <= LISTED) {
         printf("    %u (%s) waits for %u (%s): %s, %s on the bytes of %s\n", need->later,
-               dispatch_name(list->schedule, need->later), need->earlier,
-               dispatch_name(list->schedule, need->earlier), weir_hazard_name(need->reason.kind),
-               later, earlier);
+               plan_dispatch_name(list->schedule, need->later), need->earlier,
+               plan_dispatch_name(list->schedule, need->earlier),
+               weir_hazard_name(need->reason.kind), later, earlier);
     }
     return WEIR_OK;
 }

@@ -17,13 +17,13 @@ static uint32_t dispatch_count(const weir_schedule* schedule) {
     return weir_schedule_report_of(schedule)->dispatches;
 }
 
-static const char* dispatch_name(const weir_schedule* schedule, uint32_t dispatch) {
+const char* plan_dispatch_name(const weir_schedule* schedule, uint32_t dispatch) {
     weir_dispatch_info info = {.name = ""};
     const weir_status status = weir_schedule_dispatch(schedule, dispatch, &info);
     return status == WEIR_OK ? info.name : "?";
 }
 
-static const char* value_name(const weir_schedule* schedule, weir_value value, char text[32]) {
+const char* plan_value_name(const weir_schedule* schedule, weir_value value, char text[32]) {
     const weir_value_info* info = weir_schedule_value(schedule, value);
     snprintf(text, 32, "value %u", value);
     return info && info->name[0] != '\0' ? info->name : text;
@@ -93,8 +93,8 @@ static const char* reuse_text(const weir_reason* reason) {
 static void print_reason(const weir_schedule* schedule, const weir_reason* reason) {
     char names[2][32];
     char ranges[2][128];
-    const char* earlier = value_name(schedule, reason->earlier_value, names[0]);
-    const char* later = value_name(schedule, reason->later_value, names[1]);
+    const char* earlier = plan_value_name(schedule, reason->earlier_value, names[0]);
+    const char* later = plan_value_name(schedule, reason->later_value, names[1]);
     printf("  %s in %s: %s at %s", weir_hazard_name(reason->kind), weir_region_name(reason->region),
            earlier, weir_range_format(&reason->earlier_range, ranges[0], sizeof ranges[0]));
     printf(", then %s at %s%s\n", later,
@@ -111,12 +111,12 @@ static uint32_t group_of(const weir_schedule* schedule, uint32_t dispatch) {
 
 static void print_why(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
                       const weir_why* why) {
-    printf("dispatch %u (%s) %s dispatch %u (%s)\n", later, dispatch_name(schedule, later),
+    printf("dispatch %u (%s) %s dispatch %u (%s)\n", later, plan_dispatch_name(schedule, later),
            !why->ordered          ? "does not wait for"
            : why->edge            ? "waits for"
            : why->path_count == 0 ? "is in a later group than"
                                   : "waits, through others, for",
-           earlier, dispatch_name(schedule, earlier));
+           earlier, plan_dispatch_name(schedule, earlier));
     if (weir_schedule_groups(schedule) > 0) {
         printf("  group %u, then group %u: %u boundaries between them\n",
                group_of(schedule, earlier), group_of(schedule, later),
@@ -129,7 +129,7 @@ static void print_why(const weir_schedule* schedule, uint32_t earlier, uint32_t 
         printf("  fence: the schedule waits between any two dispatches\n");
     }
     for (uint32_t i = 1; why->path_count > 2 && i + 1 < why->path_count; i++) {
-        printf("  through %u (%s)\n", why->path[i], dispatch_name(schedule, why->path[i]));
+        printf("  through %u (%s)\n", why->path[i], plan_dispatch_name(schedule, why->path[i]));
     }
 }
 
@@ -147,9 +147,9 @@ static void write_reason(json* writer, const weir_schedule* schedule, const weir
     json_begin(writer, NULL, '{');
     json_text(writer, "kind", weir_hazard_name(reason->kind));
     json_text(writer, "region", weir_region_name(reason->region));
-    json_text(writer, "earlier_value", value_name(schedule, reason->earlier_value, name));
+    json_text(writer, "earlier_value", plan_value_name(schedule, reason->earlier_value, name));
     write_range(writer, "earlier_range", &reason->earlier_range);
-    json_text(writer, "later_value", value_name(schedule, reason->later_value, name));
+    json_text(writer, "later_value", plan_value_name(schedule, reason->later_value, name));
     write_range(writer, "later_range", &reason->later_range);
     json_bool(writer, "reuse", reason->reuse);
     json_bool(writer, "in_place", reason->in_place);
@@ -173,10 +173,10 @@ static void write_why(json* writer, const char* key, const weir_schedule* schedu
                       uint32_t earlier, uint32_t later, const weir_why* why) {
     json_begin(writer, key, '{');
     json_u64(writer, "earlier", earlier);
-    json_text(writer, "earlier_name", dispatch_name(schedule, earlier));
+    json_text(writer, "earlier_name", plan_dispatch_name(schedule, earlier));
     write_sources(writer, "earlier_sources", schedule, earlier);
     json_u64(writer, "later", later);
-    json_text(writer, "later_name", dispatch_name(schedule, later));
+    json_text(writer, "later_name", plan_dispatch_name(schedule, later));
     write_sources(writer, "later_sources", schedule, later);
     json_bool(writer, "ordered", why->ordered);
     json_bool(writer, "edge", why->edge);
@@ -223,8 +223,8 @@ static void print_if_left_out(const weir_schedule* schedule, weir_value value, c
 
 static void print_sharing(const weir_schedule* schedule, const weir_sharing* sharing) {
     char names[2][32];
-    const char* earlier = value_name(schedule, sharing->earlier, names[0]);
-    const char* later = value_name(schedule, sharing->later, names[1]);
+    const char* earlier = plan_value_name(schedule, sharing->earlier, names[0]);
+    const char* later = plan_value_name(schedule, sharing->later, names[1]);
     if (!sharing->shares) {
         printf("%s and %s share no byte\n", earlier, later);
         print_if_left_out(schedule, sharing->earlier, earlier);
@@ -243,8 +243,8 @@ static void print_sharing(const weir_schedule* schedule, const weir_sharing* sha
 static void write_sharing(json* writer, const weir_schedule* schedule,
                           const weir_sharing* sharing) {
     char name[32];
-    json_text(writer, "earlier_value", value_name(schedule, sharing->earlier, name));
-    json_text(writer, "later_value", value_name(schedule, sharing->later, name));
+    json_text(writer, "earlier_value", plan_value_name(schedule, sharing->earlier, name));
+    json_text(writer, "later_value", plan_value_name(schedule, sharing->later, name));
     json_bool(writer, "shares", sharing->shares);
     json_text(writer, "region", weir_region_name(sharing->region));
     json_u64(writer, "offset", sharing->byte_offset);

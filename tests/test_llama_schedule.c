@@ -1,45 +1,29 @@
 // Schedules of real shapes: the waits are those of the data flow, and each one is needed.
 #include "schedule_testing.h"
 
-#include <weir-llm/llama.h>
+#include "llama_shapes.h"
 
 typedef struct model_shape {
-    const char* name;
-    uint32_t embedding, blocks, heads, kv_heads, feed_forward, vocabulary;
+    llama_shape shape;
     uint32_t waits; // the depth of the data flow of single operations: 14 per block and 4
     uint32_t fused; // and of what is left by fusion: 8 per block and 3
 } model_shape;
 
 static const model_shape shapes[] = {
-    {"demo", 256, 7, 8, 4, 704, 4000, 102, 59},
-    {"110M", 768, 12, 12, 12, 2048, 32000, 172, 99},
-    {"1.1B", 2048, 22, 32, 4, 5632, 32000, 312, 179},
+    {{"demo", 256, 7, 8, 4, 704, 4000}, 102, 59},
+    {{"110M", 768, 12, 12, 12, 2048, 32000}, 172, 99},
+    {{"1.1B", 2048, 22, 32, 4, 5632, 32000}, 312, 179},
 };
 
 #define SHAPES (sizeof shapes / sizeof *shapes)
 
 // Plans a pass without any weights.
-static weir_schedule* plan(const model_shape* shape, uint32_t rows, uint32_t without_fusions) {
-    const weir_llama_params params = {.blocks = shape->blocks,
-                                      .embedding = shape->embedding,
-                                      .feed_forward = shape->feed_forward,
-                                      .heads = shape->heads,
-                                      .kv_heads = shape->kv_heads,
-                                      .head_dim = shape->embedding / shape->heads,
-                                      .rotated = shape->embedding / shape->heads,
-                                      .vocabulary = shape->vocabulary,
-                                      .context = 2048,
-                                      .epsilon = 1e-5f,
-                                      .rope_base = 10000.0f,
-                                      .rope_scale = 1.0f};
-    const weir_llama_graph_desc desc = {
-        .params = &params, .context = 512, .rows = rows, .outputs = 1};
-    weir_llama_graph pass;
+static weir_schedule* plan(const model_shape* model, uint32_t rows, uint32_t without_fusions) {
+    const weir_schedule_options options = {.without_fusions = without_fusions};
+    weir_llama_graph pass = llama_shape_graph(&model->shape, rows, 512, false);
     weir_target target;
     weir_schedule* schedule = NULL;
     assert_ok(weir_target_find("cpu", &target));
-    assert_ok(weir_llama_graph_build(NULL, &desc, &pass));
-    const weir_schedule_options options = {.without_fusions = without_fusions};
     assert_ok(weir_schedule_create(NULL, pass.graph, &target, &options, &schedule));
     weir_graph_destroy(pass.graph);
     return schedule;
@@ -49,7 +33,8 @@ static void check_waits(const model_shape* shape, uint32_t rows, bool fused) {
     weir_schedule* schedule = plan(shape, rows, fused ? 0 : WEIR_FUSION_ALL);
     const weir_schedule_report* report = &schedule->report;
     assert_int_equal(report->waits, fused ? shape->fused : shape->waits);
-    assert_int_equal(report->waits, fused ? 8 * shape->blocks + 3 : 14 * shape->blocks + 4);
+    assert_int_equal(report->waits,
+                     fused ? 8 * shape->shape.blocks + 3 : 14 * shape->shape.blocks + 4);
     assert_int_equal(report->residual_edges, 0);
     assert_true(report->arena_bytes >= report->bound_bytes);
     assert_true(20 * report->arena_bytes <= 21 * report->bound_bytes);
@@ -85,7 +70,7 @@ static void each_rewrite_takes_out_its_waits(void** state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         weir_schedule* schedule = plan(shape, 1, WEIR_FUSION_ALL & ~cases[i].fusions);
         assert_int_equal(schedule->report.waits,
-                         cases[i].per_block * shape->blocks + cases[i].rest);
+                         cases[i].per_block * shape->shape.blocks + cases[i].rest);
         weir_schedule_destroy(schedule);
     }
 }
