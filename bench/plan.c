@@ -20,6 +20,7 @@ static const char usage[] =
     "  --runs N       runs of each, of which the median is taken (default: 5)\n"
     "  --growth N     also generated problems of 100, 316, 1000, ... to N buffers\n"
     "  --write N      only print the generated problem of N buffers\n"
+    "  --long         generate lives of up to half the clock\n"
     "  --device TEXT  for the column device\n"
     "  --commit TEXT  for the column commit\n";
 
@@ -28,6 +29,7 @@ typedef struct bench {
     uint32_t runs;
     uint32_t growth;
     uint32_t write;
+    bool long_lives;
     const char* device;
     const char* commit;
 } bench;
@@ -210,14 +212,15 @@ typedef struct generated {
     weir_plan_problem problem;
 } generated;
 
-static generated generate(uint32_t count) {
+static generated generate(const bench* options, uint32_t count) {
     generated made = {.buffers = malloc(count * sizeof *made.buffers),
                       .intervals = malloc(count * sizeof *made.intervals)};
     if (!made.buffers || !made.intervals) {
         fprintf(stderr, "out of memory\n");
         exit(1);
     }
-    plan_generate(count, PLAN_GENERATOR_SEED, made.buffers, made.intervals, &made.problem);
+    plan_generate(count, PLAN_GENERATOR_SEED, options->long_lives, made.buffers, made.intervals,
+                  &made.problem);
     return made;
 }
 
@@ -228,14 +231,15 @@ static void free_generated(generated* made) {
 
 static void measure_generated(const bench* options, uint32_t count) {
     char name[32];
-    generated made = generate(count);
-    snprintf(name, sizeof name, "generated-%" PRIu32, count);
+    generated made = generate(options, count);
+    snprintf(name, sizeof name, "generated%s-%" PRIu32, options->long_lives ? "-long" : "", count);
     measure(options, name, &made.problem);
     free_generated(&made);
 }
 
-static void write_generated(uint32_t count) {
-    generated made = generate(count);
+static void write_generated(const bench* options) {
+    const uint32_t count = options->write;
+    generated made = generate(options, count);
     printf("id,lower,upper,size\n");
     for (uint32_t i = 0; i < count; ++i) {
         printf("%" PRIu32 ",%" PRId64 ",%" PRId64 ",%" PRIu64 "\n", i, made.intervals[i].begin,
@@ -257,13 +261,10 @@ static void measure_growth(const bench* options) {
 
 static void parse(int argc, char** argv, bench* options) {
     static const struct option longs[] = {
-        {"modes", required_argument, NULL, 'm'},
-        {"runs", required_argument, NULL, 'r'},
-        {"growth", required_argument, NULL, 'g'},
-        {"write", required_argument, NULL, 'w'},
-        {"device", required_argument, NULL, 'd'},
-        {"commit", required_argument, NULL, 'c'},
-        {0},
+        {"modes", required_argument, NULL, 'm'},  {"runs", required_argument, NULL, 'r'},
+        {"growth", required_argument, NULL, 'g'}, {"write", required_argument, NULL, 'w'},
+        {"long", no_argument, NULL, 'l'},         {"device", required_argument, NULL, 'd'},
+        {"commit", required_argument, NULL, 'c'}, {0},
     };
     for (int found = 0; (found = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (found) {
@@ -278,6 +279,9 @@ static void parse(int argc, char** argv, bench* options) {
             break;
         case 'w':
             options->write = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'l':
+            options->long_lives = true;
             break;
         case 'd':
             options->device = optarg;
@@ -301,7 +305,7 @@ int main(int argc, char** argv) {
     bench options = {.modes = "place,search", .runs = 5, .device = "", .commit = ""};
     parse(argc, argv, &options);
     if (options.write > 0) {
-        write_generated(options.write);
+        write_generated(&options);
         return 0;
     }
     printf("instance,buffers,mode,status,peak,lower_bound,ratio,optimal,median_s,min_s,max_s,runs,"

@@ -14,12 +14,13 @@ COLOURS = ["#0066cc", "#cc3300", "#228833", "#aa3377", "#777777"]
 
 
 def read_lines(file):
-    """Returns {mode: [(buffers, seconds)]} of the generated problems."""
+    """Returns {mode and lives: [(buffers, seconds)]} of the generated problems."""
     lines = {}
     for row in csv.DictReader(file):
-        if row["instance"].startswith("generated-") and row["status"] == "ok":
+        if row["instance"].startswith("generated") and row["status"] == "ok":
             point = (int(row["buffers"]), float(row["median_s"]))
-            lines.setdefault(row["mode"], []).append(point)
+            lives = ", long lives" if "-long-" in row["instance"] else ", mixed lives"
+            lines.setdefault(row["mode"] + lives, []).append(point)
     return {mode: sorted(points) for mode, points in lines.items()}
 
 

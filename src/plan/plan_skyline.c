@@ -4,17 +4,11 @@
 
 #include "base/checked.h"
 #include "plan/plan_fixed.h"
-#include "plan/plan_sort.h"
+#include "plan/plan_tree.h"
 
-#define FANOUT_BITS 4
-#define FANOUT (1u << FANOUT_BITS)
-#define LEVELS 8        // FANOUT^8 = 2^32 items
-#define FEW_ITEMS 256   // born in a stretch: looked at one by one
 #define LOOK_ITEMS 8192 // placed between two looks at the budget: some ms
 #define NEED_BLOCK 64   // sections
 #define NO_SEGMENT UINT32_MAX
-#define NO_ITEM UINT32_MAX
-#define PLACED INT64_MIN // key of an item that waits no longer
 
 // One level stretch of the skyline, from section `first` to `end`.
 typedef struct segment {
@@ -26,17 +20,6 @@ typedef struct segment {
     uint32_t place; // in the heap
 } segment;
 
-// Level 0 has one node per item; a node above stands for FANOUT nodes below it, and knows within
-// which borders the lives of their items lie.
-typedef struct tree_level {
-    int64_t* largest_key; // of the items that wait, or PLACED
-    uint32_t* first_min;
-    uint32_t* first_max;
-    uint32_t* end_min;
-    uint32_t* end_max;
-    uint32_t count;
-} tree_level;
-
 // What a row of NEED_BLOCK sections has in common, so that wide ranges are quick.
 typedef struct need_block {
     uint64_t all;  // to be added to the needs of all its sections
@@ -45,13 +28,7 @@ typedef struct need_block {
 
 struct plan_skyline {
     const plan_component* component;
-    uint32_t* born_from; // per section and one more: the first item born in it or later
-    tree_level levels[LEVELS];
-    uint32_t level_count;
-    uint32_t* item_at; // per node of level 0
-    uint32_t* node_of; // per item: its node of level 0
-    uint32_t* ends;    // per item that waits: one past its last section; of others UINT32_MAX
-    int64_t* keys;
+    plan_tree tree;    // of the items that wait, by key
     segment* segments; // linked from left to right, without two neighbours of one height
     uint32_t segment_count;
     uint32_t free_segment; // chained by `right`
@@ -240,135 +217,6 @@ static bool lift(plan_skyline* sky, uint32_t index) {
     return true;
 }
 
-// The tree over all items, which finds the largest key among lives within [first, end). A life is a
-// point of the plane of births and deaths, and the wanted ones lie in a quadrant of it. Items
-// follow each other along a Z-order curve (Morton 1966), so that those of a node lie close together
-// in both directions. Nodes wholly inside the quadrant give their largest key at once, and only
-// those on its border are entered: of the order of sqrt(n), where a tree over births alone enters
-// up to n.
-
-static void fill_levels(plan_skyline* sky) {
-    const uint32_t count = sky->component->item_count;
-    for (uint32_t i = 0; i < count; ++i) {
-        const plan_item* item = &sky->component->items[i];
-        sky->ends[i] = item->fixed ? UINT32_MAX : item->end;
-    }
-    for (uint32_t node = 0; node < count; ++node) {
-        const uint32_t item = sky->item_at[node];
-        sky->levels[0].largest_key[node] = sky->ends[item] != UINT32_MAX ? sky->keys[item] : PLACED;
-    }
-    for (uint32_t level = 1; level < sky->level_count; ++level) {
-        const tree_level* below = &sky->levels[level - 1];
-        tree_level* here = &sky->levels[level];
-        for (uint32_t node = 0; node < here->count; ++node) {
-            here->largest_key[node] = PLACED;
-        }
-        for (uint32_t i = 0; i < below->count; ++i) {
-            int64_t* key = &here->largest_key[i / FANOUT];
-            *key = below->largest_key[i] > *key ? below->largest_key[i] : *key;
-        }
-    }
-}
-
-// Takes an item out of the tree.
-static void take_item(plan_skyline* sky, uint32_t item) {
-    uint32_t node = sky->node_of[item];
-    const int64_t gone = sky->levels[0].largest_key[node];
-    sky->levels[0].largest_key[node] = PLACED;
-    sky->ends[item] = UINT32_MAX;
-    for (uint32_t level = 1; level < sky->level_count; ++level) {
-        const tree_level* below = &sky->levels[level - 1];
-        node /= FANOUT;
-        int64_t* here = &sky->levels[level].largest_key[node];
-        if (*here > gone) {
-            return; // so nothing above changes either
-        }
-        const uint32_t first = node * FANOUT;
-        const uint32_t end = below->count - first < FANOUT ? below->count : first + FANOUT;
-        int64_t key = PLACED;
-        for (uint32_t i = first; i < end; ++i) {
-            key = below->largest_key[i] > key ? below->largest_key[i] : key;
-        }
-        *here = key;
-    }
-}
-
-typedef struct search {
-    const plan_skyline* sky;
-    uint32_t first; // no item may be born before
-    uint32_t end;   // nor live longer
-    int64_t key;    // the largest so far, of an item below this node
-    uint32_t level;
-    uint32_t node;
-} search;
-
-static bool is_inside(const search* found, const tree_level* level, uint32_t node) {
-    return level->first_min[node] >= found->first && level->end_max[node] <= found->end;
-}
-
-static bool is_apart(const search* found, const tree_level* level, uint32_t node) {
-    return level->first_max[node] < found->first || level->end_min[node] > found->end;
-}
-
-// Looks through nodes [first, end) of a level: of equal keys the one seen first wins. What lies
-// inside comes before what must be entered, for its keys spare most entries.
-static void search_level(search* found, uint32_t level, uint32_t first, uint32_t end) {
-    const tree_level* here = &found->sky->levels[level];
-    bool enter = false;
-    for (uint32_t node = first; node < end; ++node) {
-        if (here->largest_key[node] > found->key) {
-            if (is_inside(found, here, node)) {
-                found->key = here->largest_key[node];
-                found->level = level;
-                found->node = node;
-            } else {
-                enter |= level > 0 && !is_apart(found, here, node);
-            }
-        }
-    }
-    for (uint32_t node = first; node < end && enter; ++node) {
-        if (here->largest_key[node] > found->key && !is_inside(found, here, node) &&
-            !is_apart(found, here, node)) {
-            const uint32_t count = found->sky->levels[level - 1].count;
-            const uint32_t below = node * FANOUT;
-            search_level(found, level - 1, below, count - below < FANOUT ? count : below + FANOUT);
-        }
-    }
-}
-
-// Walks down to the item that has the key of a node.
-static uint32_t item_below(const plan_skyline* sky, uint32_t level, uint32_t node) {
-    const int64_t key = sky->levels[level].largest_key[node];
-    for (; level > 0; --level) {
-        node *= FANOUT;
-        while (sky->levels[level - 1].largest_key[node] != key) {
-            ++node;
-        }
-    }
-    return sky->item_at[node];
-}
-
-// Finds the item with the largest key that is born in `first` or later and dead at `end`.
-static uint32_t find_item(const plan_skyline* sky, uint32_t first, uint32_t end) {
-    const uint32_t from = sky->born_from[first];
-    const uint32_t to = sky->born_from[end];
-    if (to - from > FEW_ITEMS) {
-        search found = {.sky = sky, .first = first, .end = end, .key = PLACED};
-        const uint32_t top = sky->level_count - 1;
-        search_level(&found, top, 0, sky->levels[top].count);
-        return found.key == PLACED ? NO_ITEM : item_below(sky, found.level, found.node);
-    }
-    int64_t key = PLACED;
-    uint32_t item = NO_ITEM;
-    for (uint32_t i = from; i < to; ++i) {
-        if (sky->ends[i] <= end && sky->keys[i] > key) {
-            key = sky->keys[i];
-            item = i;
-        }
-    }
-    return item;
-}
-
 // Placement.
 
 // Lays an item on a segment that it fits into; false when the peak then reaches the limit.
@@ -403,7 +251,7 @@ static bool put_item(plan_skyline* sky, uint32_t index, uint32_t item, uint64_t*
                     (segment){.height = low.height, .first = put->end, .end = low.end});
     }
     join(sky, index);
-    take_item(sky, item);
+    plan_tree_take(&sky->tree, item);
     --sky->waiting;
     return true;
 }
@@ -457,7 +305,7 @@ uint64_t plan_skyline_place(plan_skyline* sky, uint64_t limit, plan_budget* budg
     if (sky->peak >= limit) {
         return PLAN_NO_PEAK;
     }
-    fill_levels(sky);
+    plan_tree_fill(&sky->tree);
     uint32_t look_at = sky->waiting > LOOK_ITEMS ? sky->waiting - LOOK_ITEMS : 0;
     while (sky->waiting > 0) {
         if (budget && sky->waiting < look_at) {
@@ -468,8 +316,8 @@ uint64_t plan_skyline_place(plan_skyline* sky, uint64_t limit, plan_budget* budg
         }
         const uint32_t lowest = sky->heap[0];
         const segment* low = &sky->segments[lowest];
-        const uint32_t item = find_item(sky, low->first, low->end);
-        if (!(item == NO_ITEM ? lift(sky, lowest) : put_item(sky, lowest, item, offsets))) {
+        const uint32_t item = plan_tree_find(&sky->tree, low->first, low->end);
+        if (!(item == PLAN_TREE_NONE ? lift(sky, lowest) : put_item(sky, lowest, item, offsets))) {
             return PLAN_NO_PEAK;
         }
     }
@@ -478,8 +326,8 @@ uint64_t plan_skyline_place(plan_skyline* sky, uint64_t limit, plan_budget* budg
 
 uint32_t plan_skyline_blame(const plan_skyline* sky, uint32_t* items) {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < sky->born_from[sky->blamed + 1]; ++i) {
-        if (sky->ends[i] > sky->blamed && sky->ends[i] != UINT32_MAX) {
+    for (uint32_t i = 0; i < sky->tree.born_from[sky->blamed + 1]; ++i) {
+        if (sky->tree.ends[i] > sky->blamed && sky->tree.ends[i] != UINT32_MAX) {
             items[count++] = i;
         }
     }
@@ -487,102 +335,7 @@ uint32_t plan_skyline_blame(const plan_skyline* sky, uint32_t* items) {
 }
 
 int64_t* plan_skyline_keys(plan_skyline* sky) {
-    return sky->keys;
-}
-
-// Spreads the bits of a number to the even places of a word.
-static uint64_t spread_bits(uint32_t number) {
-    uint64_t bits = number;
-    bits = (bits | bits << 16) & 0x0000FFFF0000FFFFu;
-    bits = (bits | bits << 8) & 0x00FF00FF00FF00FFu;
-    bits = (bits | bits << 4) & 0x0F0F0F0F0F0F0F0Fu;
-    bits = (bits | bits << 2) & 0x3333333333333333u;
-    return (bits | bits << 1) & 0x5555555555555555u;
-}
-
-// Lists the items along the curve.
-static weir_status order_items(plan_scratch* scratch, plan_skyline* sky) {
-    const uint32_t count = sky->component->item_count;
-    scratch_block* mark = scratch->last;
-    plan_pair* pairs = NULL;
-    plan_pair* spare = NULL;
-    weir_status status = scratch_take(scratch, &pairs, count);
-    if (status == WEIR_OK) {
-        status = scratch_take(scratch, &spare, count);
-    }
-    for (uint32_t i = 0; i < count && status == WEIR_OK; ++i) {
-        const plan_item* item = &sky->component->items[i];
-        pairs[i] = (plan_pair){spread_bits(item->first) << 1 | spread_bits(item->end), i};
-    }
-    if (status == WEIR_OK) {
-        plan_sort_pairs(pairs, spare, count);
-    }
-    for (uint32_t node = 0; node < count && status == WEIR_OK; ++node) {
-        sky->item_at[node] = pairs[node].index;
-        sky->node_of[pairs[node].index] = node;
-    }
-    plan_scratch_release(scratch, mark);
-    return status;
-}
-
-static weir_status take_level(plan_scratch* scratch, tree_level* level, uint32_t count) {
-    level->count = count;
-    WEIR_TRY(scratch_take(scratch, &level->largest_key, count));
-    WEIR_TRY(scratch_take(scratch, &level->first_min, count));
-    WEIR_TRY(scratch_take(scratch, &level->first_max, count));
-    WEIR_TRY(scratch_take(scratch, &level->end_min, count));
-    return scratch_take(scratch, &level->end_max, count);
-}
-
-// An item alone has its birth and death as borders, each of them twice.
-static weir_status take_leaves(plan_scratch* scratch, plan_skyline* sky) {
-    tree_level* leaves = &sky->levels[0];
-    leaves->count = sky->component->item_count;
-    WEIR_TRY(scratch_take(scratch, &leaves->largest_key, leaves->count));
-    WEIR_TRY(scratch_take(scratch, &leaves->first_min, leaves->count));
-    WEIR_TRY(scratch_take(scratch, &leaves->end_min, leaves->count));
-    leaves->first_max = leaves->first_min;
-    leaves->end_max = leaves->end_min;
-    for (uint32_t node = 0; node < leaves->count; ++node) {
-        const plan_item* item = &sky->component->items[sky->item_at[node]];
-        leaves->first_min[node] = item->first;
-        leaves->end_min[node] = item->end;
-    }
-    return WEIR_OK;
-}
-
-static uint32_t least(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
-static uint32_t most(uint32_t a, uint32_t b) {
-    return a > b ? a : b;
-}
-
-// Levels up to the first with a single node, or with so many items that there is no next.
-static weir_status make_levels(plan_scratch* scratch, plan_skyline* sky) {
-    WEIR_TRY(scratch_take(scratch, &sky->item_at, sky->component->item_count));
-    WEIR_TRY(scratch_take(scratch, &sky->node_of, sky->component->item_count));
-    WEIR_TRY(order_items(scratch, sky));
-    WEIR_TRY(take_leaves(scratch, sky));
-    sky->level_count = 1;
-    for (uint32_t count = sky->component->item_count; count > 1 && sky->level_count < LEVELS;) {
-        const tree_level* below = &sky->levels[sky->level_count - 1];
-        tree_level* level = &sky->levels[sky->level_count++];
-        count = count / FANOUT + (count % FANOUT != 0);
-        WEIR_TRY(take_level(scratch, level, count));
-        for (uint32_t i = 0; i < below->count; ++i) {
-            const uint32_t node = i / FANOUT;
-            const bool is_new = i % FANOUT == 0;
-            level->first_min[node] =
-                is_new ? below->first_min[i] : least(below->first_min[i], level->first_min[node]);
-            level->first_max[node] = most(below->first_max[i], level->first_max[node]);
-            level->end_min[node] =
-                is_new ? below->end_min[i] : least(below->end_min[i], level->end_min[node]);
-            level->end_max[node] = most(below->end_max[i], level->end_max[node]);
-        }
-    }
-    return WEIR_OK;
+    return sky->tree.keys;
 }
 
 weir_status plan_skyline_make(plan_scratch* scratch, const plan_instance* instance,
@@ -591,10 +344,7 @@ weir_status plan_skyline_make(plan_scratch* scratch, const plan_instance* instan
     plan_skyline* sky = NULL;
     WEIR_TRY(scratch_take(scratch, &sky, 1));
     sky->component = component;
-    WEIR_TRY(make_levels(scratch, sky));
-    WEIR_TRY(scratch_take(scratch, &sky->keys, component->item_count));
-    WEIR_TRY(scratch_take(scratch, &sky->ends, component->item_count));
-    WEIR_TRY(scratch_take(scratch, &sky->born_from, sections + 1));
+    WEIR_TRY(plan_tree_make(scratch, component, &sky->tree));
     // A split makes two before any is joined.
     WEIR_TRY(scratch_take(scratch, &sky->segments, sections + 2));
     WEIR_TRY(scratch_take(scratch, &sky->heap, sections + 2));
@@ -609,13 +359,6 @@ weir_status plan_skyline_make(plan_scratch* scratch, const plan_instance* instan
     for (uint32_t s = 0; s < sections; ++s) {
         need_block* block = &sky->first_need_blocks[s / NEED_BLOCK];
         block->most = needs[s] > block->most ? needs[s] : block->most;
-    }
-    uint32_t next = 0;
-    for (uint32_t s = 0; s <= sections; ++s) {
-        while (next < component->item_count && component->items[next].first < s) {
-            ++next;
-        }
-        sky->born_from[s] = next;
     }
     *skyline = sky;
     return WEIR_OK;
