@@ -20,6 +20,7 @@ static const char usage[] =
     "  --runs N       runs of each, of which the median is taken (default: 5)\n"
     "  --growth N     also generated problems of 100, 316, 1000, ... to N buffers\n"
     "  --write N      only print the generated problem of N buffers\n"
+    "  --cpu          processor time: for machines that do other things too\n"
     "  --long         generate lives of up to half the clock\n"
     "  --device TEXT  for the column device\n"
     "  --commit TEXT  for the column commit\n";
@@ -30,6 +31,7 @@ typedef struct bench {
     uint32_t growth;
     uint32_t write;
     bool long_lives;
+    bool cpu_time;
     const char* device;
     const char* commit;
 } bench;
@@ -65,9 +67,9 @@ static void count_free(void* context, void* pointer, size_t byte_size, size_t al
     free(pointer);
 }
 
-static double now(void) {
+static double now(const bench* options) {
     struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    clock_gettime(options->cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
@@ -78,14 +80,14 @@ static int compare_doubles(const void* a, const void* b) {
 }
 
 // Ends the program: a wrong plan makes all figures worthless.
-static void run_once(const char* instance, const weir_plan_problem* problem, measurement* measured,
-                     uint32_t run) {
+static void run_once(const bench* options, const char* instance, const weir_plan_problem* problem,
+                     measurement* measured, uint32_t run) {
     counter count = {0};
     const weir_allocator allocator = {&count, count_alloc, count_free};
     weir_plan* plan = NULL;
-    const double begin = now();
+    const double begin = now(options);
     measured->status = weir_plan_create(&allocator, problem, &plan);
-    measured->seconds[run] = now() - begin;
+    measured->seconds[run] = now(options) - begin;
     measured->memory = count.most;
     measured->result = (weir_plan_result){0};
     if (measured->status == WEIR_OK) {
@@ -162,7 +164,7 @@ static void measure(const bench* options, const char* path, const weir_plan_prob
         weir_plan_problem copy = *problem;
         if (set_mode(mode, path, &copy)) {
             for (uint32_t run = 0; run < options->runs; ++run) {
-                run_once(path, &copy, &measured, run);
+                run_once(options, path, &copy, &measured, run);
             }
             print_measurement(options, slash ? slash + 1 : path, mode, problem->buffer_count,
                               &measured);
@@ -261,10 +263,15 @@ static void measure_growth(const bench* options) {
 
 static void parse(int argc, char** argv, bench* options) {
     static const struct option longs[] = {
-        {"modes", required_argument, NULL, 'm'},  {"runs", required_argument, NULL, 'r'},
-        {"growth", required_argument, NULL, 'g'}, {"write", required_argument, NULL, 'w'},
-        {"long", no_argument, NULL, 'l'},         {"device", required_argument, NULL, 'd'},
-        {"commit", required_argument, NULL, 'c'}, {0},
+        {"modes", required_argument, NULL, 'm'},
+        {"runs", required_argument, NULL, 'r'},
+        {"growth", required_argument, NULL, 'g'},
+        {"write", required_argument, NULL, 'w'},
+        {"cpu", no_argument, NULL, 'p'},
+        {"long", no_argument, NULL, 'l'},
+        {"device", required_argument, NULL, 'd'},
+        {"commit", required_argument, NULL, 'c'},
+        {0},
     };
     for (int found = 0; (found = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (found) {
@@ -279,6 +286,9 @@ static void parse(int argc, char** argv, bench* options) {
             break;
         case 'w':
             options->write = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'p':
+            options->cpu_time = true;
             break;
         case 'l':
             options->long_lives = true;

@@ -2,6 +2,9 @@
 
 #include "base/clock.h"
 
+// Once stopped, a budget stays so: whoever shares it ends too, without asking again. A caller that
+// has said no is not asked a second time.
+
 bool plan_budget_in_time(plan_budget* budget) {
     if (budget->deadline_ns > 0 && !budget->is_stopped) {
         budget->is_stopped = clock_ns() >= budget->deadline_ns;

@@ -79,6 +79,7 @@ weir_status plan_forest_make(plan_scratch* scratch, const weir_plan_problem* pro
     return WEIR_OK;
 }
 
+// A buffer without intervals lives always; time reaches its last moment nowhere else.
 static weir_plan_interval interval_of(const weir_plan_problem* problem, uint32_t buffer,
                                       uint32_t index) {
     const weir_plan_buffer* live = &problem->buffers[buffer];
@@ -114,6 +115,7 @@ bool plan_buffers_conflict(const weir_plan_problem* problem, uint32_t a, uint32_
     return false;
 }
 
+// Pairs are few, and looked for only where two members do share bytes at the same time.
 static bool is_listed(const weir_plan_problem* problem, uint32_t buffer, uint32_t on) {
     for (uint32_t i = 0; i < problem->in_place_count; ++i) {
         if (problem->in_place[i].buffer == buffer && problem->in_place[i].on == on) {
@@ -123,6 +125,7 @@ static bool is_listed(const weir_plan_problem* problem, uint32_t buffer, uint32_
     return false;
 }
 
+// Were the class of `upper` moved to `shift` in that of `lower`.
 static bool share_bytes(const plan_forest* forest, const weir_plan_problem* problem, uint32_t upper,
                         uint32_t lower, uint64_t shift) {
     const uint64_t upper_begin = forest->within[upper] + shift;
@@ -176,6 +179,8 @@ static bool fits(const plan_forest* forest, const weir_plan_problem* problem, ui
            (root_fixed && root->fixed_offset + shift == upper->fixed_offset);
 }
 
+// All or nothing: first every two members are judged, then everything is changed. The cost is the
+// product of the sizes of two classes, which are chains of a few views.
 bool plan_forest_merge(plan_forest* forest, const weir_plan_problem* problem,
                        const weir_plan_in_place* pair) {
     const uint32_t owner = forest->owner[pair->on];
@@ -211,6 +216,7 @@ bool plan_forest_merge(plan_forest* forest, const weir_plan_problem* problem,
     return true;
 }
 
+// By pool first, for pools are planned apart; owners are different, so the order is total.
 static int compare_classes(const void* a, const void* b) {
     const plan_class* x = a;
     const plan_class* y = b;
@@ -220,6 +226,8 @@ static int compare_classes(const void* a, const void* b) {
     return x->owner < y->owner ? -1 : x->owner > y->owner;
 }
 
+// Classes of roots without bytes do not exist, and neither do their members: an alias lies within
+// its root, and so has none either.
 static weir_status list_classes(plan_scratch* scratch, const weir_plan_problem* problem,
                                 const plan_forest* forest, plan_instance* instance) {
     const uint32_t count = problem->buffer_count;
@@ -297,6 +305,8 @@ static uint32_t gather_spans(const weir_plan_problem* problem, const plan_forest
     return merge_spans(spans, count);
 }
 
+// Spans of the classes of one pool follow each other, in the order of classes: sections rely on
+// that.
 static weir_status make_spans(plan_scratch* scratch, const weir_plan_problem* problem,
                               const plan_forest* forest, plan_instance* instance) {
     size_t total = 0;
@@ -328,6 +338,7 @@ static weir_status make_spans(plan_scratch* scratch, const weir_plan_problem* pr
     return WEIR_OK;
 }
 
+// Spans of either class rise and are apart, so one walk along both is enough.
 bool plan_spans_meet(const plan_instance* instance, const plan_class* a, const plan_class* b) {
     uint32_t i = 0;
     uint32_t j = 0;

@@ -5,6 +5,10 @@
 #include "base/array.h"
 #include "plan/plan_text.h"
 
+// What was read is kept as spans of the caller's text, so that a file can be written back as it
+// came with nothing but the offsets changed: other columns, their order and the blanks in them
+// belong to whoever wrote the file.
+
 weir_status weir_plan_csv_create(const weir_allocator* allocator, const weir_plan_csv_desc* desc,
                                  weir_plan_csv** csv) {
     weir_plan_csv* made = NULL;
@@ -14,6 +18,7 @@ weir_status weir_plan_csv_create(const weir_allocator* allocator, const weir_pla
     }
     made->desc = *desc;
     made->desc.name = desc->name ? desc->name : "csv";
+    // On failure the parts read so far are given back by the same path as on success.
     const weir_status status = plan_csv_read(made);
     if (status != WEIR_OK) {
         weir_plan_csv_destroy(made);
@@ -96,6 +101,7 @@ static void write_line(plan_text* text, const weir_plan_csv* csv, csv_span line,
 weir_status weir_plan_csv_write(const weir_plan_csv* csv, const weir_plan_entry* entries,
                                 weir_plan_write_fn write, void* context) {
     plan_text text = {.write = write, .context = context};
+    // A plan in one block is written without a column of blocks, for readers that know none.
     bool with_block = false;
     for (size_t i = 0; i < csv->rows.count; ++i) {
         with_block |= entries[i].block > 0;

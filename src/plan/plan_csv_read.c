@@ -112,6 +112,7 @@ static const char* end_of_quoted(csv_span rest) {
     return comma ? comma : end;
 }
 
+// Lines end with LF or CRLF, the last one with the text too.
 bool plan_csv_next_line(csv_span* rest, csv_span* line) {
     if (rest->length == 0) {
         return false;
@@ -221,6 +222,8 @@ static weir_status read_header(weir_plan_csv* csv, csv_span line) {
     return WEIR_OK;
 }
 
+// A line with fewer or more fields than the header is refused, for which of them would be missing
+// is a guess.
 static weir_status split_line(const weir_plan_csv* csv, csv_span line,
                               csv_span fields[CSV_COLUMN_COUNT]) {
     csv_span rest = line;
@@ -299,6 +302,7 @@ static weir_status add_lives(weir_plan_csv* csv, csv_span gaps, weir_plan_interv
     return WEIR_OK;
 }
 
+// An empty life is allowed: the buffer then conflicts with nothing.
 static weir_status read_life(weir_plan_csv* csv, const csv_span fields[CSV_COLUMN_COUNT],
                              weir_plan_buffer* buffer) {
     weir_plan_interval life = {0};
@@ -315,6 +319,8 @@ static weir_status read_life(weir_plan_csv* csv, const csv_span fields[CSV_COLUM
     return WEIR_OK;
 }
 
+// The offset is a wish of the problem and an entry of a plan at once: which of them it is depends
+// on what the caller asks for.
 static weir_status read_offset(weir_plan_csv* csv, const csv_span fields[CSV_COLUMN_COUNT],
                                weir_plan_buffer* buffer) {
     int64_t offset = -1;

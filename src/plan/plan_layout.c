@@ -4,6 +4,10 @@
 
 __extension__ typedef unsigned __int128 u128;
 
+// Maps and drawings show boxes: bytes from left to right and time downwards. Aliases lie inside the
+// box of their root and are left out. Reports are drawn of wrong plans above all, so overlaps are
+// no fault here, and only what would break the arithmetic of the drawing is refused.
+
 uint64_t plan_layout_scale(uint64_t a, uint64_t b, uint64_t c) {
     return (uint64_t)((u128)a * b / c);
 }
@@ -34,6 +38,7 @@ uint32_t plan_layout_block(const plan_layout* layout, uint32_t first, uint64_t* 
     return count;
 }
 
+// Ends with the buffer, so that the order does not hang on the sorting of the C library.
 static int compare_boxes(const void* a, const void* b) {
     const layout_box* x = a;
     const layout_box* y = b;
@@ -67,6 +72,8 @@ static weir_status check_buffer(const weir_plan_report* report, uint32_t index) 
     return WEIR_OK;
 }
 
+// The clock runs from the first birth to the last death. What always lives fills it and does not
+// widen it; where nothing else lives it has one moment, so that there is something to divide by.
 static void set_clock(plan_layout* layout) {
     const weir_plan_problem* problem = layout->report->problem;
     layout->clock_begin = INT64_MAX;

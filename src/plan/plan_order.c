@@ -28,6 +28,8 @@ typedef struct searcher {
     plan_budget* budget;
 } searcher;
 
+// Complements make the sort rise where the order falls. Areas past 64 bits are as good as each
+// other.
 static uint64_t key_of(const plan_class* block, list_order order, bool is_second) {
     const wide area = (wide)block->byte_size * block->spread;
     switch (order) {
@@ -65,6 +67,8 @@ static void sort_order(searcher* search, list_order order) {
     }
 }
 
+// Order and rule are kept beside the offsets: the search starts from the order, and what comes of
+// it is judged under the same rule.
 static void keep(searcher* search, uint64_t peak, pack_rule rule) {
     search->peak = peak;
     search->rule = rule;
@@ -72,6 +76,7 @@ static void keep(searcher* search, uint64_t peak, pack_rule rule) {
     memcpy(search->offsets, search->pack.offsets, search->pack.count * sizeof *search->offsets);
 }
 
+// Each order ends as soon as it reaches the best peak so far, so that poor ones cost little.
 static void try_list_orders(searcher* search) {
     for (int order = BY_SIZE; order < LIST_ORDERS; ++order) {
         sort_order(search, (list_order)order);
@@ -116,6 +121,8 @@ static wide total_excess(const searcher* search, const uint64_t* offsets) {
     return bytes;
 }
 
+// Mostly one of those that stand out, each as likely as the next, in one pass (reservoir sampling,
+// Vitter 1985); one in eight times any, for what stands out may be kept up by what does not.
 static uint32_t choose_class(searcher* search, const uint64_t* offsets) {
     plan_pack* pack = &search->pack;
     uint32_t chosen = (uint32_t)draw(search, pack->free_count);
@@ -131,7 +138,8 @@ static uint32_t choose_class(searcher* search, const uint64_t* offsets) {
     return chosen;
 }
 
-// Changes the order at work in one place.
+// Changes the order at work in one place: the chosen class goes before one that it conflicts with,
+// for only those can give it another offset.
 static void perturb(searcher* search, const uint64_t* offsets) {
     uint32_t* order = search->pack.order;
     const uint32_t chosen = choose_class(search, offsets);

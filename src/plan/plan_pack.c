@@ -7,6 +7,10 @@
 
 typedef unsigned long long ull; // for messages
 
+// Offsets on the line that pass PLAN_LIMIT are refused where they would arise, by `settle`, so that
+// every sum of an offset and a size below is safe. A list of ranges by begin is kept beside the
+// bits of what is placed: with many conflicts the list is walked, with few the bits are.
+
 #define NO_OFFSET UINT64_MAX
 #define HEIGHTS_FEW 16 // blocks are seldom more
 
@@ -29,6 +33,7 @@ weir_status plan_pack_make(plan_scratch* scratch, const plan_instance* instance,
     return WEIR_OK;
 }
 
+// The first range that begins above.
 static uint32_t lower_index(const pack_range* ranges, uint32_t count, uint64_t begin) {
     uint32_t low = 0;
     for (uint32_t high = count; low < high;) {
@@ -76,6 +81,7 @@ static uint32_t gather(plan_pack* pack, uint32_t index) {
         for (size_t w = pack->first / 64; w <= (pack->first + pack->count - 1) / 64; ++w) {
             expected += (uint32_t)__builtin_popcountll(row[w] & pack->placed[w]);
         }
+        // Sorting few by insertion takes the square of their number, the walk all that is placed.
         if ((uint64_t)expected * expected < 6 * (uint64_t)pack->range_count) {
             return gather_few(pack, row);
         }
@@ -113,6 +119,7 @@ static uint64_t border_above(const plan_pack* pack, uint64_t offset) {
     return pack->cap > 0 ? offset - offset % pack->cap + pack->cap : NO_OFFSET;
 }
 
+// By how much the sum of all heights would rise.
 static uint64_t growth_at(const plan_pack* pack, uint64_t offset, uint64_t byte_size) {
     const uint64_t number = pack->cap > 0 ? offset / pack->cap : 0;
     const uint64_t local = pack->cap > 0 ? offset % pack->cap : offset;
@@ -171,6 +178,8 @@ static uint64_t find_offset(plan_pack* pack, uint32_t index, pack_rule rule) {
     return found;
 }
 
+// Blocks are opened one by one from the first: one that lies above an empty one is never chosen,
+// but fixed classes may open several at once.
 static void put(plan_pack* pack, uint32_t index, uint64_t offset, uint64_t* peak) {
     const uint64_t size = pack->instance->classes[index].byte_size;
     const uint64_t number = pack->cap > 0 ? offset / pack->cap : 0;

@@ -1,5 +1,9 @@
 #include "plan/plan_text.h"
 
+// One object on one line, for scripts: figures first, entries last, since readers that stop early
+// want the former. Numbers are whole, and the time is put together from whole parts, so that no
+// locale changes the decimal point.
+
 static void write_key(plan_text* text, const char* key) {
     plan_text_string(text, "\"");
     plan_text_string(text, key);

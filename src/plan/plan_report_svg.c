@@ -3,7 +3,10 @@
 #include "plan/plan_layout.h"
 #include "plan/plan_text.h"
 
-// Coordinates are whole numbers, for a decimal point of printf depends on the locale.
+// Time runs to the right and bytes upwards; pools and blocks stand on each other. A box is one life
+// of one buffer, so what is in place or wrong shows as boxes that cover each other. Coordinates are
+// whole numbers, for a decimal point of printf depends on the locale; the picture is stretched to
+// them, however long the clock and large the bytes.
 
 #define WIDTH 10000
 #define HEIGHT 6000

@@ -3,6 +3,9 @@
 // A buffer lives from its first use to its last: the order makes an interval problem, of which the
 // largest live sum is found by differences, without sorting, and placements without a search.
 
+// An order search calls this thousands of times, with orders that it made itself; but a position
+// out of range would write past the differences, so all are looked at once, which costs less than
+// they do.
 static weir_status check_order(const weir_plan_problem* problem, const weir_plan_order* order) {
     if (!order->positions && order->dispatch_count > 0) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%u dispatches, but no positions",
@@ -88,6 +91,8 @@ static weir_status score_pools(plan_scratch* scratch, const plan_instance* insta
                instance->classes[end].pool == instance->classes[first].pool) {
             ++end;
         }
+        // Of classes as they are, without padding: an order that is better in real bytes must not
+        // lose by the rounding of a placement.
         uint64_t bound = largest_sum(instance, first, end, differences, positions);
         uint64_t height = 0;
         if (peak) {

@@ -3,6 +3,11 @@
 
 #include "base/checked.h"
 
+// Two buffers need an order between their accesses exactly when they share a byte, whatever the
+// planner's reasons were: so this looks at entries alone, knows neither conflicts nor lives, and
+// serves plans from elsewhere too. The pairs are many where much is reused, and are visited one by
+// one rather than listed.
+
 typedef struct region {
     uint64_t begin;
     uint64_t end;
@@ -26,6 +31,8 @@ static int compare_regions(const void* a, const void* b) {
     return x->buffer < y->buffer ? -1 : x->buffer > y->buffer;
 }
 
+// Buffers of one position are those of one dispatch: the index then decides, for some order there
+// must be.
 static bool is_earlier(const uint32_t* positions, uint32_t a, uint32_t b) {
     if (positions && positions[a] != positions[b]) {
         return positions[a] < positions[b];
@@ -88,6 +95,8 @@ uint64_t weir_plan_penalty_of(const weir_plan_problem* problem, const weir_plan_
         const uint64_t distance = a->byte_offset < b->byte_offset ? b->byte_offset - a->byte_offset
                                                                   : a->byte_offset - b->byte_offset;
         const weir_plan_entry* lower = a->byte_offset < b->byte_offset ? a : b;
+        // Distance below the size of the lower one: no sum of offset and size, which might pass
+        // 2^64.
         const bool shares = a->pool == b->pool && a->block == b->block && a->byte_size > 0 &&
                             b->byte_size > 0 && distance < lower->byte_size;
         if (shares && !add_u64(sum, problem->penalties[i].weight, &sum)) {

@@ -67,6 +67,8 @@ static const uint64_t* relations_of(const softener* soft, uint32_t item) {
     return soft->relations + (size_t)item * soft->count;
 }
 
+// Both lists are ordered by offset and then by item, so that each entry has one place and can be
+// found again to be taken out.
 static uint32_t slot_of(const placed_at* list, uint32_t count, placed_at wanted) {
     uint32_t low = 0;
     for (uint32_t high = count; low < high;) {
@@ -106,6 +108,7 @@ static uint64_t cost_at(const softener* soft, uint32_t item, uint64_t begin, uin
     return cost;
 }
 
+// The caller has found the cost, which is not counted twice.
 static void put_item(softener* soft, uint32_t item, uint64_t offset, uint64_t cost) {
     soft_state* now = &soft->now;
     const uint64_t end = offset + soft->classes[item].byte_size;
@@ -225,6 +228,8 @@ static uint64_t find_cheapest(softener* soft, uint32_t item, uint64_t* cost) {
     return found;
 }
 
+// Whole states are copied rather than changes undone: a round moves up to RUIN_MAX items in lists
+// of which most entries then shift.
 static void copy_state(const softener* soft, soft_state* to, const soft_state* from) {
     memcpy(to->offsets, from->offsets, soft->count * sizeof *to->offsets);
     memcpy(to->begins, from->begins, soft->count * sizeof *to->begins);
@@ -265,6 +270,7 @@ static bool put_order(softener* soft, uint32_t count) {
 
 typedef enum soft_key { BY_SIZE, BY_AREA, BY_SPREAD, BY_CHANCE, SOFT_KEYS } soft_key;
 
+// Large and long items first, as ever; or by chance, which is what makes rounds differ.
 static uint64_t key_of(softener* soft, uint32_t item, soft_key key) {
     const plan_class* block = &soft->classes[item];
     switch (key) {
@@ -382,6 +388,8 @@ static void add_weight(uint64_t* relation, uint64_t weight) {
     *relation = weight < most && *relation < most - weight ? *relation + weight : most;
 }
 
+// Pairs are given between buffers and count between their classes. What conflicts is set last: a
+// price on top of it has no meaning.
 static void fill_relations(softener* soft, const plan_instance* instance,
                            const weir_plan_problem* problem, uint32_t first) {
     for (uint32_t i = 0; i < problem->penalty_count; ++i) {

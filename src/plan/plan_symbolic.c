@@ -78,6 +78,7 @@ static weir_status plan_upper(weir_plan_symbolic* made, const weir_plan_problem*
     return status;
 }
 
+// The caller's arrays need not outlive the call, and resizing may come much later.
 static weir_status copy_words(plan_scratch* scratch, const uint64_t* from, size_t count,
                               const uint64_t** to) {
     uint64_t* copy = NULL;
@@ -193,6 +194,7 @@ static uint32_t list_below(weir_plan_symbolic* made, const uint64_t* conflicts, 
     return total;
 }
 
+// In two passes over the same relation: the first counts, the second writes into room of that size.
 static weir_status find_below(weir_plan_symbolic* made, const weir_plan_problem* problem) {
     plan_scratch work = {.allocator = made->scratch.allocator};
     uint64_t* conflicts = NULL;

@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+// Reports go out in pieces of the buffer inside plan_text, so that none takes memory of its own,
+// whatever its length. The first write that fails silences all that follow, and is told at the end:
+// callers print a whole report without looking after each word.
+
 static void flush(plan_text* text) {
     if (text->used > 0 && !text->failed) {
         text->failed = !text->write(text->context, text->piece, text->used);

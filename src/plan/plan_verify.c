@@ -11,6 +11,8 @@
 
 typedef unsigned long long ull; // for messages
 
+// Written anew and not shared with the planner, like all that follows: an error in one of the two
+// then shows as a disagreement.
 static uint64_t alignment_of(const weir_plan_problem* problem, const weir_plan_buffer* buffer) {
     if (buffer->alignment == 0 && !(buffer->flags & WEIR_PLAN_ALIAS) && problem->alignment > 0) {
         return problem->alignment;
@@ -47,6 +49,7 @@ static weir_status check_problem(const weir_plan_problem* problem, const weir_pl
     return WEIR_OK;
 }
 
+// Pairs are looked up by halving.
 static int compare_pairs(const void* a, const void* b) {
     const weir_plan_in_place* x = a;
     const weir_plan_in_place* y = b;
@@ -68,6 +71,7 @@ static bool may_share(const verifier* check, uint32_t buffer, uint32_t on) {
            bsearch(&wanted, check->pairs, count, sizeof wanted, compare_pairs);
 }
 
+// An alias lies where its root puts it, in the same pool and block.
 static weir_status check_alias_entry(const verifier* check, uint32_t index) {
     const weir_plan_buffer* buffer = &check->problem->buffers[index];
     const weir_plan_entry* entry = &check->entries[index];
@@ -213,6 +217,7 @@ static weir_status check_block(verifier* check, uint32_t first, uint32_t count, 
                              : plan_verify_sweep(check, first, count);
 }
 
+// Regions of one block lie together once sorted, and blocks are judged one by one.
 static weir_status check_blocks(verifier* check) {
     qsort(check->regions, check->region_count, sizeof *check->regions, compare_regions);
     uint64_t peak = 0;
