@@ -21,7 +21,8 @@
 #define FRESH_ROUNDS 40 // with new weights, before any failure is learned from
 #define PLAIN_ROUNDS 20 // of these without noise
 #define FAILURES_MAX 200
-#define DEFAULT_ITEMS 65536 // placed by the search, in all, where the problem sets no budget
+#define DEFAULT_ITEMS 65536        // placed by the search, in all, where the problem sets no budget
+#define DEFAULT_ITEMS_MANY 1048576 // the same without an exact search: some 1 s
 #define DEFAULT_ROUNDS_MAX 256
 #define MANY_ITEMS 262144 // with more only the first rules are tried
 #define MANY_RULES 4
@@ -30,7 +31,7 @@
 #define EXACT_SHARE 8        // of a time limit the part spent here, where the exact search follows
 #define LOOK_ITEMS 16384     // placed by rounds between two reports of progress
 #define LIST_ITEMS_MAX 16384 // with more items lists take too long, and
-#define LIST_SEARCH_MAX 2048 // with more only the first ones are placed
+#define LIST_RULES_MAX 2048  // with more only the first ones are placed
 
 // What a key weighs, in parts of ONE.
 typedef struct weights {
@@ -190,7 +191,7 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
         set_keys(search, &rules[(first + i) % used]);
         place_once(search, false, PLAN_FIRST_FIT, budget);
     }
-    const size_t lists = !search->list ? 0 : items > LIST_SEARCH_MAX ? 2 : 2 * count;
+    const size_t lists = !search->list ? 0 : items > LIST_RULES_MAX ? 2 : 2 * count;
     for (size_t i = 0; i < lists && is_wanting(search, target, budget); ++i) {
         set_keys(search, &rules[count - 1 - i / 2]);
         place_once(search, true, i % 2 == 0 ? PLAN_FIRST_FIT : PLAN_BEST_FIT, budget);
@@ -322,7 +323,6 @@ static weir_status place_component(task* work) {
     search.random = work->random;
     place_by_rules(&search, work->target, work->budget);
     if (work->may_search) {
-        search.is_list &= work->component->item_count <= LIST_SEARCH_MAX;
         improve(&search, work->target, work->budget);
     }
     if (search.best_peak < work->peak) {
@@ -435,7 +435,9 @@ plan_budget plan_budget_of(const weir_plan_problem* problem) {
     if (problem->effort == WEIR_PLAN_PLACE) {
         return budget;
     }
-    const uint64_t rounds = DEFAULT_ITEMS / count;
+    // Of a few buffers the exact search makes more than further rounds would.
+    const uint64_t items = count > PLAN_EXACT_ITEMS_MAX ? DEFAULT_ITEMS_MANY : DEFAULT_ITEMS;
+    const uint64_t rounds = items / count;
     budget.rounds = rounds < DEFAULT_ROUNDS_MAX ? rounds : DEFAULT_ROUNDS_MAX;
     if (problem->iterations > 0) {
         budget.rounds = problem->iterations;
