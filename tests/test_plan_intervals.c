@@ -185,8 +185,8 @@ static void plans_of_thousands_are_valid_with_gaps_alignment_and_fixed_buffers(v
     (void)state;
     test_random random = {11};
     made_problem made;
-    take_room(&made, 20000);
-    const uint32_t counts[] = {50, 700, 3000, 6000, 20000};
+    take_room(&made, 40000);
+    const uint32_t counts[] = {50, 700, 3000, 6000, 40000}; // the last too many for lists
     for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c) {
         for (int kind = 0; kind < 8; ++kind) {
             const recipe like = {.count = counts[c],
@@ -201,6 +201,7 @@ static void plans_of_thousands_are_valid_with_gaps_alignment_and_fixed_buffers(v
                 continue;
             }
             make_problem(&random, &like, &made);
+            made.problem.iterations = counts[c] > 1000 ? 2 : 0;
             const weir_plan_result placed = plan_of(&made.problem);
             if (kind == 0) {
                 assert_true(placed.peak <= placed.lower_bound + placed.lower_bound / 4);

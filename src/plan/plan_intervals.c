@@ -30,7 +30,7 @@
 #define LOAD_ROW 64
 #define EXACT_SHARE 8        // of a time limit the part spent here, where the exact search follows
 #define LOOK_ITEMS 16384     // placed by rounds between two reports of progress
-#define LIST_ITEMS_MAX 16384 // with more items lists take too long, and
+#define LIST_ITEMS_MAX 32768 // with more items lists take too long, and
 #define LIST_RULES_MAX 2048  // with more only the first ones are placed
 
 // What a key weighs, in parts of ONE.
