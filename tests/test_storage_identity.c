@@ -396,6 +396,24 @@ static void passes_in_flight_are_ordered_by_aliases_too(void** state) {
     unlink(path);
 }
 
+static void a_download_into_lazy_memory_is_a_write_to_it(void** state) {
+    weir_storage* lazy = allocate_lazy(*state, 256);
+    weir_storage* source = allocate_zeros(*state, 64);
+    uint8_t* bytes = weir_storage_host_pointer(lazy);
+    weir_session* session = NULL;
+    const weir_view from = floats_of(source, 0, 8);
+    assert_ok(weir_session_create(*state, &session));
+    assert_ok(weir_session_download(session, &from, bytes + 64, 32));
+    assert_int_equal(
+        record_add(session, floats_of(lazy, 0, 8), floats_of(source, 32, 8)).hazard_count, 0);
+    assert_int_equal(
+        record_add(session, floats_of(lazy, 92, 1), floats_of(lazy, 128, 1)).hazard_count, 1);
+    assert_ok(weir_session_finish(session));
+    weir_session_destroy(session);
+    weir_storage_release(source);
+    weir_storage_release(lazy);
+}
+
 static void a_ring_that_is_mapped_twice_in_a_row_meets_itself(void** state) {
     static uint8_t memory[256]; // as if bytes 128.. were mapped to the first 128 again
     weir_storage* ring = wrap(*state, memory, 256);
@@ -536,6 +554,7 @@ int main(void) {
         cmocka_unit_test(an_alias_lasts_as_long_as_a_storage_has_its_bytes),
         cmocka_unit_test(one_memory_mapped_twice_is_ordered_once_declared),
         cmocka_unit_test(passes_in_flight_are_ordered_by_aliases_too),
+        cmocka_unit_test(a_download_into_lazy_memory_is_a_write_to_it),
         cmocka_unit_test(a_ring_that_is_mapped_twice_in_a_row_meets_itself),
         cmocka_unit_test(memory_released_and_reallocated_while_recording_keeps_its_hazards_apart),
         cmocka_unit_test(failed_declarations_change_nothing),

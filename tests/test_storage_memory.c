@@ -291,6 +291,31 @@ static void a_description_names_the_storage_and_the_layout(void** state) {
     weir_device_destroy(device);
 }
 
+static void a_broadcast_view_is_read_and_not_written(void** state) {
+    (void)state;
+    weir_device* device = open_device("cpu", 1, NULL);
+    weir_storage* storage = allocate_zeros(device, 256);
+    const weir_view one = floats_of(storage, 0, 1);
+    const weir_shape shape = weir_shape_make(1, (int64_t[]){8});
+    weir_view eight;
+    assert_ok(weir_view_broadcast(&one, &shape, &eight));
+    const weir_range range = weir_view_range(&eight);
+    assert_int_equal(range.byte_length, 4);
+    assert_int_equal(range.level_count, 0);
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(device, &session));
+    const weir_operand write = {eight, WEIR_ACCESS_WRITE};
+    weir_dispatch_desc desc = {.kernel = copy, .operands = &write, .operand_count = 1};
+    assert_status(weir_session_dispatch(session, &desc, NULL), WEIR_INVALID_ARGUMENT);
+    assert_message_has("share bytes");
+    const weir_operand read = {eight, WEIR_ACCESS_READ};
+    desc.operands = &read;
+    assert_ok(weir_session_dispatch(session, &desc, NULL));
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
 static void huge_pages_are_whole_ones_or_none(void** state) {
     (void)state;
     weir_device* device = open_device("cpu", 1, NULL);
@@ -391,6 +416,7 @@ int main(void) {
         cmocka_unit_test(device_only_memory_is_for_kernels_alone),
         cmocka_unit_test(a_native_handle_comes_with_the_absolute_offset),
         cmocka_unit_test(a_description_names_the_storage_and_the_layout),
+        cmocka_unit_test(a_broadcast_view_is_read_and_not_written),
         cmocka_unit_test(huge_pages_are_whole_ones_or_none),
         cmocka_unit_test(advice_changes_no_byte_of_a_mapping),
         cmocka_unit_test(files_past_eight_gigabytes_are_mapped_where_asked),

@@ -7,6 +7,13 @@
 #define SHAPE(...)                                                                                 \
     weir_shape_make(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), (int64_t[]){__VA_ARGS__})
 
+#define SHAPE_OF(...)                                                                              \
+    (weir_shape) {                                                                                 \
+        sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t), {                                      \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
+
 static weir_view layout(weir_dtype dtype, weir_shape shape) {
     weir_view view = {0};
     assert_ok(weir_view_layout(dtype, &shape, &view));
@@ -447,8 +454,51 @@ static void text_shows_type_shape_offset_and_bytes(void** state) {
                         "NONE [] @0 (0 bytes)");
 }
 
+static void a_broadcast_view_repeats_what_it_has_one_of(void** state) {
+    (void)state;
+    weir_view row = layout(WEIR_DTYPE_F32, SHAPE(1, 4));
+    row.byte_offset = 16;
+    weir_view out;
+    assert_ok(weir_view_broadcast(&row, &SHAPE_OF(3, 5, 4), &out));
+    assert_view(&out, 16, SHAPE(3, 5, 4), (int64_t[]){0, 0, 4});
+    assert_int_equal(weir_view_element_count(&out), 60);
+    assert_int_equal(weir_view_byte_span(&out), 16);
+    assert_false(weir_view_is_contiguous(&out));
+    const weir_view column = layout(WEIR_DTYPE_F32, SHAPE(3, 1));
+    assert_ok(weir_view_broadcast(&column, &SHAPE_OF(3, 7), &out));
+    assert_view(&out, 0, SHAPE(3, 7), (int64_t[]){4, 0});
+    assert_true(weir_view_repeats(&out));
+    assert_ok(weir_view_reshape(&out, &SHAPE_OF(3, 7, 1), &out));
+    assert_status(weir_view_reshape(&out, &SHAPE_OF(21), &out), WEIR_INVALID_ARGUMENT);
+    assert_ok(weir_view_broadcast(&column, &SHAPE_OF(3, 0), &out)); // of one, none
+    assert_int_equal(weir_view_byte_span(&out), 0);
+    const weir_view scalar = layout(WEIR_DTYPE_F32, (weir_shape){0});
+    assert_ok(weir_view_broadcast(&scalar, &SHAPE_OF(2, 2), &out));
+    assert_int_equal(weir_view_byte_span(&out), 4);
+    assert_ok(weir_view_broadcast(&column, &SHAPE_OF(3, 1), &out));
+    assert_true(weir_view_is_contiguous(&out) && !weir_view_repeats(&out));
+    const weir_view blocks = layout(WEIR_DTYPE_Q8_0, SHAPE(1, 64));
+    assert_ok(weir_view_broadcast(&blocks, &SHAPE_OF(9, 64), &out));
+    assert_view(&out, 0, SHAPE(9, 64), (int64_t[]){0, 34});
+}
+
+static void broadcasts_that_do_not_match_are_refused(void** state) {
+    (void)state;
+    const weir_view view = layout(WEIR_DTYPE_F32, SHAPE(3, 4));
+    weir_view out = {.byte_offset = 77};
+    assert_status(weir_view_broadcast(&view, &SHAPE_OF(3), &out), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_view_broadcast(&view, &SHAPE_OF(3, 8), &out), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_view_broadcast(&view, &SHAPE_OF(4, 3), &out), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_view_broadcast(&view, &SHAPE_OF(-1, 3, 4), &out), WEIR_INVALID_ARGUMENT);
+    const weir_view one = layout(WEIR_DTYPE_F32, SHAPE(1));
+    assert_status(weir_view_broadcast(&one, &SHAPE_OF(INT64_MAX, 2), &out), WEIR_OUT_OF_RANGE);
+    assert_int_equal(out.byte_offset, 77);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_broadcast_view_repeats_what_it_has_one_of),
+        cmocka_unit_test(broadcasts_that_do_not_match_are_refused),
         cmocka_unit_test(a_layout_is_contiguous_and_counts_its_bytes),
         cmocka_unit_test(a_block_layout_strides_by_whole_blocks),
         cmocka_unit_test(a_scalar_is_a_view_of_one_element),

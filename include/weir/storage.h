@@ -39,8 +39,8 @@ typedef struct weir_storage_desc {
 
 // Allocates memory of the device, aligned to at least 64 bytes. A lazy storage has its size and
 // its identity at once and takes its memory once, whoever comes first: weir_storage_touch, a host
-// pointer asked for, or the commit of a dispatch that names it. If that fails, the next one tries
-// again.
+// pointer asked for, the commit of a dispatch that names it, or a program that it is bound to. If
+// that fails, the next one tries again.
 //
 // Ownership: the caller holds one reference.
 // Errors:    WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT unknown fill.

@@ -74,6 +74,19 @@ WEIR_API WEIR_MUST_USE weir_status weir_view_reshape(const weir_view* view, cons
 WEIR_API WEIR_MUST_USE weir_status weir_view_permute(const weir_view* view, const uint32_t* axes,
                                                      weir_view* permuted);
 
+// Repeats the elements to fill `shape`, without a copy: dimensions are matched from the last on,
+// and where the view has 1, or none, the stride is 0 (the broadcasting rule of NumPy).
+//
+// Aliasing: indices share bytes, so the result is for reading: dispatches that write to it are
+//           refused.
+// Errors:   WEIR_INVALID_ARGUMENT fewer dimensions than the view, one that is neither 1 nor equal,
+//           or a repeated last dimension of a block type; WEIR_OUT_OF_RANGE more than 2^63 - 1
+//           elements.
+// Threads:  thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_view_broadcast(const weir_view* view,
+                                                       const weir_shape* shape,
+                                                       weir_view* repeated);
+
 // Reads the same bytes as another plain dtype; the last dimension is rescaled where sizes differ.
 //
 // Errors:  WEIR_INVALID_ARGUMENT a block type, last dimension not contiguous, bytes not divisible,

@@ -81,9 +81,9 @@ struct weir_storage {
     atomic_bool huge_pages; // asked for and granted
     char name[32];          // for messages; cut to fit
 
-    bool joined;                   // in the list of the device
-    weir_storage *next, *previous; // in it
-    atomic_uint plain_epoch;       // of identity: when it was seen that there is one name only
+    bool joined;                       // in the list of the device
+    weir_storage *next, *previous;     // in it
+    atomic_uint_least64_t plain_epoch; // of identity: when it was seen that there is one name only
     storage_residency residency;
 };
 

@@ -293,27 +293,45 @@ static bool has_one_name(const identity* names, const weir_storage* storage) {
            !meets(&names->aliases, find_window(&names->aliases, id, begin), id, begin, end);
 }
 
-static weir_status look_up_names(weir_storage* storage, size_t position, access_array* list) {
-    const weir_allocator* allocator = &storage->device->allocator;
-    identity* names = &storage->device->names;
+// The tables are locked.
+static weir_status append_all_images(weir_device* device, size_t position, access_array* list) {
+    const weir_allocator* allocator = &device->allocator;
+    const identity* names = &device->names;
     const size_t count = list->count;
+    weir_status status = append_images(allocator, &names->places, position, position + 1, list);
+    if (status == WEIR_OK) {
+        const size_t placed = list->count;
+        status = append_images(allocator, &names->aliases, position, position + 1, list);
+        if (status == WEIR_OK) {
+            status = append_images(allocator, &names->aliases, count, placed, list);
+        }
+    }
+    list->count = status == WEIR_OK ? list->count : count;
+    return status;
+}
+
+static weir_status look_up_names(weir_storage* storage, size_t position, access_array* list) {
+    identity* names = &storage->device->names;
     weir_status status = WEIR_OK;
     pthread_mutex_lock(&names->lock);
     if (has_one_name(names, storage)) {
         atomic_store_explicit(&storage->plain_epoch, atomic_load(&names->epoch),
                               memory_order_relaxed);
     } else {
-        status = append_images(allocator, &names->places, position, position + 1, list);
-        if (status == WEIR_OK) {
-            const size_t placed = list->count;
-            status = append_images(allocator, &names->aliases, position, position + 1, list);
-            if (status == WEIR_OK) {
-                status = append_images(allocator, &names->aliases, count, placed, list);
-            }
-        }
+        status = append_all_images(storage->device, position, list);
     }
     pthread_mutex_unlock(&names->lock);
-    list->count = status == WEIR_OK ? list->count : count;
+    return status;
+}
+
+weir_status identity_append_host_names(weir_device* device, size_t position, access_array* list) {
+    identity* names = &device->names;
+    if (atomic_load(&names->epoch) == 0) { // nothing ever had another name
+        return WEIR_OK;
+    }
+    pthread_mutex_lock(&names->lock);
+    const weir_status status = append_all_images(device, position, list);
+    pthread_mutex_unlock(&names->lock);
     return status;
 }
 

@@ -51,7 +51,7 @@ typedef struct identity_files {
 
 typedef struct identity {
     atomic_uint_least64_t last_id;
-    atomic_uint epoch; // changes with the tables
+    atomic_uint_least64_t epoch; // changes with the tables
     pthread_mutex_t lock;
     identity_windows places;
     identity_windows aliases;
@@ -130,5 +130,11 @@ void identity_close_names(const weir_view* view, identity_names* names);
 // Errors: WEIR_OUT_OF_MEMORY.
 WEIR_MUST_USE weir_status identity_in_flight(const weir_view* view, weir_access_kind kind,
                                              bool* in_flight);
+
+// The same for host memory in no particular storage, which the list names by its address.
+//
+// Errors: WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status identity_append_host_names(weir_device* device, size_t position,
+                                                     access_array* list);
 
 #endif

@@ -5,6 +5,7 @@
 #include "device/residency.h"
 #include "device/session_pass.h"
 #include "device/session_record.h"
+#include "tensor/view_check.h"
 
 #define RECENT_BITS 6
 
@@ -62,9 +63,15 @@ weir_status weir_session_check(const weir_session* session, const char* name, ui
                          storage->name);
     }
     const weir_status status = weir_view_check_memory(&operand->view);
-    return status == WEIR_OK
-               ? WEIR_OK
-               : WEIR_FAIL(status, "%s: operand %u: %s", name, index, weir_last_error());
+    if (status != WEIR_OK) {
+        return WEIR_FAIL(status, "%s: operand %u: %s", name, index, weir_last_error());
+    }
+    if ((operand->kind & WEIR_ACCESS_WRITE) != 0 && weir_view_repeats(&operand->view)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "%s: operand %u writes to a view of %s whose indices share bytes", name,
+                         index, storage->name);
+    }
+    return WEIR_OK;
 }
 
 // Makes room for everything that one dispatch can add, so that recording cannot fail half-way; one
@@ -84,7 +91,7 @@ static weir_status reserve(weir_session* session, const weir_dispatch_desc* desc
 
 // Appends the accesses of a dispatch: one for each operand and for the host, for which there is
 // room, then the other names of their bytes.
-static weir_status append_accesses(device_pass* pass, const weir_allocator* allocator,
+static weir_status append_accesses(device_pass* pass, weir_device* device,
                                    const session_record* record) {
     const weir_dispatch_desc* desc = &record->desc;
     access_array* accesses = &pass->accesses;
@@ -109,7 +116,11 @@ static weir_status append_accesses(device_pass* pass, const weir_allocator* allo
             accesses->items[begin + i].kind = WEIR_ACCESS_CONSTANT;
         }
     }
-    return array_reserve(allocator, &pass->touched, pass->touched.count + accesses->count - begin);
+    if (record->host) {
+        WEIR_TRY(identity_append_host_names(device, begin + desc->operand_count, accesses));
+    }
+    return array_reserve(&device->allocator, &pass->touched,
+                         pass->touched.count + accesses->count - begin);
 }
 
 // Checks the accesses against what is recorded; they become part of the pass when that succeeds.
@@ -118,7 +129,7 @@ static weir_status track(weir_session* session, const session_record* record,
     access_array* accesses = &session->pass->accesses;
     const size_t begin = accesses->count;
     const uint64_t widened = session->pass->ranges_widened;
-    weir_status status = append_accesses(session->pass, &session->device->allocator, record);
+    weir_status status = append_accesses(session->pass, session->device, record);
     if (status == WEIR_OK) {
         const weir_tracker_dispatch declared = {.accesses = accesses->items + begin,
                                                 .access_count = (uint32_t)(accesses->count - begin),

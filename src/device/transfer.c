@@ -233,9 +233,9 @@ weir_status weir_session_copy(weir_session* session, const weir_view* from, cons
                          weir_view_format(from, given, sizeof given),
                          weir_view_format(to, wanted, sizeof wanted));
     }
-    const weir_range from_range = weir_view_range(from);
-    const weir_range to_range = weir_view_range(to);
-    if (weir_range_overlaps(&from_range, &to_range)) {
+    bool shared = false;
+    WEIR_TRY(weir_view_overlaps(from, to, &shared));
+    if (shared) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "copy: source and target share bytes");
     }
     WEIR_TRY(check_target("copy", to));

@@ -329,6 +329,44 @@ weir_status weir_view_permute(const weir_view* view, const uint32_t* axes, weir_
     return WEIR_OK;
 }
 
+weir_status weir_view_broadcast(const weir_view* view, const weir_shape* shape,
+                                weir_view* repeated) {
+    WEIR_TRY(weir_view_check(view));
+    int64_t element_count = 0;
+    WEIR_TRY(weir_shape_check(shape, &element_count));
+    const weir_dtype_info* info = weir_dtype_describe(view->dtype);
+    weir_view made = *view;
+    made.shape = weir_shape_make(shape->rank, shape->dims);
+    memset(made.strides, 0, sizeof made.strides);
+    bool fits = shape->rank >= view->shape.rank;
+    for (uint32_t i = 0; fits && i < view->shape.rank; i++) {
+        const uint32_t to = shape->rank - view->shape.rank + i;
+        const bool is_last_of_blocks = info->block_elements > 1 && i + 1 == view->shape.rank;
+        if (shape->dims[to] == view->shape.dims[i]) {
+            made.strides[to] = view->strides[i];
+        } else {
+            fits = view->shape.dims[i] == 1 && !is_last_of_blocks;
+        }
+    }
+    if (!fits) {
+        char from[256];
+        char to[256];
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "broadcast of %s to %s: expected 1 or the same dim",
+                         weir_shape_format(&view->shape, from, sizeof from),
+                         weir_shape_format(shape, to, sizeof to));
+    }
+    *repeated = made;
+    return WEIR_OK;
+}
+
+bool weir_view_repeats(const weir_view* view) {
+    bool repeats = false;
+    for (uint32_t i = 0; i < view->shape.rank; i++) {
+        repeats = repeats || (view->shape.dims[i] > 1 && view->strides[i] == 0);
+    }
+    return repeats;
+}
+
 // Every address that the view forms must suit the new type, as far as offsets tell; the base is
 // checked where the storage is known.
 static weir_status check_alignment(const weir_view* view, uint32_t axis_count, uint32_t alignment) {

@@ -16,4 +16,7 @@ bool weir_shape_measure(const weir_shape* shape, int64_t* element_count);
 // Errors: WEIR_INVALID_ARGUMENT, WEIR_OUT_OF_RANGE.
 WEIR_MUST_USE weir_status weir_view_check(const weir_view* view);
 
+// Tells whether indices of a checked view share bytes by a stride of 0.
+bool weir_view_repeats(const weir_view* view);
+
 #endif

@@ -1,0 +1,177 @@
+// Whole cycles, from opening a device to closing it, in which every allocation, every mapping and
+// every thread start fails once in turn.
+#include "testing_faults.h"
+
+#include <weir/weir.h>
+
+enum { ROWS = 4, WIDTH = 32, FILE_FLOATS = WIDTH * WIDTH };
+
+static void write_ones(char path[64]) {
+    static float ones[FILE_FLOATS];
+    snprintf(path, 64, "/tmp/weir-test-XXXXXX");
+    const int descriptor = mkstemp(path);
+    assert_true(descriptor >= 0);
+    for (size_t i = 0; i < FILE_FLOATS; i++) {
+        ones[i] = 1.0f;
+    }
+    assert_int_equal(write(descriptor, ones, sizeof ones), sizeof ones);
+    close(descriptor);
+}
+
+static weir_status expect(float found, float expected) {
+    return found == expected
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INTERNAL, "%g, expected %g", (double)found, (double)expected);
+}
+
+static weir_status add(const weir_kernel_call* call) {
+    float* y = call->pointers[1];
+    for (int64_t i = 0; i < call->views[0].shape.dims[0]; i++) {
+        y[i] += ((const float*)call->pointers[0])[i];
+    }
+    return WEIR_OK;
+}
+
+// Everything that the cycles make; what was not made is NULL.
+typedef struct things {
+    weir_device* device;
+    weir_storage *weights, *twin, *lazy, *foreign;
+    weir_session* session;
+    weir_pool* pool;
+    weir_graph* graph;
+    weir_schedule* schedule;
+    weir_arena* arena;
+    weir_program* program;
+} things;
+
+static void release(things* t) {
+    weir_program_destroy(t->program);
+    weir_arena_destroy(t->arena);
+    weir_schedule_destroy(t->schedule);
+    weir_graph_destroy(t->graph);
+    weir_session_destroy(t->session);
+    weir_pool_destroy(t->pool);
+    weir_storage_release(t->foreign);
+    weir_storage_release(t->lazy);
+    weir_storage_release(t->twin);
+    weir_storage_release(t->weights);
+    weir_device_destroy(t->device);
+}
+
+static weir_status open(things* t, const char* path, const weir_allocator* allocator) {
+    const weir_device_desc desc = {.name = "cpu", .thread_count = 3, .allocator = *allocator};
+    const weir_storage_map_desc map = {.path = path, .advice = WEIR_ADVICE_WILL_NEED};
+    WEIR_TRY(weir_device_create(&desc, &t->device));
+    return weir_storage_map(t->device, &map, &t->weights);
+}
+
+static weir_status record(things* t) {
+    static float numbers[2 * WIDTH];
+    const weir_shape shape = {1, {WIDTH}};
+    const weir_storage_wrap_desc wrap = {.pointer = numbers, .byte_size = sizeof numbers};
+    const weir_storage_desc lazy = {
+        .byte_size = 3 << 20, .fill = WEIR_FILL_ZERO, .lazy = true, .huge_pages = true};
+    weir_scratch scratch;
+    weir_view views[4];
+    numbers[0] = 0.0f;
+    WEIR_TRY(weir_storage_map(
+        t->device, &(weir_storage_map_desc){.path = "/proc/self/exe", .byte_size = 100}, &t->twin));
+    WEIR_TRY(weir_storage_allocate(t->device, &lazy, &t->lazy));
+    WEIR_TRY(weir_storage_wrap(t->device, &wrap, &t->foreign));
+    WEIR_TRY(weir_storage_alias(t->foreign, 0, t->foreign, sizeof numbers / 2, sizeof numbers / 2));
+    WEIR_TRY(weir_pool_create(t->device, &(weir_pool_desc){0}, &t->pool));
+    WEIR_TRY(weir_pool_acquire(t->pool,
+                               &(weir_scratch_desc){.byte_size = WIDTH * 4, .fill = WEIR_FILL_ZERO},
+                               &scratch, NULL));
+    weir_storage* storages[] = {t->weights, scratch.storage, t->lazy, t->foreign};
+    WEIR_TRY(weir_session_create(t->device, &t->session));
+    for (int i = 0; i < 4; i++) {
+        WEIR_TRY(weir_view_make(storages[i], 0, WEIR_DTYPE_F32, &shape, &views[i]));
+    }
+    for (int i = 0; i < 3; i++) {
+        const weir_operand operands[] = {{views[i], WEIR_ACCESS_READ},
+                                         {views[i + 1], WEIR_ACCESS_READ_WRITE}};
+        const weir_dispatch_desc desc = {
+            .name = "add", .kernel = add, .operands = operands, .operand_count = 2};
+        WEIR_TRY(weir_session_dispatch(t->session, &desc, NULL));
+    }
+    WEIR_TRY(weir_session_finish(t->session));
+    WEIR_TRY(weir_pool_return(t->pool, &scratch));
+    return expect(numbers[0], 1.0f);
+}
+
+static weir_status session_cycle(void* context, const weir_allocator* allocator) {
+    things t = {0};
+    weir_status status = open(&t, context, allocator);
+    if (status == WEIR_OK) {
+        status = record(&t);
+    }
+    release(&t);
+    return status;
+}
+
+static weir_status compile(things* t, const weir_allocator* allocator) {
+    const weir_shape x_shape = {2, {ROWS, WIDTH}}, w_shape = {2, {WIDTH, WIDTH}};
+    weir_value x, y, z;
+    weir_param rows;
+    weir_binding binding = {0};
+    WEIR_TRY(weir_graph_create(allocator, &t->graph));
+    WEIR_TRY(weir_graph_param(t->graph, "rows", 1, ROWS, &rows));
+    WEIR_TRY(weir_graph_input(t->graph, "x", WEIR_DTYPE_F32, &x_shape, rows, &x));
+    WEIR_TRY(weir_graph_weight(t->graph, "w", WEIR_DTYPE_F32, &w_shape, &binding.value));
+    WEIR_TRY(weir_graph_matmul(t->graph, x, binding.value, &y));
+    WEIR_TRY(weir_graph_add(t->graph, x, y, &z));
+    WEIR_TRY(weir_graph_output(t->graph, z));
+    WEIR_TRY(weir_schedule_create(allocator, t->graph, weir_device_target(t->device), NULL,
+                                  &t->schedule));
+    WEIR_TRY(weir_view_make(t->weights, 0, WEIR_DTYPE_F32, &w_shape, &binding.view));
+    const weir_program_desc desc = {
+        .schedule = t->schedule, .bindings = &binding, .binding_count = 1};
+    WEIR_TRY(weir_program_create(t->device, &desc, &t->program));
+    static const float ones[WIDTH] = {1.0f, 1.0f};
+    const uint64_t one = 1;
+    WEIR_TRY(weir_program_write(t->program, x, ones, sizeof ones));
+    WEIR_TRY(weir_program_run(t->program, &one, 1));
+    return expect(*(const float*)weir_program_contents(t->program, z), 3.0f);
+}
+
+static weir_status program_cycle(void* context, const weir_allocator* allocator) {
+    things t = {0};
+    weir_status status = open(&t, context, allocator);
+    if (status == WEIR_OK) {
+        status = compile(&t, allocator);
+    }
+    release(&t);
+    return status;
+}
+
+static void fail_in_turn(fault_cycle_fn cycle) {
+    char path[64];
+    size_t failures[FAULT_KINDS];
+    write_ones(path);
+    fail_each_in_turn(cycle, path, failures);
+    unlink(path);
+    print_message("%zu allocations, %zu mappings, %zu thread starts failed\n",
+                  failures[FAULT_ALLOCATION], failures[FAULT_MAPPING], failures[FAULT_THREAD]);
+    assert_true(failures[FAULT_ALLOCATION] > 20);
+    assert_true(failures[FAULT_MAPPING] >= 1);
+    assert_int_equal(failures[FAULT_THREAD], 3);
+}
+
+static void sessions_survive_each_failure_of_the_system(void** state) {
+    (void)state;
+    fail_in_turn(session_cycle);
+}
+
+static void programs_survive_each_failure_of_the_system(void** state) {
+    (void)state;
+    fail_in_turn(program_cycle);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sessions_survive_each_failure_of_the_system),
+        cmocka_unit_test(programs_survive_each_failure_of_the_system),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
