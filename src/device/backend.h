@@ -60,6 +60,10 @@ typedef struct storage_residency {
     uint64_t refused;              // room of the set when it was refused
     const weir_session* session;   // staged: whose commit applies it; NULL: any
     weir_storage *next, *previous; // in the list of its state
+    bool in_tree;                  // of addresses: the bytes [begin, end) of the host
+    weir_storage *left, *right;
+    uint64_t begin, end;
+    uint64_t last_end; // of the subtree
 } storage_residency;
 
 struct weir_storage {

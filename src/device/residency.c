@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "device/backend.h"
+#include "device/residency_tree.h"
 
 // Owned memory whose removal is staged is the set's to give back: no more of it waits for a commit
 // that may never come.
@@ -23,6 +24,7 @@ struct weir_residency {
     uint64_t room;        // counts what was let go; the system is asked again when it has changed
     weir_residency_counters counted;
     member_list lists[RESIDENCY_STATES];
+    weir_storage* tree; // of all members that have an address
 };
 
 weir_status weir_hold_nothing(const weir_storage* storage, weir_residency_mode mode) {
@@ -37,7 +39,8 @@ void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mo
     (void)mode;
 }
 
-// Moves a storage to the end of the list of a state.
+// Moves a storage to the end of the list of a state; members are in the tree once they have an
+// address.
 static void move_to(weir_residency* set, weir_storage* storage, residency_state state) {
     storage_residency* member = &storage->residency;
     if (member->state != RESIDENCY_NONE) {
@@ -48,7 +51,12 @@ static void move_to(weir_residency* set, weir_storage* storage, residency_state 
     }
     member->next = member->previous = NULL;
     member->state = state;
-    if (state != RESIDENCY_NONE) {
+    if (state == RESIDENCY_NONE) {
+        residency_tree_remove(&set->tree, storage);
+    } else {
+        if (!member->in_tree && atomic_load(&storage->host)) {
+            residency_tree_add(&set->tree, storage);
+        }
         member_list* to = &set->lists[state];
         member->previous = to->last;
         *(to->last ? &to->last->residency.next : &to->first) = storage;
@@ -57,22 +65,34 @@ static void move_to(weir_residency* set, weir_storage* storage, residency_state 
     }
 }
 
-static uint64_t memory_end(const weir_storage* storage) {
-    return storage->memory_offset + storage->byte_size;
+// Tells whether a member holds its bytes resident, or will.
+static bool stands(const weir_storage* storage) {
+    const residency_state state = storage->residency.state;
+    return state == RESIDENCY_STAGED || state == RESIDENCY_RESIDENT || state == RESIDENCY_AWAY;
 }
 
-// Tells whether all bytes of `inner` are bytes of `outer`.
+// Tells whether all bytes of `inner` are bytes of `outer`, a member that stands for them.
 static bool covers(const weir_storage* outer, const weir_storage* inner) {
-    return outer->memory_id == inner->memory_id && outer->memory_offset <= inner->memory_offset &&
-           memory_end(outer) >= memory_end(inner);
+    return outer != inner && stands(outer) && outer->memory_id == inner->memory_id &&
+           outer->memory_offset <= inner->memory_offset &&
+           outer->memory_offset + outer->byte_size >= inner->memory_offset + inner->byte_size;
 }
 
-static bool is_covered(const weir_residency* set, const weir_storage* storage) {
-    static const residency_state owners[] = {RESIDENCY_STAGED, RESIDENCY_RESIDENT, RESIDENCY_AWAY};
-    for (size_t i = 0; i < sizeof owners / sizeof owners[0]; i++) {
-        for (const weir_storage* other = set->lists[owners[i]].first; other;
+static bool does_not_cover(void* context, const weir_storage* other) {
+    return !covers(other, context);
+}
+
+// Bytes of one name have one address, but for those of files: mappings of them are few.
+static bool is_covered(const weir_residency* set, weir_storage* storage) {
+    const uint64_t address = (uint64_t)(uintptr_t)atomic_load(&storage->host);
+    if (address != 0 && !storage->constant) {
+        return !residency_tree_visit(set->tree, address, address + storage->byte_size,
+                                     does_not_cover, storage);
+    }
+    for (int state = RESIDENCY_STAGED; state <= RESIDENCY_AWAY; state++) {
+        for (const weir_storage* other = set->lists[state].first; other;
              other = other->residency.next) {
-            if (other != storage && covers(other, storage)) {
+            if (covers(other, storage)) {
                 return true;
             }
         }
@@ -96,52 +116,43 @@ static void uncover(weir_residency* set) {
     }
 }
 
-// Host addresses of the first page of a storage and of the one behind its last.
-typedef struct page_span {
-    uint64_t begin, end;
-} page_span;
+// What is left of the pages of a storage that leaves.
+typedef struct page_sweep {
+    const weir_residency* set;
+    const weir_storage* leaving;
+    uint64_t cursor; // pages before it are dealt with
+} page_sweep;
 
-static page_span pages_of(const weir_storage* storage) {
-    const uint64_t page = storage->device->page_bytes > 0 ? storage->device->page_bytes : 1;
-    const uint64_t address = (uint64_t)(uintptr_t)atomic_load(&storage->host);
-    return (page_span){.begin = address / page * page,
-                       .end = (address + storage->byte_size + page - 1) / page * page};
+static void let_go_up_to(page_sweep* sweep, uint64_t end) {
+    if (end > sweep->cursor) {
+        sweep->set->device->vtable->let_go((void*)(uintptr_t)sweep->cursor, end - sweep->cursor,
+                                           sweep->set->mode);
+        sweep->cursor = end;
+    }
 }
 
-// The end of the resident pages round `cursor`, or 0 where no member but `except` holds the page of
-// `cursor`; `next` falls to where the next such pages begin.
-static uint64_t end_of_held(const weir_residency* set, const weir_storage* except, uint64_t cursor,
-                            uint64_t* next) {
-    static const residency_state holders[] = {RESIDENCY_RESIDENT, RESIDENCY_LEAVING};
-    for (size_t i = 0; i < sizeof holders / sizeof holders[0]; i++) {
-        for (const weir_storage* other = set->lists[holders[i]].first; other;
-             other = other->residency.next) {
-            const page_span pages = pages_of(other);
-            if (other == except || pages.end <= cursor) {
-                continue;
-            }
-            if (pages.begin <= cursor) {
-                return pages.end;
-            }
-            *next = pages.begin < *next ? pages.begin : *next;
-        }
+static bool keep_pages_of(void* context, const weir_storage* other) {
+    page_sweep* sweep = context;
+    const residency_state state = other->residency.state;
+    if (other != sweep->leaving && (state == RESIDENCY_RESIDENT || state == RESIDENCY_LEAVING)) {
+        const uint64_t page = sweep->set->device->page_bytes;
+        const uint64_t end = (other->residency.end + page - 1) / page * page;
+        let_go_up_to(sweep, other->residency.begin / page * page);
+        sweep->cursor = end > sweep->cursor ? end : sweep->cursor;
     }
-    return 0;
+    return true;
 }
 
 // Lets the pages of a storage go, but for those that it shares with other resident ones: locks of
 // pages are not counted by the system.
 static void let_go(weir_residency* set, weir_storage* storage) {
-    const bool has_pages = set->device->page_bytes > 0 && storage->byte_size > 0;
-    const page_span pages = pages_of(storage);
-    uint64_t cursor = pages.begin;
-    while (has_pages && cursor < pages.end) {
-        uint64_t next = pages.end;
-        const uint64_t held_end = end_of_held(set, storage, cursor, &next);
-        if (held_end == 0) {
-            set->device->vtable->let_go((void*)(uintptr_t)cursor, next - cursor, set->mode);
-        }
-        cursor = held_end > 0 ? held_end : next;
+    const uint64_t page = set->device->page_bytes;
+    const storage_residency* member = &storage->residency;
+    if (page > 0 && member->in_tree && member->begin < member->end) {
+        const uint64_t end = (member->end + page - 1) / page * page;
+        page_sweep sweep = {.set = set, .leaving = storage, .cursor = member->begin / page * page};
+        residency_tree_visit(set->tree, sweep.cursor, end, keep_pages_of, &sweep);
+        let_go_up_to(&sweep, end);
     }
     set->counted.resident_bytes -= storage->byte_size;
     set->room++;
