@@ -166,6 +166,61 @@ static void truncation_waits_for_nobody(void** name) {
     weir_device_destroy(device);
 }
 
+// x [2, 4] is stored at `position` of a cache [8, 4], and rows of it are looked up.
+static void passes_past_the_rows_are_refused(void** name) {
+    weir_device* device = open_device(*name, 1, NULL);
+    weir_state* state = create(device, 4, 8, 2);
+    weir_graph* graph = NULL;
+    weir_schedule* schedule = NULL;
+    weir_program* program = NULL;
+    weir_param position;
+    weir_value x;
+    weir_binding binding;
+    const weir_shape rows = weir_shape_make(2, (const int64_t[]){2, 4});
+    const weir_shape cache = weir_shape_make(2, (const int64_t[]){8, 4});
+    const float numbers[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_param(graph, "position", 0, 6, &position));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &rows, WEIR_PARAM_NONE, &x));
+    assert_ok(weir_graph_state(graph, "cache", WEIR_DTYPE_F32, &cache, &binding.value));
+    assert_ok(weir_graph_set_rows(graph, x, binding.value, position));
+    assert_ok(weir_schedule_create(NULL, graph, weir_device_target(device), NULL, &schedule));
+    assert_ok(weir_state_view(state, 1, &binding.view));
+    const weir_program_desc desc = {.schedule = schedule, .bindings = &binding, .binding_count = 1};
+    assert_ok(weir_program_create(device, &desc, &program));
+    assert_ok(weir_state_grow(state, 3));
+    for (uint64_t at = 0; at <= 6; at++) {
+        assert_ok(weir_program_write(program, x, numbers, sizeof numbers));
+        assert_status(weir_program_run(program, &at, 1), at <= 1 ? WEIR_OK : WEIR_OUT_OF_RANGE);
+    }
+    assert_message_has("cache");
+    assert_ok(weir_state_grow(state, 8));
+    assert_ok(weir_program_run(program, &(uint64_t){6}, 1));
+
+    weir_session* session = NULL;
+    weir_operand operand = {.kind = WEIR_ACCESS_READ};
+    const void* elements = NULL;
+    int64_t count = 0;
+    assert_ok(weir_state_rows(state, 0, 5, 2, &operand.view));
+    const weir_dispatch_desc dispatch = {
+        .kernel = touch_nothing, .operands = &operand, .operand_count = 1};
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(weir_session_dispatch(session, &dispatch, NULL));
+    assert_ok(weir_state_truncate(state, 6)); // after the recording
+    assert_status(weir_session_finish(session), WEIR_OUT_OF_RANGE);
+    assert_status(weir_view_read(&operand.view, WEIR_DTYPE_F32, &elements, &count),
+                  WEIR_OUT_OF_RANGE);
+    assert_ok(weir_state_grow(state, 7));
+    assert_ok(weir_session_finish(session));
+    assert_ok(weir_view_read(&operand.view, WEIR_DTYPE_F32, &elements, &count));
+    weir_session_destroy(session);
+    weir_program_destroy(program);
+    weir_schedule_destroy(schedule);
+    weir_graph_destroy(graph);
+    weir_state_destroy(state);
+    weir_device_destroy(device);
+}
+
 static void bad_states_are_refused(void** name) {
     weir_device* device = open_device(*name, 1, NULL);
     weir_state* state = NULL;
@@ -250,6 +305,7 @@ int main(void) {
         ON_BOTH(growth_past_the_limit_is_out_of_range),
         ON_BOTH(truncation_gives_pages_back),
         cmocka_unit_test(truncation_waits_for_nobody),
+        ON_BOTH(passes_past_the_rows_are_refused),
         ON_BOTH(bad_states_are_refused),
         cmocka_unit_test(failed_growth_leaves_the_state_as_it_was),
         ON_BOTH(each_allocation_may_fail),

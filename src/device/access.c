@@ -42,6 +42,8 @@ static weir_status find_elements(const weir_view* view, weir_dtype dtype, void**
     if (!weir_view_is_contiguous(view)) {
         return refuse(WEIR_INVALID_ARGUMENT, view, "is not contiguous");
     }
+    WEIR_TRY(weir_state_check_bytes(view->storage, view->byte_offset,
+                                    view->byte_offset + weir_view_byte_span(view)));
     WEIR_TRY(weir_storage_touch(view->storage));
     *elements = weir_view_contents(view);
     if (!*elements) {

@@ -81,9 +81,13 @@ struct weir_storage {
     atomic_bool touched;    // a lazy one that has its memory
     bool device_only;       // `host` is for kernels alone
     bool is_foreign;        // mapped or wrapped: not the device's own
-    bool is_reserved;       // committed as it grows
     atomic_bool huge_pages; // asked for and granted
     char name[32];          // for messages; cut to fit
+
+    // Of a state: of every slot_stride bytes the first slot_bytes may be touched. 0: any other
+    // storage, all of which may.
+    uint64_t slot_stride;
+    atomic_uint_least64_t slot_bytes;
 
     bool joined;                       // in the list of the device
     weir_storage *next, *previous;     // in it
@@ -366,6 +370,12 @@ WEIR_MUST_USE weir_status storage_check_nothing(const weir_storage* storage);
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,
                        const char* name);
+
+// Fails when bytes [begin, end) of a storage are not all there: rows that a state has not grown to.
+//
+// Errors: WEIR_OUT_OF_RANGE.
+WEIR_MUST_USE weir_status weir_state_check_bytes(const weir_storage* storage, uint64_t begin,
+                                                 uint64_t end);
 
 // Entries of a device vtable for devices without pages: memory is taken in full, and stays.
 WEIR_MUST_USE weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size,

@@ -43,7 +43,7 @@ static void list_slot_arrays(const weir_program* program, program_slot* slot,
     memcpy(arrays, list, sizeof list);
 }
 
-#define PROGRAM_ARRAYS 10
+#define PROGRAM_ARRAYS 11
 
 static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS]) {
     const weir_schedule* schedule = program->schedule;
@@ -55,6 +55,8 @@ static void list_arrays(weir_program* program, owned_array arrays[PROGRAM_ARRAYS
         {(void**)&program->changed, values * sizeof *program->changed},
         {(void**)&program->checked, values * sizeof *program->checked},
         {(void**)&program->places, schedule->operands.count * sizeof *program->places},
+        {(void**)&program->state_operands,
+         schedule->operands.count * sizeof *program->state_operands},
         {(void**)&program->rows, schedule->operands.count * sizeof *program->rows},
         {(void**)&program->numbers, schedule->dispatches.count * sizeof *program->numbers},
         {(void**)&program->slots, program->slot_count * sizeof *program->slots},
@@ -186,6 +188,9 @@ static void take_schedule(weir_program* program) {
         const schedule_operand* operand = &schedule->operands.items[i];
         const schedule_rows* touched = &operand->touched;
         program->rows[i] = operand->rows;
+        if (program_value(program, operand->root)->kind == WEIR_VALUE_STATE) {
+            program->state_operands[program->state_operand_count++] = (uint32_t)i;
+        }
         add_traffic(&program->fixed_traffic, operand->kind, touched->fixed * touched->row_bytes);
         for (size_t p = 0; p < sizeof touched->params / sizeof touched->params[0]; p++) {
             if (touched->params[p] != WEIR_PARAM_NONE) {

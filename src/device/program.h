@@ -65,6 +65,8 @@ struct weir_program {
     weir_value*
         checked; // of the bindables, what each commit looks at: inputs, and what the caller bound
     uint32_t checked_count;
+    uint32_t* state_operands; // the numbers of those in states
+    uint32_t state_operand_count;
     uint32_t* places; // the operands in the arena, then the others
     uint32_t inside_count;
     access_array arena_touched; // what passes touch in the arena, reduced

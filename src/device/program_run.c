@@ -90,6 +90,37 @@ static weir_status check_value(const weir_program* program, const program_slot* 
     return WEIR_OK;
 }
 
+static uint64_t value_of(const uint64_t* params, weir_param param) {
+    return param == WEIR_PARAM_NONE ? 0 : params[param];
+}
+
+// The rows of states that this pass touches are there: memory may come as they grow.
+static weir_status check_states(const weir_program* program, const program_slot* slot,
+                                const uint64_t* params) {
+    for (uint32_t i = 0; i < program->state_operand_count; i++) {
+        const uint32_t index = program->state_operands[i];
+        const schedule_operand* operand = &program->schedule->operands.items[index];
+        const weir_view* bound = &slot->bound[operand->root];
+        const schedule_rows* touched = &operand->touched;
+        const uint64_t rows = touched->fixed + value_of(params, touched->params[0]) +
+                              value_of(params, touched->params[1]);
+        if (bound->storage->slot_stride == 0 || rows == 0) {
+            continue;
+        }
+        const uint64_t begin = bound->byte_offset + operand->layout.byte_offset;
+        const uint64_t last = value_of(params, touched->first) + rows - 1;
+        const uint64_t stride =
+            operand->layout.shape.rank > 0 ? (uint64_t)operand->layout.strides[0] : 0;
+        const weir_status status = weir_state_check_bytes(
+            bound->storage, begin, begin + last * stride + touched->row_bytes);
+        if (status != WEIR_OK) {
+            return WEIR_FAIL(status, "the pass touches row %llu of state %s: %s", (ull)last,
+                             program_value(program, operand->root)->name, weir_last_error());
+        }
+    }
+    return WEIR_OK;
+}
+
 static void count_pass(weir_program* program, const program_slot* slot) {
     const uint32_t dispatches = program->schedule->report.dispatches;
     weir_counters* counters = &program->counters;
@@ -128,6 +159,7 @@ static weir_status commit(weir_program* program, const uint64_t* params, uint32_
         WEIR_TRY(check_value(program, slot, program->checked[i], params));
     }
     WEIR_TRY(program_sync(program, slot));
+    WEIR_TRY(check_states(program, slot, params));
     if (param_count > 0) {
         memcpy(slot->params, params, param_count * sizeof params[0]);
     }

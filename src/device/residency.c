@@ -359,7 +359,7 @@ weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
     if (storage->device != set->device) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "storage %s lies on another device", storage->name);
     }
-    if (storage->is_reserved) {
+    if (storage->slot_stride > 0) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "storage %s is committed as it grows", storage->name);
     }
     WEIR_TRY(weir_storage_touch(storage));

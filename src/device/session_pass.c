@@ -184,6 +184,9 @@ weir_status session_pass_resolve(const weir_device* device, device_pass* pass) {
     }
     // Lazy storages take their memory here: before anything is handed to the device.
     for (size_t i = 0; i < pass->views.count; i++) {
+        const weir_view* view = &pass->views.items[i];
+        WEIR_TRY(weir_state_check_bytes(view->storage, view->byte_offset,
+                                        view->byte_offset + weir_view_byte_span(view)));
         WEIR_TRY(weir_view_resolve(&pass->views.items[i], &pass->pointers.items[i]));
     }
     pass->pointers.count = pass->views.count;

@@ -39,6 +39,19 @@ void weir_decommit_nothing(weir_storage* storage, uint64_t begin, uint64_t end) 
     (void)end;
 }
 
+weir_status weir_state_check_bytes(const weir_storage* storage, uint64_t begin, uint64_t end) {
+    const uint64_t stride = storage->slot_stride;
+    const uint64_t there = stride > 0 ? atomic_load(&storage->slot_bytes) : 0;
+    if (stride == 0 || begin >= end || there == stride || end <= begin / stride * stride + there) {
+        return WEIR_OK;
+    }
+    return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                     "bytes [%llu, %llu) of %s are not all there: it has grown to %llu of %llu "
+                     "bytes of each slot",
+                     (unsigned long long)begin, (unsigned long long)end, storage->name,
+                     (unsigned long long)there, (unsigned long long)stride);
+}
+
 static uint64_t granule_of(const weir_device* device) {
     const uint64_t alignment = device->target.alignment > 0 ? device->target.alignment : 1;
     return device->page_bytes > alignment ? device->page_bytes : alignment;
@@ -79,7 +92,7 @@ static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
     }
     const char* name = desc->name ? desc->name : "state";
     WEIR_TRY(state->device->vtable->reserve(state->device, byte_size, name, &state->storage));
-    state->storage->is_reserved = true;
+    state->storage->slot_stride = state->slot_stride;
     identity_join(state->storage);
     return WEIR_OK;
 }
@@ -148,6 +161,14 @@ static void decommit(weir_state* state, uint64_t slots, uint64_t begin, uint64_t
     }
 }
 
+// Says how many rows there are; with all of them the padding of a slot is, too.
+static void set_rows(weir_state* state, int64_t row_count) {
+    const bool all = row_count == state->shape.dims[0];
+    state->row_count = row_count;
+    atomic_store(&state->storage->slot_bytes,
+                 all ? state->slot_stride : (uint64_t)row_count * state->row_bytes);
+}
+
 weir_status weir_state_grow(weir_state* state, int64_t row_count) {
     if (row_count > state->shape.dims[0]) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: %lld rows, the limit is %lld",
@@ -170,7 +191,7 @@ weir_status weir_state_grow(weir_state* state, int64_t row_count) {
         }
         state->committed = end;
     }
-    state->row_count = row_count;
+    set_rows(state, row_count);
     return WEIR_OK;
 }
 
@@ -219,7 +240,7 @@ weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
         decommit(state, state->slot_count, kept, state->committed);
         state->committed = kept;
     }
-    state->row_count = row_count;
+    set_rows(state, row_count);
     return WEIR_OK;
 }
 

@@ -99,6 +99,7 @@ static void limit_rows(const weir_schedule* schedule, const graph_op* op, uint32
     operand->touched.fixed = operands[0].touched.fixed;
     operand->touched.params[0] = operands[0].touched.params[0];
     operand->touched.params[1] = sees ? position : WEIR_PARAM_NONE;
+    operand->touched.first = writes ? position : WEIR_PARAM_NONE;
 }
 
 static schedule_rows count_rows(const weir_value_info* info) {
@@ -108,6 +109,7 @@ static schedule_rows count_rows(const weir_value_info* info) {
         .row_bytes = rows > 0 ? weir_view_byte_length(&info->layout) / rows : 0,
         .fixed = info->rows == WEIR_PARAM_NONE ? rows : 0,
         .params = {info->rows, WEIR_PARAM_NONE},
+        .first = WEIR_PARAM_NONE,
     };
 }
 

@@ -27,6 +27,7 @@ typedef struct schedule_rows {
     uint64_t row_bytes;
     uint64_t fixed;
     weir_param params[2];
+    weir_param first; // gives the first of them; WEIR_PARAM_NONE: row 0
 } schedule_rows;
 
 typedef struct schedule_operand {
