@@ -71,13 +71,6 @@ static inline weir_status record_add(fixture* f, weir_view view, float constant)
     return weir_session_dispatch(f->session, &desc, NULL);
 }
 
-static inline weir_device* open_manual(void) {
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    weir_device* device = NULL;
-    assert_ok(weir_device_create(&desc, &device));
-    return device;
-}
-
 static inline weir_ticket commit_one(weir_session* session) {
     weir_ticket ticket;
     const weir_dispatch_desc desc = {.name = "one", .kernel = do_nothing};

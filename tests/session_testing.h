@@ -34,6 +34,14 @@ static inline weir_device* open_device(const char* name, uint32_t threads,
     return device;
 }
 
+// A null device that completes work when the test says so.
+static inline weir_device* open_manual(void) {
+    const weir_device_desc desc = {.name = "null", .manual_completion = true};
+    weir_device* device = NULL;
+    assert_ok(weir_device_create(&desc, &device));
+    return device;
+}
+
 static inline weir_storage* allocate_zeros(weir_device* device, uint64_t byte_size) {
     const weir_storage_desc desc = {
         .byte_size = byte_size, .fill = WEIR_FILL_ZERO, .name = "zeros"};
@@ -92,5 +100,11 @@ static inline weir_status scale_and_add(const weir_kernel_call* call) {
     }
     return WEIR_OK;
 }
+
+// Runs a test, which gets the name of the device as its state, on the CPU and on the null device.
+#define ON_BOTH(test)                                                                              \
+    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
+#test " on null", (test), NULL, NULL, "null"                                               \
+    }
 
 #endif

@@ -138,10 +138,8 @@ static weir_status do_nothing(const weir_kernel_call* call) {
 // A pass in flight reads bytes [0, 64) and writes [64, 128).
 static void passes_in_flight_are_not_disturbed(void** state) {
     (void)state;
-    weir_device* device = NULL;
+    weir_device* device = open_manual();
     weir_session* session = NULL;
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    assert_ok(weir_device_create(&desc, &device));
     assert_ok(weir_session_create(device, &session));
     weir_storage* storage = allocate_zeros(device, 256);
     const weir_operand operands[] = {
@@ -193,11 +191,6 @@ static void a_lazy_storage_is_touched_or_says_why_not(void** state) {
     weir_device_destroy(device);
     assert_int_equal(atomic_load(&counter.live_bytes), 0);
 }
-
-#define ON_BOTH(test)                                                                              \
-    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
-#test " on null", (test), NULL, NULL, "null"                                               \
-    }
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -180,9 +180,7 @@ static void the_length_bounds_host_io_and_views(void** state) {
 
 static void a_length_does_not_change_under_a_pass(void** state) {
     (void)state;
-    weir_device* device = NULL;
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    assert_ok(weir_device_create(&desc, &device));
+    weir_device* device = open_manual();
     fixture f = {.device = device, .plan = make_plan(sizes, 4, 0)};
     assert_ok(weir_arena_create(device, f.plan, &f.arena));
     weir_session* session = open_session(&f);
@@ -513,11 +511,6 @@ static void each_allocation_may_fail(void** state) {
     }
     weir_plan_destroy(plan);
 }
-
-#define ON_BOTH(test)                                                                              \
-    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
-#test " on null", (test), NULL, NULL, "null"                                               \
-    }
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -130,11 +130,9 @@ static void a_thousand_allocations_are_one_flush(void** state) {
 // The null device says when a pass completes.
 static void a_removal_waits_for_the_pass_that_uses_the_storage(void** state) {
     (void)state;
-    weir_device* device = NULL;
+    weir_device* device = open_manual();
     weir_residency* set = NULL;
     weir_session* session = NULL;
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    assert_ok(weir_device_create(&desc, &device));
     assert_ok(weir_residency_create(device, &(weir_residency_desc){0}, &set));
     assert_ok(weir_session_create(device, &session));
     weir_storage* used = allocate_zeros(device, 64);
@@ -307,11 +305,9 @@ static void what_does_not_fit_the_budget_is_refused_and_evicts_nothing(void** st
 
 static void a_member_that_a_pass_in_flight_uses_is_not_evicted(void** state) {
     (void)state;
-    weir_device* device = NULL;
+    weir_device* device = open_manual();
     weir_residency* set = NULL;
     weir_session* session = NULL;
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    assert_ok(weir_device_create(&desc, &device));
     assert_ok(weir_residency_create(device, &(weir_residency_desc){.byte_budget = 64}, &set));
     assert_ok(weir_session_create(device, &session));
     weir_storage* old = allocate_zeros(device, 64);
@@ -538,11 +534,6 @@ static void threads_share_a_set(void** state) {
     assert_int_equal(counted.members, 0);
     end(&f);
 }
-
-#define ON_BOTH(test)                                                                              \
-    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
-#test " on null", (test), NULL, NULL, "null"                                               \
-    }
 
 static void a_lazy_storage_joins_when_it_takes_its_memory(void** state) {
     const fixture f = begin(state, NULL);

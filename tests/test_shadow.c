@@ -441,11 +441,6 @@ static void threads_write_and_read_without_mixing(void** state) {
     weir_device_destroy(device);
 }
 
-#define ON_BOTH(test)                                                                              \
-    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
-#test " on null", (test), NULL, NULL, "null"                                               \
-    }
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_shadow_is_read_in_half_the_bytes_and_is_never_stale),

@@ -140,10 +140,8 @@ static weir_status touch_nothing(const weir_kernel_call* call) {
 
 static void truncation_waits_for_nobody(void** name) {
     (void)name;
-    weir_device* device = NULL;
+    weir_device* device = open_manual();
     weir_session* session = NULL;
-    const weir_device_desc desc = {.name = "null", .manual_completion = true};
-    assert_ok(weir_device_create(&desc, &device));
     assert_ok(weir_session_create(device, &session));
     weir_state* state = create(device, 4, 10, 0);
     assert_ok(weir_state_grow(state, 10));
@@ -292,11 +290,6 @@ static void each_allocation_may_fail(void** name) {
         assert_int_equal(status, WEIR_OUT_OF_MEMORY);
     }
 }
-
-#define ON_BOTH(test)                                                                              \
-    {#test " on cpu", (test), NULL, NULL, "cpu"}, {                                                \
-#test " on null", (test), NULL, NULL, "null"                                               \
-    }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
