@@ -472,6 +472,66 @@ static void q4_0_written_raw_is_multiplied_and_read_back_equal(void** state) {
     weir_device_destroy(device);
 }
 
+typedef struct reader {
+    weir_device* device;
+    const weir_arena* arena;
+} reader;
+
+static weir_status sum_up(const weir_kernel_call* call) {
+    float sum = 0;
+    for (int i = 0; i < 16; i++) {
+        sum += ((const float*)call->pointers[0])[i];
+    }
+    *(float*)call->pointers[1] = sum;
+    return WEIR_OK;
+}
+
+// Makes views of the shared arena and reads through them, as often as it can.
+static void* read_nodes(void* context) {
+    const reader* r = context;
+    weir_session* session = NULL;
+    weir_storage* result = allocate_zeros(r->device, 64);
+    const weir_shape shape = weir_shape_make(1, (const int64_t[]){16});
+    weir_operand operands[2] = {{.kind = WEIR_ACCESS_READ}, {.kind = WEIR_ACCESS_WRITE}};
+    assert_ok(weir_session_create(r->device, &session));
+    operands[1].view = floats_of(result, 0, 1);
+    for (uint32_t i = 0; i < 200; i++) {
+        assert_ok(
+            weir_arena_node_view(r->arena, 1 + i % 2, WEIR_DTYPE_F32, &shape, &operands[0].view));
+        weir_view_retain(&operands[0].view);
+        const weir_dispatch_desc desc = {
+            .kernel = sum_up, .operands = operands, .operand_count = 2};
+        assert_ok(weir_session_dispatch(session, &desc, NULL));
+        weir_view_release(&operands[0].view);
+        assert_ok(weir_session_finish(session));
+        assert_true(*(const float*)weir_view_contents(&operands[1].view) == (i % 2 ? 32 : 16));
+    }
+    weir_session_destroy(session);
+    weir_storage_release(result);
+    return NULL;
+}
+
+static void threads_read_one_arena(void** state) {
+    (void)state;
+    fixture f = begin((void*[]){"cpu"}, NULL);
+    float numbers[16];
+    for (uint32_t node = 1; node <= 2; node++) {
+        for (int i = 0; i < 16; i++) {
+            numbers[i] = (float)node;
+        }
+        assert_ok(weir_arena_write(f.arena, node, WEIR_DTYPE_F32, 0, numbers, 16));
+    }
+    reader r = {.device = f.device, .arena = f.arena};
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, read_nodes, &r), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    end(&f);
+}
+
 static weir_status use_arena(weir_device* device, const weir_plan* plan, weir_arena** arena) {
     static const char* const names[] = {"x", NULL, "logits", "h"};
     const float numbers[16] = {1};
@@ -526,6 +586,7 @@ int main(void) {
         ON_BOTH(bad_arenas_are_refused),
         ON_BOTH(buffers_of_two_pools_have_blocks_of_their_own),
         cmocka_unit_test(q4_0_written_raw_is_multiplied_and_read_back_equal),
+        cmocka_unit_test(threads_read_one_arena),
         ON_BOTH(each_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

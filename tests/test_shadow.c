@@ -3,6 +3,8 @@
 #include "session_testing.h"
 
 #include <math.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define WIDTH 64
 #define HEIGHT 33
@@ -255,6 +257,48 @@ static void only_writes_to_the_source_make_it_dirty(void** state) {
     weir_device_destroy(device);
 }
 
+// One memory at two addresses, which only the declaration tells.
+static void writes_through_a_declared_alias_are_noted(void** state) {
+    weir_device* device = open_device(*state, 1, NULL);
+    const int file = memfd_create("weir", 0);
+    assert_true(file >= 0 && ftruncate(file, 4096) == 0);
+    void* pages[2];
+    weir_storage* storages[2];
+    for (int i = 0; i < 2; i++) {
+        pages[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        assert_true(pages[i] != MAP_FAILED);
+        const weir_storage_wrap_desc desc = {.pointer = pages[i], .byte_size = 4096};
+        assert_ok(weir_storage_wrap(device, &desc, &storages[i]));
+    }
+    assert_ok(weir_storage_alias(storages[0], 0, storages[1], 0, 4096));
+    const weir_view source = floats_of(storages[0], 64, 16);
+    const weir_view alias = floats_of(storages[1], 64, 16);
+    const weir_view beside = floats_of(storages[1], 128, 16);
+    weir_shadow* shadow = NULL;
+    weir_ticket ticket;
+    void* elements = NULL;
+    int64_t count = 0;
+    assert_ok(weir_shadow_create(&source, &shadow));
+    assert_ok(weir_shadow_refresh(shadow, &ticket));
+    assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
+    assert_ok(weir_view_write(&beside, WEIR_DTYPE_F32, &elements, &count));
+    assert_ok(weir_ticket_wait(run_kernel(device, negate, &beside, false), WEIR_WAIT_FOREVER));
+    assert_false(weir_shadow_is_dirty(shadow));
+    assert_ok(weir_view_write(&alias, WEIR_DTYPE_F32, &elements, &count));
+    assert_true(weir_shadow_is_dirty(shadow));
+    assert_ok(weir_shadow_refresh(shadow, &ticket));
+    assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
+    assert_ok(weir_ticket_wait(run_kernel(device, negate, &alias, false), WEIR_WAIT_FOREVER));
+    assert_true(weir_shadow_is_dirty(shadow));
+    weir_shadow_destroy(shadow);
+    for (int i = 0; i < 2; i++) {
+        weir_storage_release(storages[i]);
+        munmap(pages[i], 4096);
+    }
+    close(file);
+    weir_device_destroy(device);
+}
+
 static void bad_sources_are_refused(void** state) {
     weir_device* device = open_device(*state, 1, NULL);
     weir_storage* storage = allocate_zeros(device, 256);
@@ -447,6 +491,7 @@ int main(void) {
         ON_BOTH(without_shadows_nothing_is_taken),
         cmocka_unit_test(large_values_saturate_and_odd_counts_are_padded),
         ON_BOTH(only_writes_to_the_source_make_it_dirty),
+        ON_BOTH(writes_through_a_declared_alias_are_noted),
         ON_BOTH(bad_sources_are_refused),
         cmocka_unit_test(the_twin_keeps_half_the_offset_and_follows_writes),
         ON_BOTH(each_allocation_may_fail),
