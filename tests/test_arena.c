@@ -472,6 +472,38 @@ static void q4_0_written_raw_is_multiplied_and_read_back_equal(void** state) {
     weir_device_destroy(device);
 }
 
+// All blocks together would be large enough for the program, the first one is not.
+static void a_program_needs_one_block_for_all_its_values(void** state) {
+    weir_device* device = open_device(*state, 1, NULL);
+    weir_plan* plan = make_plan((const uint64_t[]){64, 64, 64, 64}, 4, 64);
+    weir_arena* arena = NULL;
+    weir_graph* graph = NULL;
+    weir_schedule* schedule = NULL;
+    weir_program* program = NULL;
+    weir_value x;
+    weir_value sum;
+    weir_value y;
+    const weir_shape shape = weir_shape_make(2, (const int64_t[]){1, 40});
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &shape, WEIR_PARAM_NONE, &x));
+    assert_ok(weir_graph_add(graph, x, x, &sum));
+    assert_ok(weir_graph_mul(graph, sum, x, &y));
+    assert_ok(weir_graph_output(graph, y));
+    assert_ok(weir_schedule_create(NULL, graph, weir_device_target(device), NULL, &schedule));
+    const uint64_t needed = weir_schedule_report_of(schedule)->arena_bytes;
+    assert_true(needed > 64 && needed <= 256);
+    assert_ok(weir_arena_create(device, plan, &arena));
+    assert_int_equal(weir_arena_byte_size(arena), 256);
+    const weir_program_desc desc = {.schedule = schedule, .arena = arena};
+    assert_status(weir_program_create(device, &desc, &program), WEIR_OUT_OF_RANGE);
+    assert_null(program);
+    weir_schedule_destroy(schedule);
+    weir_graph_destroy(graph);
+    weir_arena_destroy(arena);
+    weir_plan_destroy(plan);
+    weir_device_destroy(device);
+}
+
 typedef struct reader {
     weir_device* device;
     const weir_arena* arena;
@@ -586,6 +618,7 @@ int main(void) {
         ON_BOTH(bad_arenas_are_refused),
         ON_BOTH(buffers_of_two_pools_have_blocks_of_their_own),
         cmocka_unit_test(q4_0_written_raw_is_multiplied_and_read_back_equal),
+        ON_BOTH(a_program_needs_one_block_for_all_its_values),
         cmocka_unit_test(threads_read_one_arena),
         ON_BOTH(each_allocation_may_fail),
     };

@@ -357,6 +357,10 @@ weir_status weir_arena_node_view(const weir_arena* arena, uint32_t node, weir_dt
 
 // The shadow of a node covers the whole slot; the twin keeps it at half the offset.
 static weir_status make_shadow(weir_arena* arena, arena_node* node) {
+    if (node->slot_bytes < 4) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a slot of %llu bytes has no f32 to shadow",
+                         (unsigned long long)node->slot_bytes);
+    }
     const arena_block* block = &arena->blocks.items[node->block];
     const weir_shape shape = weir_shape_make(1, (const int64_t[]){(int64_t)(node->slot_bytes / 4)});
     weir_view source;

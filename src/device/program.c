@@ -225,12 +225,11 @@ static weir_status choose_arena(weir_program* program, weir_arena* given) {
         WEIR_TRY(weir_arena_create_sized(program->device, needed, &program->own_arena));
         given = program->own_arena;
     }
-    if (weir_arena_byte_size(given) < needed) {
+    weir_storage* storage = weir_arena_storage(given); // a schedule places in one block
+    if (storage->byte_size < needed) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "the plan needs %llu bytes, the arena has %llu",
-                         (unsigned long long)needed,
-                         (unsigned long long)weir_arena_byte_size(given));
+                         (unsigned long long)needed, (unsigned long long)storage->byte_size);
     }
-    weir_storage* storage = weir_arena_storage(given);
     if (storage->device != program->device) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the arena lies on another device");
     }

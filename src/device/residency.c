@@ -217,22 +217,24 @@ static bool make_room(weir_residency* set, const weir_storage* newcomer, uint64_
     return fits;
 }
 
-static void apply_add(weir_residency* set, weir_storage* storage, uint64_t now) {
+// Makes a member resident; false where it is refused.
+static bool apply_add(weir_residency* set, weir_storage* storage, uint64_t now) {
     if (!make_room(set, storage, now)) {
         set->counted.refusals++;
         move_to(set, storage, RESIDENCY_AWAY);
-        return;
+        return false;
     }
     if (set->device->vtable->hold(storage, set->mode) != WEIR_OK) {
         set->counted.refusals++;
         storage->residency.refused = set->room + 1;
         move_to(set, storage, RESIDENCY_AWAY);
-        return;
+        return false;
     }
     storage->residency.refused = 0;
     move_to(set, storage, RESIDENCY_RESIDENT);
     set->counted.resident_bytes += storage->byte_size;
     set->counted.adds_applied++;
+    return true;
 }
 
 // Applies the staged removals and returns those that nobody holds, linked: they are destroyed
@@ -261,7 +263,7 @@ static void destroy_released(weir_storage* released) {
     }
 }
 
-// Removals first: they make room. A flush that finds nothing staged is none.
+// Removals first: they make room. A flush that applies nothing is none.
 static weir_storage* flush(weir_residency* set, const weir_session* session, uint64_t now) {
     const bool removes = set->lists[RESIDENCY_LEAVING].first != NULL;
     weir_storage* released = apply_removals(set);
@@ -273,8 +275,7 @@ static weir_storage* flush(weir_residency* set, const weir_session* session, uin
         const bool has_memory = weir_storage_is_allocated(storage); // else it stays staged
         if (has_memory && (!owner || owner == session)) {
             storage->residency.session = NULL;
-            apply_add(set, storage, now);
-            adds = true;
+            adds = apply_add(set, storage, now) || adds;
         }
         storage = next;
     }

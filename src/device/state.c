@@ -235,12 +235,12 @@ weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
         return WEIR_OK;
     }
     WEIR_TRY(check_idle(state, row_count));
+    set_rows(state, row_count); // before their memory goes: commits are refused from now on
     const uint64_t kept = bytes_ahead(state, row_count);
     if (state->device->page_bytes > 0 && kept < state->committed) {
         decommit(state, state->slot_count, kept, state->committed);
         state->committed = kept;
     }
-    set_rows(state, row_count);
     return WEIR_OK;
 }
 
