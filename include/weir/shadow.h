@@ -3,8 +3,8 @@
 // A shadow is a value of its own beside its source. It notes every write to the source that weir
 // sees, of passes through their declared accesses and of the host through weir_view_write and
 // arenas, and is converted again before the next pass that reads it: never stale, and paid for only
-// where it is used. One conversion is in flight at a time: a commit that needs another waits. A program reads it where its graph has an f16 weight that is bound to the view
-// of the shadow.
+// where it is used. One conversion is in flight at a time: a commit that needs another waits. A
+// program reads it where its graph has an f16 weight that is bound to the view of the shadow.
 //
 // Numbers are rounded to nearest, ties to even (IEEE 754 binary16). Finite values beyond +-65504
 // become +-65504 and are counted: an infinity would make every sum that it enters useless.

@@ -48,8 +48,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_state_create(weir_device* device,
 // Threads: thread-compatible.
 WEIR_API void weir_state_destroy(weir_state* state);
 
-// Makes a view of all rows of a slot, [row_count_max, row...]: what programs bind. A pass that would
-// touch rows that the state has not grown to is refused at its commit (WEIR_OUT_OF_RANGE).
+// Makes a view of all rows of a slot, [row_count_max, row...]: what programs bind. A pass that
+// would touch rows that the state has not grown to is refused at its commit (WEIR_OUT_OF_RANGE).
 //
 // Ownership: the view borrows the state's storage.
 // Errors:    WEIR_NOT_FOUND no such slot.
