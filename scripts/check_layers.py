@@ -13,7 +13,7 @@ HEADERS = {"base": "api status allocator log fault text", "tensor": "dtype shape
            "graph": "graph fusion kernel target", "formats": "gguf safetensors",
            "schedule": "schedule explain plan_file",
            "device": "device storage access pool session arena state shadow residency "
-                     "program dlpack check"}
+                     "program dlpack check", "backends": "vulkan"}
 OWNERS = {header: module for module, headers in HEADERS.items() for header in headers.split()}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 ROOT = pathlib.Path(__file__).resolve().parent.parent

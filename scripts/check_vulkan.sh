@@ -30,6 +30,7 @@ run() {
         "skipped, $((SECONDS - begin)) s"
 }
 
+WEIR_ORACLE_PROGRAMS=${WEIR_ORACLE_PROGRAMS:-10000} run test_vulkan_oracle
 for width in 128 512; do
     LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
 done

@@ -37,5 +37,6 @@
 #include <weir/text.h>
 #include <weir/tracker.h>
 #include <weir/view.h>
+#include <weir/vulkan.h>
 
 #endif

@@ -1,6 +1,8 @@
 // Stands in for the back end where it was built without the headers of Vulkan.
 #include <stdio.h>
 
+#include <weir/vulkan.h>
+
 #include "device/backend.h"
 
 weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
@@ -18,5 +20,14 @@ weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_t
     (void)desc;
     (void)target;
     (void)device;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}
+
+weir_status weir_vulkan_judge(const weir_allocator* allocator, const char* device,
+                              const weir_schedule* schedule, weir_vulkan_verdict* verdict) {
+    (void)allocator;
+    (void)device;
+    (void)schedule;
+    (void)verdict;
     return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
 }

@@ -55,6 +55,7 @@
     X(CreateDescriptorPool)                                                                        \
     X(DestroyDescriptorPool)                                                                       \
     X(AllocateDescriptorSets)                                                                      \
+    X(ResetDescriptorPool)                                                                         \
     X(UpdateDescriptorSets)                                                                        \
     X(CreateCommandPool)                                                                           \
     X(DestroyCommandPool)                                                                          \

@@ -94,8 +94,10 @@ static weir_status make_locks(vulkan_device* device) {
     return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
 }
 
-static weir_status open(vulkan_device* device, const weir_device_desc* desc) {
-    WEIR_TRY(vulkan_instance_open(&desc->allocator, NULL, 0, NULL, &device->instance));
+static weir_status open(vulkan_device* device, const weir_device_desc* desc,
+                        const vulkan_layers* layers) {
+    WEIR_TRY(vulkan_instance_open(&desc->allocator, layers->names, layers->count, layers->next,
+                                  &device->instance));
     WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
     device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
     WEIR_TRY(open_device(device));
@@ -103,8 +105,8 @@ static weir_status open(vulkan_device* device, const weir_device_desc* desc) {
     return vulkan_queue_open(device);
 }
 
-weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_target* target,
-                                      weir_device** device) {
+weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* target,
+                               const vulkan_layers* layers, vulkan_device** device) {
     vulkan_device* made = NULL;
     WEIR_TRY(object_new(&desc->allocator, &made));
     weir_status status = weir_device_init(&made->base, &vulkan_device_vtable, desc, target);
@@ -116,12 +118,21 @@ weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_t
         return status;
     }
     made->base.runs_code = true;
-    status = open(made, desc);
+    status = open(made, desc, layers);
     if (status != WEIR_OK) {
         close_device(made);
         return status;
     }
     log_line(&made->base.log, WEIR_LOG_INFO, "vulkan: %s", made->probe.name);
+    *device = made;
+    return WEIR_OK;
+}
+
+weir_status weir_vulkan_device_create(const weir_device_desc* desc, const weir_target* target,
+                                      weir_device** device) {
+    static const vulkan_layers none = {.count = 0};
+    vulkan_device* made = NULL;
+    WEIR_TRY(vulkan_device_open(desc, target, &none, &made));
     *device = &made->base;
     return WEIR_OK;
 }

@@ -86,6 +86,18 @@ static inline vulkan_device* vulkan_device_of(weir_device* device) {
     return (vulkan_device*)device;
 }
 
+// Layers to open an instance under, and what to tell them.
+typedef struct vulkan_layers {
+    const char* const* names;
+    uint32_t count;
+    const void* next; // of VkInstanceCreateInfo; with it VK_EXT_debug_utils is enabled
+} vulkan_layers;
+
+// vulkan_device.c
+WEIR_MUST_USE weir_status vulkan_device_open(const weir_device_desc* desc,
+                                             const weir_target* target, const vulkan_layers* layers,
+                                             vulkan_device** device);
+
 // vulkan_memory.c
 WEIR_MUST_USE weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place,
                                                uint64_t byte_size, vulkan_memory* memory);

@@ -24,6 +24,9 @@ static const uint32_t rope_words[] = {
 static const uint32_t set_rows_words[] = {
 #include "backends/vulkan/spirv/set_rows.inc"
 };
+static const uint32_t shadow_words[] = {
+#include "backends/vulkan/spirv/shadow.inc"
+};
 
 const vulkan_shader_code vulkan_shader_codes[VULKAN_SHADER_COUNT] = {
 #define VULKAN_SHADER_ROW(shader, bindings)                                                        \

@@ -14,7 +14,8 @@
     X(matmul_few, 4)                                                                               \
     X(rms_norm, 3)                                                                                 \
     X(rope, 5)                                                                                     \
-    X(set_rows, 3)
+    X(set_rows, 3)                                                                                 \
+    X(shadow, 30)
 
 typedef enum vulkan_shader {
 #define VULKAN_SHADER_ENUM(name, bindings) VULKAN_SHADER_##name,
