@@ -31,6 +31,7 @@ run() {
 }
 
 WEIR_ORACLE_PROGRAMS=${WEIR_ORACLE_PROGRAMS:-10000} run test_vulkan_oracle
+"$build/weir" check models/*.gguf --device "$WEIR_TEST_DEVICE"
 for width in 128 512; do
     LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
 done

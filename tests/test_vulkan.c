@@ -411,11 +411,13 @@ static void tables_beyond_the_cap_are_read_in_pieces(void** state) {
     weir_view views[3];
     float* numbers = weir_storage_host_pointer(storage);
     for (int i = 0; i < 64 * 256; i++) {
-        numbers[i] = (float)(i / 256); // row r is full of r
+        const int row = i / 256; // row r is full of r
+        numbers[i] = (float)row;
     }
     float* x = numbers + 16384;
     for (int i = 0; i < 6 * 256; i++) {
-        x[i] = (float)(i / 256 + 1);
+        const int row = i / 256;
+        x[i] = (float)(row + 1);
     }
     for (int64_t rows = 1; rows <= 6; rows += 5) { // the kernel for few rows and that for many
         assert_ok(weir_view_make(storage, 65536, WEIR_DTYPE_F32, &x_shape, &views[0]));
@@ -428,7 +430,8 @@ static void tables_beyond_the_cap_are_read_in_pieces(void** state) {
         assert_ok(status);
         const float* y = weir_view_contents(&views[2]);
         for (int i = 0; i < rows * 64; i++) {
-            assert_true(y[i] == 256.0f * (float)(i / 64 + 1) * (float)(i % 64));
+            const int row = i / 64;
+            assert_true(y[i] == 256.0f * (float)(row + 1) * (float)(i % 64));
         }
     }
     int32_t* ids = (int32_t*)(void*)(numbers + 16384);
@@ -441,7 +444,8 @@ static void tables_beyond_the_cap_are_read_in_pieces(void** state) {
     assert_ok(status);
     const float* y = weir_view_contents(&views[2]);
     for (int i = 0; i < 6 * 256; i++) {
-        assert_true(y[i] == (float)ids[i / 256]);
+        const int32_t id = ids[i / 256];
+        assert_true(y[i] == (float)id);
     }
     ids[3] = 64;
     status = run_kernel(WEIR_OP_GET_ROWS, views, 3);

@@ -18,6 +18,10 @@
 // barrier makes visible to writes must then be taken for visible to reads.
 typedef enum oracle_look { LOOK_PLAIN = 0, LOOK_SHADOW = 1, LOOKS } oracle_look;
 
+typedef struct shadow_handle {
+    VkDescriptorSet set;
+} shadow_handle;
+
 struct vulkan_oracle {
     weir_allocator allocator;
     vulkan_device* device;
@@ -33,7 +37,7 @@ struct vulkan_oracle {
     VkDescriptorPool descriptors;
     uint32_t capacity; // sets that the pool holds
     struct {
-        VkDescriptorSet* items; // of each dispatch that for LOOK_PLAIN, then that for LOOK_SHADOW
+        shadow_handle* items; // of each dispatch that for LOOK_PLAIN, then that for LOOK_SHADOW
         size_t count, capacity;
     } sets;
     struct {
@@ -104,7 +108,7 @@ static weir_status open_device(vulkan_oracle* oracle, const char* name) {
 
 static weir_status make_objects(vulkan_oracle* oracle) {
     const vulkan_api* api = &oracle->device->instance.api;
-    const VkDevice device = oracle->device->handle;
+    VkDevice device = oracle->device->handle;
     const vulkan_launch launch = {.shader = VULKAN_SHADER_shadow};
     WEIR_TRY(
         vulkan_layout_find(oracle->device, SHADOW_BINDINGS, &oracle->set_layout, &oracle->layout));
@@ -133,7 +137,7 @@ static void drop_pool(vulkan_oracle* oracle) {
 // Sets for so many dispatches; those of the program before are forgotten.
 static weir_status take_sets(vulkan_oracle* oracle, uint32_t count) {
     const vulkan_api* api = &oracle->device->instance.api;
-    const VkDevice device = oracle->device->handle;
+    VkDevice device = oracle->device->handle;
     WEIR_TRY(array_reserve(&oracle->allocator, &oracle->sets, count));
     if (count > oracle->capacity || !oracle->descriptors) {
         const uint32_t capacity = count > 2 * oracle->capacity ? count : 2 * oracle->capacity;
@@ -160,7 +164,7 @@ static weir_status take_sets(vulkan_oracle* oracle, uint32_t count) {
     for (oracle->sets.count = 0; oracle->sets.count < count; oracle->sets.count++) {
         VULKAN_TRY(
             "vkAllocateDescriptorSets",
-            api->AllocateDescriptorSets(device, &set, &oracle->sets.items[oracle->sets.count]));
+            api->AllocateDescriptorSets(device, &set, &oracle->sets.items[oracle->sets.count].set));
     }
     return WEIR_OK;
 }
@@ -221,7 +225,7 @@ static void write_set(vulkan_oracle* oracle, const shadow_set* set, uint32_t num
                                               .offset = run.begin * oracle->step,
                                               .range = (run.end - run.begin) * oracle->step};
         writes[i] = (VkWriteDescriptorSet){.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-                                           .dstSet = oracle->sets.items[number],
+                                           .dstSet = oracle->sets.items[number].set,
                                            .dstBinding = i,
                                            .descriptorCount = 1,
                                            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
@@ -308,7 +312,7 @@ static weir_status replay(vulkan_oracle* oracle, const vulkan_groups* groups,
         }
         for (uint32_t at = groups->begins[group]; at < groups->begins[group + 1]; at++) {
             const VkDescriptorSet* set =
-                &oracle->sets.items[LOOKS * groups->order[at] + (uint32_t)desc->look];
+                &oracle->sets.items[LOOKS * groups->order[at] + (uint32_t)desc->look].set;
             api->CmdBindDescriptorSets(oracle->commands, VK_PIPELINE_BIND_POINT_COMPUTE,
                                        oracle->layout, 0, 1, set, 0, NULL);
             api->CmdDispatch(oracle->commands, 1, 1, 1);

@@ -59,7 +59,7 @@ static void* wait_for_fences(void* context) {
         vulkan_work* work = device->pending[entry].work;
         const uint64_t sequence = device->pending[entry].sequence;
         pthread_mutex_unlock(&device->waiter_lock);
-        const VkFence fence = vulkan_work_fence(work);
+        VkFence fence = vulkan_work_fence(work);
         const VkResult result = api->WaitForFences(device->handle, 1, &fence, VK_TRUE, FOREVER);
         if (vulkan_status(result, "vkWaitForFences") == WEIR_OK) {
             vulkan_work_finish(work, sequence);

@@ -16,8 +16,8 @@ static void record_launch(const vulkan_work* work, VkCommandBuffer commands,
 
 static void record_copy(const vulkan_work* work, VkCommandBuffer commands, const work_copy* copy) {
     const vulkan_api* api = &work->device->instance.api;
-    const VkBuffer source = copy->source ? copy->source : work->staging.buffer;
-    const VkBuffer target = copy->target ? copy->target : work->staging.buffer;
+    VkBuffer source = copy->source ? copy->source : work->staging.buffer;
+    VkBuffer target = copy->target ? copy->target : work->staging.buffer;
     if (copy->fills) {
         api->CmdFillBuffer(commands, target, copy->region.dstOffset, copy->region.size, copy->word);
     } else {

@@ -322,13 +322,13 @@ static weir_status copy_parts(vulkan_storage* made) {
     for (uint32_t i = 0; i < made->part_count && status == WEIR_OK; i++) {
         const uint64_t begin = i > 0 ? made->stride * i : 0;
         const uint64_t count = part_bytes(made, i, byte_size);
+        const uint64_t end = begin + count;
         status = vulkan_memory_create(device, VULKAN_PLACE_DEVICE, count, &made->parts[i]);
         if (status == WEIR_OK) {
             status = upload(device, &staging, made->map.bytes + begin, count, &made->parts[i]);
         }
         log_line(&device->base.log, WEIR_LOG_DEBUG, "vulkan: %s: %llu of %llu bytes copied",
-                 made->base.name, (unsigned long long)(begin + count),
-                 (unsigned long long)byte_size);
+                 made->base.name, (unsigned long long)end, (unsigned long long)byte_size);
     }
     vulkan_memory_destroy(device, &staging);
     return status;

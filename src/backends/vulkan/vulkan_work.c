@@ -150,7 +150,7 @@ static weir_status write_set(vulkan_work* work, work_launch* launch) {
 
 static weir_status make_objects(vulkan_work* work) {
     const vulkan_api* api = &work->device->instance.api;
-    const VkDevice device = work->device->handle;
+    VkDevice device = work->device->handle;
     const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                           .queueFamilyIndex = work->device->probe.queue_family};
     const VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
