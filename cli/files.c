@@ -1,6 +1,8 @@
 // Files and memory of the commands.
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -135,9 +137,37 @@ weir_status cli_read_ids(const char* path, uint32_t limit, weir_ids* ids) {
     return status;
 }
 
+// Finds where compiled pipelines are kept, by the XDG Base Directory Specification, and makes the
+// folders; "" where there is no such place.
+static void find_cache(char* path, size_t capacity) {
+    const char* base = getenv("XDG_CACHE_HOME");
+    const char* home = getenv("HOME");
+    path[0] = '\0';
+    int length = -1;
+    if (base && base[0] == '/') {
+        length = snprintf(path, capacity, "%s", base);
+    } else if (home && home[0] == '/') {
+        length = snprintf(path, capacity, "%s/.cache", home);
+    }
+    if (length < 0 || (size_t)length + sizeof "/weir/vulkan" > capacity) {
+        path[0] = '\0';
+        return;
+    }
+    // A folder that cannot be made shows when the cache is written, which costs nothing but time.
+    (void)mkdir(path, 0700);
+    strcat(path, "/weir");
+    (void)mkdir(path, 0700);
+    strcat(path, "/vulkan");
+}
+
 weir_status cli_model_open(const char* path, const char* device, uint32_t threads,
                            cli_model* opened) {
-    const weir_device_desc desc = {.name = device, .thread_count = threads};
+    char cache[4096] = "";
+    if (device && strncmp(device, "vulkan", strlen("vulkan")) == 0) {
+        find_cache(cache, sizeof cache);
+    }
+    const weir_device_desc desc = {
+        .name = device, .thread_count = threads, .cache_path = cache[0] ? cache : NULL};
     WEIR_TRY(weir_device_create(&desc, &opened->device));
     WEIR_TRY(weir_model_open(NULL, opened->device, path, &opened->model));
     return weir_tokenizer_create(NULL, weir_model_gguf(opened->model), &opened->tokenizer);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "backends/vulkan/vulkan_cache.h"
 #include "backends/vulkan/vulkan_device.h"
 #include "backends/vulkan/vulkan_target.h"
 #include "testing_allocator.h"
@@ -505,6 +506,72 @@ static void times_are_taken_when_asked_for(void** state) {
     weir_storage_release(storage);
 }
 
+// Opens a device with a cache, uses it, and closes it.
+static void use_cache(const char* path) {
+    weir_device* device = NULL;
+    assert_ok(
+        weir_device_create(&(weir_device_desc){.name = "vulkan", .cache_path = path}, &device));
+    weir_storage* storage = allocate(device, 4096, WEIR_FILL_ZERO, false);
+    const weir_view x = floats(storage, 0, 64);
+    const weir_view y = floats(storage, 2048, 64);
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_ok(weir_session_finish(session));
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+static void write_file(const char* path, const char* bytes, size_t byte_size) {
+    FILE* file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, byte_size, file), byte_size);
+    fclose(file);
+}
+
+static size_t cached_bytes(const char* path) {
+    void* data = NULL;
+    size_t byte_size = 0;
+    vulkan_cache_read(NULL, path, &vulkan_device_of(gpu)->probe, &data, &byte_size);
+    weir_free(NULL, data, byte_size, _Alignof(max_align_t));
+    return byte_size;
+}
+
+static void pipelines_are_kept_and_damaged_files_replaced(void** state) {
+    (void)state;
+    char folder[] = "/tmp/weir-cache-XXXXXX";
+    char path[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/pipelines", folder);
+    assert_int_equal(cached_bytes(path), 0);
+    use_cache(path);
+    assert_true(cached_bytes(path) > 0);
+    use_cache(path); // reads it
+    size_t byte_size = 0;
+    char* bytes = read_whole_file(path, false, &byte_size);
+    const size_t step = 1 + byte_size / 200;
+    for (size_t damage = 0; damage < byte_size; damage += step) {
+        bytes[damage] = (char)(bytes[damage] ^ 1);
+        write_file(path, bytes, byte_size);
+        bytes[damage] = (char)(bytes[damage] ^ 1);
+        assert_int_equal(cached_bytes(path), 0); // each byte counts
+        write_file(path, bytes, damage);
+        assert_int_equal(cached_bytes(path), 0); // and that they are all there
+    }
+    use_cache(path);
+    assert_true(cached_bytes(path) > 0);
+    vulkan_probe other = vulkan_device_of(gpu)->probe;
+    other.driver_version++;
+    void* data = NULL;
+    vulkan_cache_read(NULL, path, &other, &data, &byte_size);
+    assert_null(data);
+    free(bytes);
+    unlink(path);
+    rmdir(folder);
+    use_cache(path); // a folder that is not there
+}
+
 // Each allocation of a session's work fails once in turn; nothing is left over.
 static void every_failing_allocation_leaves_nothing_behind(void** state) {
     (void)state;
@@ -551,6 +618,7 @@ int main(void) {
         cmocka_unit_test(tables_beyond_the_cap_are_read_in_pieces),
         cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
         cmocka_unit_test(times_are_taken_when_asked_for),
+        cmocka_unit_test(pipelines_are_kept_and_damaged_files_replaced),
         cmocka_unit_test(every_failing_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);

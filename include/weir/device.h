@@ -27,6 +27,9 @@ typedef struct weir_device_desc {
     bool manual_completion;   // null: work completes by weir_null_complete only
     weir_allocator allocator; // for everything that belongs to the device
     weir_log log;
+    const char*
+        cache_path; // vulkan: a file to keep compiled pipelines in between runs; one that is
+                    // damaged or of another device is ignored and replaced. NULL: none
 } weir_device_desc;
 
 // Counted since creation; also kept per session and per program.

@@ -101,7 +101,7 @@ static weir_status open(vulkan_device* device, const weir_device_desc* desc,
     WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
     device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
     WEIR_TRY(open_device(device));
-    WEIR_TRY(vulkan_pipelines_open(device));
+    WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
     return vulkan_queue_open(device);
 }
 

@@ -59,6 +59,8 @@ struct vulkan_device {
     VkDescriptorSetLayout set_layouts[VULKAN_BINDINGS_MAX + 1]; // by number of bindings
     VkPipelineLayout pipeline_layouts[VULKAN_BINDINGS_MAX + 1];
     VkPipelineCache cache;
+    char* cache_path;     // owned; NULL: none
+    bool cache_is_behind; // a pipeline was compiled since the file was read
     struct {
         vulkan_pipeline* items;
         size_t count, capacity;
@@ -124,7 +126,8 @@ WEIR_MUST_USE weir_status vulkan_storage_locate(const weir_storage* storage, uin
                                                 uint64_t* buffer_offset);
 
 // vulkan_pipeline.c
-WEIR_MUST_USE weir_status vulkan_pipelines_open(vulkan_device* device);
+// `cache_path` may be NULL.
+WEIR_MUST_USE weir_status vulkan_pipelines_open(vulkan_device* device, const char* cache_path);
 void vulkan_pipelines_close(vulkan_device* device);
 WEIR_MUST_USE weir_status vulkan_layout_find(vulkan_device* device, uint32_t binding_count,
                                              VkDescriptorSetLayout* set_layout,

@@ -1,6 +1,8 @@
 #include <string.h>
 
+#include "backends/vulkan/vulkan_cache.h"
 #include "backends/vulkan/vulkan_device.h"
+#include "base/log_line.h"
 
 static weir_status make_layouts(vulkan_device* device, uint32_t count) {
     const vulkan_api* api = &device->instance.api;
@@ -98,6 +100,7 @@ static weir_status make_pipeline(vulkan_device* device, const pipeline_source* s
     const VkResult result =
         api->CreateComputePipelines(device->handle, device->cache, 1, &info, NULL, pipeline);
     api->DestroyShaderModule(device->handle, shader, NULL);
+    device->cache_is_behind = true;
     return vulkan_status(result, "vkCreateComputePipelines");
 }
 
@@ -203,18 +206,81 @@ weir_status vulkan_pipeline_find_code(vulkan_device* device, const weir_kernel_c
     return status;
 }
 
-weir_status vulkan_pipelines_open(vulkan_device* device) {
-    const VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+static weir_status keep_path(vulkan_device* device, const char* path) {
+    const size_t byte_size = strlen(path) + 1;
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc(&device->base.allocator, byte_size, _Alignof(max_align_t), &memory));
+    device->cache_path = memory;
+    memcpy(device->cache_path, path, byte_size);
+    return WEIR_OK;
+}
+
+static void free_path(vulkan_device* device) {
+    const size_t byte_size = device->cache_path ? strlen(device->cache_path) + 1 : 0;
+    weir_free(&device->base.allocator, device->cache_path, byte_size, _Alignof(max_align_t));
+    device->cache_path = NULL;
+}
+
+static weir_status open_cache(vulkan_device* device) {
+    const vulkan_api* api = &device->instance.api;
+    void* data = NULL;
+    size_t byte_size = 0;
+    if (device->cache_path) {
+        vulkan_cache_read(&device->base.allocator, device->cache_path, &device->probe, &data,
+                          &byte_size);
+    }
+    const VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
+                                            .initialDataSize = byte_size,
+                                            .pInitialData = data};
+    device->cache_is_behind = !data;
+    const VkResult result = api->CreatePipelineCache(device->handle, &info, NULL, &device->cache);
+    weir_free(&device->base.allocator, data, byte_size, _Alignof(max_align_t));
+    return vulkan_status(result, "vkCreatePipelineCache");
+}
+
+weir_status vulkan_pipelines_open(vulkan_device* device, const char* cache_path) {
     if (pthread_mutex_init(&device->pipeline_lock, NULL) != 0) {
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of pipelines");
     }
-    const weir_status status = vulkan_status(
-        device->instance.api.CreatePipelineCache(device->handle, &info, NULL, &device->cache),
-        "vkCreatePipelineCache");
+    weir_status status = cache_path ? keep_path(device, cache_path) : WEIR_OK;
+    if (status == WEIR_OK) {
+        status = open_cache(device);
+    }
     if (status != WEIR_OK) {
+        free_path(device);
         pthread_mutex_destroy(&device->pipeline_lock);
     }
     return status;
+}
+
+static weir_status save_cache(vulkan_device* device) {
+    const vulkan_api* api = &device->instance.api;
+    const weir_allocator* allocator = &device->base.allocator;
+    size_t byte_size = 0;
+    void* data = NULL;
+    VULKAN_TRY("vkGetPipelineCacheData",
+               api->GetPipelineCacheData(device->handle, device->cache, &byte_size, NULL));
+    const size_t room = byte_size;
+    WEIR_TRY(weir_alloc(allocator, room, _Alignof(max_align_t), &data));
+    weir_status status =
+        vulkan_status(api->GetPipelineCacheData(device->handle, device->cache, &byte_size, data),
+                      "vkGetPipelineCacheData");
+    if (status == WEIR_OK) {
+        status = vulkan_cache_write(device->cache_path, &device->probe, data, byte_size);
+    }
+    weir_free(allocator, data, room, _Alignof(max_align_t));
+    return status;
+}
+
+// A run that cannot keep its pipelines is as good as any other.
+static void close_cache(vulkan_device* device) {
+    if (device->cache_path && device->cache_is_behind && device->pipelines.count > 0 &&
+        save_cache(device) != WEIR_OK) {
+        log_line(&device->base.log, WEIR_LOG_WARNING, "vulkan: the pipelines are not kept: %s",
+                 weir_last_error());
+    }
+    device->instance.api.DestroyPipelineCache(device->handle, device->cache, NULL);
+    free_path(device);
 }
 
 void vulkan_pipelines_close(vulkan_device* device) {
@@ -222,6 +288,7 @@ void vulkan_pipelines_close(vulkan_device* device) {
     if (!device->cache) {
         return;
     }
+    close_cache(device);
     for (size_t i = 0; i < device->pipelines.count; i++) {
         api->DestroyPipeline(device->handle, device->pipelines.items[i].handle, NULL);
         free_code(&device->base.allocator, &device->pipelines.items[i]);
@@ -235,6 +302,5 @@ void vulkan_pipelines_close(vulkan_device* device) {
             api->DestroyDescriptorSetLayout(device->handle, device->set_layouts[i], NULL);
         }
     }
-    api->DestroyPipelineCache(device->handle, device->cache, NULL);
     pthread_mutex_destroy(&device->pipeline_lock);
 }
