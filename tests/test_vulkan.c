@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <unistd.h>
+#include <weir/vulkan.h>
 
 #include "backends/vulkan/vulkan_cache.h"
 #include "backends/vulkan/vulkan_device.h"
@@ -506,6 +507,146 @@ static void times_are_taken_when_asked_for(void** state) {
     weir_storage_release(storage);
 }
 
+static weir_vulkan_handles handles_of(const vulkan_device* device) {
+    return (weir_vulkan_handles){.instance = device->instance.handle,
+                                 .physical_device = device->probe.handle,
+                                 .device = device->handle,
+                                 .queue = device->queue,
+                                 .queue_family = device->probe.queue_family,
+                                 .get_instance_proc_addr =
+                                     (void (*)(void))device->instance.api.GetInstanceProcAddr};
+}
+
+static void count_release(void* context, void* pointer) {
+    assert_null(pointer);
+    ++*(int*)context;
+}
+
+// The handles of one device serve as those of a caller.
+static void devices_and_buffers_of_a_caller_are_wrapped(void** state) {
+    (void)state;
+    weir_vulkan_handles handles = handles_of(vulkan_device_of(gpu));
+    weir_device* device = NULL;
+    assert_ok(weir_vulkan_device_wrap(NULL, &handles, &device));
+    weir_storage* own = allocate(gpu, 8192, WEIR_FILL_ZERO, false);
+    float* numbers = weir_storage_host_pointer(own);
+    for (int i = 0; i < 64; i++) {
+        numbers[256 + i] = (float)i;
+    }
+    int released = 0;
+    weir_vulkan_buffer_desc desc = {.buffer = own->native,
+                                    .byte_offset = 1024,
+                                    .byte_size = 4096,
+                                    .release = count_release,
+                                    .context = &released,
+                                    .name = "theirs"};
+    weir_storage* theirs = NULL;
+    weir_storage* part = NULL;
+    assert_ok(weir_vulkan_buffer_wrap(device, &desc, &theirs));
+    assert_null(weir_storage_host_pointer(theirs));
+    desc.byte_offset = 2048;
+    desc.byte_size = 1024;
+    assert_ok(weir_vulkan_buffer_wrap(device, &desc, &part));
+    const weir_view x = floats(theirs, 0, 64);
+    const weir_view y = floats(theirs, 1024, 64); // where `part` begins
+    const weir_view same = floats(part, 0, 64);
+    const weir_view z = floats(part, 512, 64);
+    weir_session* session = NULL;
+    weir_verdict verdict;
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(scale(session, &x, &y, 2.0f, NULL));
+    assert_ok(scale(session, &same, &z, 3.0f, &verdict));
+    assert_int_equal(verdict.hazard_count, 1); // two handles on the same bytes
+    assert_int_equal(verdict.hazards[0].kind, WEIR_HAZARD_RAW);
+    assert_ok(weir_session_finish(session));
+    for (int i = 0; i < 64; i++) {
+        assert_true(numbers[512 + 128 + i] == 6.0f * (float)i);
+    }
+    weir_session_destroy(session);
+    weir_storage_release(theirs);
+    weir_storage_release(part);
+    assert_int_equal(released, 2);
+    weir_device_destroy(device);
+    weir_storage_release(own); // the handles are as they were
+    handles.queue = NULL;
+    assert_status(weir_vulkan_device_wrap(NULL, &handles, &device), WEIR_INVALID_ARGUMENT);
+}
+
+static void buffers_of_one_memory_are_one_memory(void** state) {
+    (void)state;
+    weir_vulkan_buffer_desc desc = {
+        .buffer = 0x1000, .byte_size = 4096, .memory = 0x77, .memory_offset = 65536};
+    weir_storage* first = NULL;
+    weir_storage* second = NULL;
+    weir_storage* apart = NULL;
+    assert_ok(weir_vulkan_buffer_wrap(gpu, &desc, &first));
+    desc.buffer = 0x2000;
+    desc.memory_offset = 65536 - 1024;
+    assert_ok(weir_vulkan_buffer_wrap(gpu, &desc, &second));
+    desc.buffer = 0x3000;
+    desc.memory = 0x78;
+    assert_ok(weir_vulkan_buffer_wrap(gpu, &desc, &apart));
+    const weir_view a = floats(first, 0, 1);
+    const weir_view b = floats(second, 1024, 1);
+    const weir_view c = floats(second, 1020, 1);
+    const weir_view d = floats(apart, 1024, 1);
+    const weir_range ranges[] = {weir_view_range(&a), weir_view_range(&b), weir_view_range(&c),
+                                 weir_view_range(&d)};
+    assert_true(weir_range_overlaps(&ranges[0], &ranges[1]));
+    assert_false(weir_range_overlaps(&ranges[0], &ranges[2]));
+    assert_false(weir_range_overlaps(&ranges[0], &ranges[3]));
+    weir_storage_release(first);
+    weir_storage_release(second);
+    weir_storage_release(apart);
+}
+
+static void memory_is_shared_by_file_descriptors(void** state) {
+    (void)state;
+    weir_storage* out = NULL;
+    weir_storage* in = NULL;
+    int fd = -1;
+    if (!vulkan_device_of(gpu)->probe.external_memory_fd) {
+        assert_status(weir_vulkan_storage_export(gpu, 4096, NULL, &out, &fd), WEIR_UNSUPPORTED);
+        print_message("skipped: the device shares no memory by file descriptors\n");
+        skip();
+    }
+    assert_ok(weir_vulkan_storage_export(gpu, 4096, "out", &out, &fd));
+    assert_true(fd >= 0);
+    assert_ok(weir_vulkan_storage_import(gpu, fd, 4096, "in", &in));
+    assert_ok(weir_storage_alias(out, 0, in, 0, 4096));
+    const weir_view sent = floats(out, 256, 64);
+    const weir_view got = floats(in, 256, 64);
+    float numbers[64];
+    float read[64] = {0};
+    for (int i = 0; i < 64; i++) {
+        numbers[i] = (float)(3 * i);
+    }
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(weir_session_upload(session, numbers, sizeof numbers, &sent));
+    assert_ok(weir_session_download(session, &got, read, sizeof read));
+    assert_ok(weir_session_finish(session));
+    assert_int_equal(weir_session_counters(session)->waits, 1); // the alias orders them
+    assert_memory_equal(read, numbers, sizeof read);
+    weir_session_destroy(session);
+    weir_storage_release(out);
+    weir_storage_release(in);
+}
+
+static void other_devices_are_refused(void** state) {
+    (void)state;
+    weir_device* cpu = NULL;
+    weir_storage* storage = NULL;
+    int fd = -1;
+    assert_ok(weir_device_create(&(weir_device_desc){.thread_count = 1}, &cpu));
+    const weir_vulkan_buffer_desc desc = {.buffer = 1, .byte_size = 1};
+    assert_status(weir_vulkan_buffer_wrap(cpu, &desc, &storage), WEIR_INVALID_ARGUMENT);
+    assert_message_has("device cpu is not one of Vulkan");
+    assert_status(weir_vulkan_storage_export(cpu, 1, NULL, &storage, &fd), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_vulkan_storage_import(cpu, 0, 1, NULL, &storage), WEIR_INVALID_ARGUMENT);
+    weir_device_destroy(cpu);
+}
+
 // Opens a device with a cache, uses it, and closes it.
 static void use_cache(const char* path) {
     weir_device* device = NULL;
@@ -618,6 +759,10 @@ int main(void) {
         cmocka_unit_test(tables_beyond_the_cap_are_read_in_pieces),
         cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
         cmocka_unit_test(times_are_taken_when_asked_for),
+        cmocka_unit_test(devices_and_buffers_of_a_caller_are_wrapped),
+        cmocka_unit_test(buffers_of_one_memory_are_one_memory),
+        cmocka_unit_test(memory_is_shared_by_file_descriptors),
+        cmocka_unit_test(other_devices_are_refused),
         cmocka_unit_test(pipelines_are_kept_and_damaged_files_replaced),
         cmocka_unit_test(every_failing_allocation_leaves_nothing_behind),
     };

@@ -1,6 +1,7 @@
-// What is peculiar to Vulkan: the judge of barriers.
+// What is peculiar to Vulkan: handles of the caller, memory shared by file descriptors, and the judge
+// of barriers. Handles are plain numbers and pointers here: no header of Vulkan is needed.
 //
-// The devices themselves are opened by name (weir/device.h).
+// Devices of weir's own are opened by name (weir/device.h).
 //
 //     weir_vulkan_verdict verdict;
 //     weir_vulkan_judge(NULL, NULL, schedule, &verdict);
@@ -8,9 +9,80 @@
 #ifndef WEIR_VULKAN_H
 #define WEIR_VULKAN_H
 
+#include <weir/device.h>
 #include <weir/schedule.h>
+#include <weir/storage.h>
 
 WEIR_C_BEGIN
+
+typedef struct weir_vulkan_handles {
+    void* instance;        // VkInstance, of Vulkan 1.2 or later
+    void* physical_device; // VkPhysicalDevice
+    void* device;          // VkDevice, see below
+    void* queue;           // VkQueue, which computes
+    uint32_t queue_family;
+    void (*get_instance_proc_addr)(void); // PFN_vkGetInstanceProcAddr
+} weir_vulkan_handles;
+
+// Opens a device on handles of the caller. The VkDevice must have been made with
+// VK_KHR_synchronization2 and the features synchronization2, storageBuffer16BitAccess and
+// storageBuffer8BitAccess; extensions for external memory are used where they were switched on. Of
+// `desc` (may be NULL) allocator, log and cache count.
+//
+// Ownership: the caller destroys the device; the handles stay the caller's and outlive it.
+// Errors:    WEIR_INVALID_ARGUMENT a handle is missing; WEIR_UNSUPPORTED the device lacks the base;
+//            WEIR_OUT_OF_MEMORY; WEIR_IO no thread.
+// Threads:   thread-safe; nobody else uses the queue while weir does, which is within commits and
+//            calls that allocate, fill or map storages.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_device_wrap(const weir_device_desc* desc,
+                                                           const weir_vulkan_handles* handles,
+                                                           weir_device** device);
+
+typedef struct weir_vulkan_buffer_desc {
+    uint64_t buffer; // VkBuffer of the same VkDevice, bound to memory; usable as storage buffer and
+                     // for transfers both ways
+    uint64_t byte_offset, byte_size; // the part of it that becomes a storage
+    uint64_t memory;        // VkDeviceMemory that it is bound to, 0: nothing else lies there
+    uint64_t memory_offset; // where in it
+    bool sealed;            // refuse write accesses
+    weir_storage_release_fn release; // called with NULL; may be NULL
+    void* context;                   // handed to `release`
+    const char* name;                // for messages; copied (31 bytes), may be NULL
+} weir_vulkan_buffer_desc;
+
+// Wraps a buffer of the caller, without a copy. The host reaches it by copies only. The native
+// handle of a storage, and of such a wrap, is its VkBuffer.
+//
+// Ownership: the caller holds one reference; the buffer must hold until `release` is called.
+// Aliasing:  wraps of one buffer, of buffers in one `memory`, and of the buffer of a storage are the
+//            same memory where they overlap.
+// Errors:    WEIR_INVALID_ARGUMENT no buffer, or a device that is not one of Vulkan;
+//            WEIR_OUT_OF_MEMORY.
+// Threads:   thread-safe for different buffers and memories.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_buffer_wrap(weir_device* device,
+                                                           const weir_vulkan_buffer_desc* desc,
+                                                           weir_storage** storage);
+
+// Allocates memory of the device that others can import, with an opaque file descriptor for it.
+//
+// Ownership: the caller holds one reference and closes `fd`, unless it is imported.
+// Errors:    WEIR_UNSUPPORTED no VK_KHR_external_memory_fd; WEIR_INVALID_ARGUMENT a device that is
+//            not one of Vulkan; WEIR_DEVICE_OUT_OF_MEMORY, WEIR_OUT_OF_MEMORY.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_export(weir_device* device,
+                                                              uint64_t byte_size, const char* name,
+                                                              weir_storage** storage, int* fd);
+
+// Makes a storage of `byte_size` bytes, the number that was exported, from an opaque file
+// descriptor of the same driver and device.
+//
+// Ownership: the caller holds one reference; `fd` is the driver's once the call succeeds.
+// Aliasing:  that it is the memory of another storage here must be declared: weir_storage_alias.
+// Errors:    as weir_vulkan_storage_export; WEIR_INVALID_ARGUMENT the descriptor does not fit.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* device, int fd,
+                                                              uint64_t byte_size, const char* name,
+                                                              weir_storage** storage);
 
 // What the synchronisation validation of Khronos says of a schedule.
 typedef struct weir_vulkan_verdict {

@@ -31,3 +31,39 @@ weir_status weir_vulkan_judge(const weir_allocator* allocator, const char* devic
     (void)verdict;
     return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
 }
+
+weir_status weir_vulkan_device_wrap(const weir_device_desc* desc,
+                                    const weir_vulkan_handles* handles, weir_device** device) {
+    (void)desc;
+    (void)handles;
+    (void)device;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}
+
+weir_status weir_vulkan_buffer_wrap(weir_device* device, const weir_vulkan_buffer_desc* desc,
+                                    weir_storage** storage) {
+    (void)device;
+    (void)desc;
+    (void)storage;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}
+
+weir_status weir_vulkan_storage_export(weir_device* device, uint64_t byte_size, const char* name,
+                                       weir_storage** storage, int* fd) {
+    (void)device;
+    (void)byte_size;
+    (void)name;
+    (void)storage;
+    (void)fd;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}
+
+weir_status weir_vulkan_storage_import(weir_device* device, int fd, uint64_t byte_size,
+                                       const char* name, weir_storage** storage) {
+    (void)device;
+    (void)fd;
+    (void)byte_size;
+    (void)name;
+    (void)storage;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}

@@ -6,8 +6,7 @@
 
 static_assert(offsetof(vulkan_device, base) == 0, "the base comes first");
 
-// What was made so far, to be undone in turn by `destroy`.
-static void close_device(vulkan_device* device) {
+void vulkan_device_close(vulkan_device* device) {
     const weir_allocator allocator = device->base.allocator;
     if (device->handle) {
         vulkan_queue_close(device);
@@ -26,7 +25,7 @@ static void close_device(vulkan_device* device) {
 
 static void destroy(weir_device* base) {
     weir_device_drain(base);
-    close_device(vulkan_device_of(base));
+    vulkan_device_close(vulkan_device_of(base));
 }
 
 static const device_vtable vulkan_device_vtable = {
@@ -94,19 +93,29 @@ static weir_status make_locks(vulkan_device* device) {
     return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
 }
 
+weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc) {
+    device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
+    WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
+    WEIR_TRY(vulkan_queue_open(device));
+    log_line(&device->base.log, WEIR_LOG_INFO, "vulkan: %s", device->probe.name);
+    return WEIR_OK;
+}
+
 static weir_status open(vulkan_device* device, const weir_device_desc* desc,
                         const vulkan_layers* layers) {
     WEIR_TRY(vulkan_instance_open(&desc->allocator, layers->names, layers->count, layers->next,
                                   &device->instance));
     WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
-    device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
     WEIR_TRY(open_device(device));
-    WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
-    return vulkan_queue_open(device);
+    return vulkan_device_start(device, desc);
 }
 
-weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* target,
-                               const vulkan_layers* layers, vulkan_device** device) {
+bool vulkan_is_device(const weir_device* device) {
+    return device->vtable == &vulkan_device_vtable;
+}
+
+weir_status vulkan_device_new(const weir_device_desc* desc, const weir_target* target,
+                              vulkan_device** device) {
     vulkan_device* made = NULL;
     WEIR_TRY(object_new(&desc->allocator, &made));
     weir_status status = weir_device_init(&made->base, &vulkan_device_vtable, desc, target);
@@ -118,12 +127,19 @@ weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* 
         return status;
     }
     made->base.runs_code = true;
-    status = open(made, desc, layers);
+    *device = made;
+    return WEIR_OK;
+}
+
+weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* target,
+                               const vulkan_layers* layers, vulkan_device** device) {
+    vulkan_device* made = NULL;
+    WEIR_TRY(vulkan_device_new(desc, target, &made));
+    const weir_status status = open(made, desc, layers);
     if (status != WEIR_OK) {
-        close_device(made);
+        vulkan_device_close(made);
         return status;
     }
-    log_line(&made->base.log, WEIR_LOG_INFO, "vulkan: %s", made->probe.name);
     *device = made;
     return WEIR_OK;
 }

@@ -96,6 +96,13 @@ typedef struct vulkan_layers {
 } vulkan_layers;
 
 // vulkan_device.c
+bool vulkan_is_device(const weir_device* device);
+// The steps of opening: an empty device, then, with handles, what it needs to work. Any device that
+// was made is closed again.
+WEIR_MUST_USE weir_status vulkan_device_new(const weir_device_desc* desc, const weir_target* target,
+                                            vulkan_device** device);
+WEIR_MUST_USE weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc);
+void vulkan_device_close(vulkan_device* device);
 WEIR_MUST_USE weir_status vulkan_device_open(const weir_device_desc* desc,
                                              const weir_target* target, const vulkan_layers* layers,
                                              vulkan_device** device);
@@ -107,6 +114,13 @@ WEIR_MUST_USE weir_status vulkan_memory_create(vulkan_device* device, vulkan_pla
 // multiples of the device's import alignment.
 WEIR_MUST_USE weir_status vulkan_memory_import(vulkan_device* device, void* pointer,
                                                uint64_t byte_size, vulkan_memory* memory);
+// Make memory that others reach by a file descriptor, which the caller closes, and memory from such
+// a descriptor, which is the driver's afterwards if the call succeeds.
+WEIR_MUST_USE weir_status vulkan_memory_export(vulkan_device* device, uint64_t byte_size,
+                                               vulkan_memory* memory, int* fd);
+WEIR_MUST_USE weir_status vulkan_memory_import_fd(vulkan_device* device, int fd, uint64_t byte_size,
+                                                  vulkan_memory* memory);
+void vulkan_fd_close(int fd);
 void vulkan_memory_destroy(vulkan_device* device, vulkan_memory* memory);
 
 // vulkan_storage.c: entries of the device vtable, and where bytes of a storage lie.

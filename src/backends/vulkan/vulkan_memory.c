@@ -1,5 +1,7 @@
 #include "backends/vulkan/vulkan_device.h"
 
+#include <unistd.h>
+
 #define USAGE                                                                                      \
     (VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |                       \
      VK_BUFFER_USAGE_TRANSFER_DST_BIT)
@@ -156,6 +158,73 @@ weir_status vulkan_memory_import(vulkan_device* device, void* pointer, uint64_t 
     made.mapped = pointer;
     *memory = made;
     return WEIR_OK;
+}
+
+// Memory of the device under a buffer that may be shared; `next` goes to the allocation.
+static weir_status allocate_shared(vulkan_device* device, const void* next, vulkan_memory* made) {
+    const vulkan_api* api = &device->instance.api;
+    const VkExternalMemoryBufferCreateInfo external = {
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT};
+    VkMemoryRequirements needed;
+    WEIR_TRY(create_buffer(device, made->byte_size, &external, &made->buffer));
+    api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
+    const uint32_t type = find_type(device, VULKAN_PLACE_DEVICE, needed.memoryTypeBits);
+    if (type == NO_TYPE) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s shares no memory of its own",
+                         device->probe.name);
+    }
+    WEIR_TRY(check_heap(device, type, needed.size));
+    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                       .pNext = next,
+                                       .allocationSize = needed.size,
+                                       .memoryTypeIndex = type};
+    VULKAN_TRY("vkAllocateMemory", api->AllocateMemory(device->handle, &info, NULL, &made->memory));
+    return vulkan_status(api->BindBufferMemory(device->handle, made->buffer, made->memory, 0),
+                         "vkBindBufferMemory");
+}
+
+weir_status vulkan_memory_export(vulkan_device* device, uint64_t byte_size, vulkan_memory* memory,
+                                 int* fd) {
+    const VkExportMemoryAllocateInfo exported = {
+        .sType = VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO,
+        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT};
+    vulkan_memory made = {.byte_size = byte_size > 0 ? byte_size : 1};
+    weir_status status = allocate_shared(device, &exported, &made);
+    if (status == WEIR_OK) {
+        const VkMemoryGetFdInfoKHR wanted = {.sType = VK_STRUCTURE_TYPE_MEMORY_GET_FD_INFO_KHR,
+                                             .memory = made.memory,
+                                             .handleType =
+                                                 VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT};
+        status = vulkan_status(device->instance.api.GetMemoryFdKHR(device->handle, &wanted, fd),
+                               "vkGetMemoryFdKHR");
+    }
+    if (status != WEIR_OK) {
+        vulkan_memory_destroy(device, &made);
+        return status;
+    }
+    *memory = made;
+    return WEIR_OK;
+}
+
+weir_status vulkan_memory_import_fd(vulkan_device* device, int fd, uint64_t byte_size,
+                                    vulkan_memory* memory) {
+    const VkImportMemoryFdInfoKHR imported = {.sType = VK_STRUCTURE_TYPE_IMPORT_MEMORY_FD_INFO_KHR,
+                                              .handleType =
+                                                  VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
+                                              .fd = fd};
+    vulkan_memory made = {.byte_size = byte_size > 0 ? byte_size : 1};
+    const weir_status status = allocate_shared(device, &imported, &made);
+    if (status != WEIR_OK) {
+        vulkan_memory_destroy(device, &made);
+        return status;
+    }
+    *memory = made;
+    return WEIR_OK;
+}
+
+void vulkan_fd_close(int fd) {
+    close(fd);
 }
 
 // Freeing memory unmaps it; memory of the host stays where it is.

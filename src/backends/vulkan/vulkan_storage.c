@@ -15,27 +15,12 @@
 #include <unistd.h>
 
 #include "backends/host_storage.h"
-#include "backends/vulkan/vulkan_device.h"
+#include "backends/vulkan/vulkan_storage.h"
 #include "base/checked.h"
 #include "base/log_line.h"
 
 #define OVERLAP (UINT64_C(32) << 20)     // bytes; more than any row of weights
 #define CHUNK_BYTES (UINT64_C(64) << 20) // of a staged copy
-
-typedef struct vulkan_storage {
-    weir_storage base;
-    vulkan_memory* parts;
-    uint32_t part_count;
-    uint64_t stride; // from the begin of a part to that of the next
-    uint64_t lead;   // bytes of part 0 before the first byte of the storage
-    weir_fill fill;
-    bool host_reads;
-    pthread_mutex_t touch_lock; // of a lazy storage
-    bool touch_locked;
-    file_map map;
-    weir_storage_release_fn release;
-    void* release_context;
-} vulkan_storage;
 
 static_assert(offsetof(vulkan_storage, base) == 0, "the base comes first");
 
@@ -52,7 +37,7 @@ static void destroy(weir_storage* storage) {
         identity_remove_place(storage->device, host);
     }
     host_storage_forget_file(storage, &made->map);
-    for (uint32_t i = 0; i < made->part_count; i++) {
+    for (uint32_t i = 0; i < made->part_count && !made->borrowed; i++) {
         vulkan_memory_destroy(device, &made->parts[i]);
     }
     weir_free(&allocator, made->parts, made->part_count * sizeof *made->parts,
@@ -171,8 +156,7 @@ static const storage_vtable vulkan_storage_vtable = {
     .destroy = destroy,
 };
 
-// Makes the object with room for `part_count` parts.
-static weir_status new_storage(weir_device* device, const char* name, uint32_t part_count,
+weir_status vulkan_storage_new(weir_device* device, const char* name, uint32_t part_count,
                                vulkan_storage** storage) {
     vulkan_storage* made = NULL;
     WEIR_TRY(object_new(&device->allocator, &made));
@@ -194,7 +178,7 @@ static weir_status new_storage(weir_device* device, const char* name, uint32_t p
 weir_status vulkan_storage_allocate(weir_device* device, const weir_storage_desc* desc,
                                     weir_storage** storage) {
     vulkan_storage* made = NULL;
-    WEIR_TRY(new_storage(device, desc->name, 1, &made));
+    WEIR_TRY(vulkan_storage_new(device, desc->name, 1, &made));
     made->base.byte_size = desc->byte_size;
     made->base.device_only = desc->device_only;
     made->base.lazy = desc->lazy;
@@ -250,7 +234,7 @@ weir_status vulkan_storage_wrap(weir_device* base, const weir_storage_wrap_desc*
     page_range pages;
     WEIR_TRY(find_pages(device, desc->pointer, desc->byte_size > 0 ? desc->byte_size : 1, &pages));
     vulkan_storage* made = NULL;
-    WEIR_TRY(new_storage(base, desc->name, 1, &made));
+    WEIR_TRY(vulkan_storage_new(base, desc->name, 1, &made));
     const weir_status status =
         vulkan_memory_import(device, pages.begin, pages.byte_size, &made->parts[0]);
     if (status != WEIR_OK) {
@@ -370,8 +354,8 @@ weir_status vulkan_storage_map(weir_device* base, const weir_storage_map_desc* d
     const bool whole = byte_size <= limit || stride == 0;
     vulkan_storage* made = NULL;
     weir_status status =
-        new_storage(base, slash ? slash + 1 : desc->path,
-                    whole ? 1 : (uint32_t)((map.byte_size - 1) / stride + 1), &made);
+        vulkan_storage_new(base, slash ? slash + 1 : desc->path,
+                           whole ? 1 : (uint32_t)((map.byte_size - 1) / stride + 1), &made);
     if (status != WEIR_OK) {
         file_map_close(&map);
         return status;
