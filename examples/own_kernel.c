@@ -39,8 +39,8 @@ static weir_status norm_row(const weir_kernel_call* call) {
     return WEIR_OK;
 }
 
-static const weir_kernel kernel = {"norm_f64", WEIR_OP_RMS_NORM, accepts,
-                                   tile_count, scratch_bytes,    norm_row};
+static const weir_kernel kernel = {"norm_f64",    WEIR_OP_RMS_NORM, accepts,     tile_count,
+                                   scratch_bytes, norm_row,         .by_rows = 0};
 
 static weir_status by_hand(weir_device* device, const weir_view views[2]) {
     const weir_op_constants constants = {.epsilon = 1e-5f};

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <unistd.h>
+#include <weir/schedule.h>
 #include <weir/vulkan.h>
 
 #include "backends/vulkan/vulkan_cache.h"
@@ -457,6 +458,37 @@ static void tables_beyond_the_cap_are_read_in_pieces(void** state) {
     weir_storage_release(storage);
 }
 
+// The plan of a model whose tables pass what a binding may be; caches may not.
+static void plans_take_tables_beyond_the_cap_and_no_other_operand(void** state) {
+    (void)state;
+    weir_target target;
+    weir_graph* graph = NULL;
+    weir_schedule* schedule = NULL;
+    weir_param position = 0;
+    weir_value ids = 0;
+    weir_value table = 0;
+    weir_value x = 0;
+    weir_value y = 0;
+    weir_value cache = 0;
+    const weir_shape table_shape = weir_shape_make(2, (int64_t[]){40000, 1024}); // 164 MB
+    const weir_shape ids_shape = weir_shape_make(1, (int64_t[]){2});
+    assert_ok(weir_target_find("vulkan", &target));
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_param(graph, "position", 0, 100, &position));
+    assert_ok(weir_graph_input(graph, "ids", WEIR_DTYPE_I32, &ids_shape, WEIR_PARAM_NONE, &ids));
+    assert_ok(weir_graph_weight(graph, "table", WEIR_DTYPE_F32, &table_shape, &table));
+    assert_ok(weir_graph_get_rows(graph, table, ids, &x));
+    assert_ok(weir_graph_matmul(graph, x, table, &y));
+    assert_ok(weir_graph_output(graph, y));
+    assert_ok(weir_schedule_create(NULL, graph, &target, NULL, &schedule));
+    weir_schedule_destroy(schedule);
+    assert_ok(weir_graph_state(graph, "cache", WEIR_DTYPE_F32, &table_shape, &cache));
+    assert_ok(weir_graph_set_rows(graph, x, cache, position));
+    assert_status(weir_schedule_create(NULL, graph, &target, NULL, &schedule), WEIR_UNSUPPORTED);
+    assert_message_has("set_rows: operand 1 spans 163840000 bytes");
+    weir_graph_destroy(graph);
+}
+
 static void a_lost_device_ends_all_work_and_another_can_be_opened(void** state) {
     (void)state;
     weir_device* device = open_vulkan(NULL);
@@ -757,6 +789,7 @@ int main(void) {
         cmocka_unit_test(what_does_not_fit_is_a_status_and_the_next_work_runs),
         cmocka_unit_test(bindings_beyond_the_cap_are_refused_by_name),
         cmocka_unit_test(tables_beyond_the_cap_are_read_in_pieces),
+        cmocka_unit_test(plans_take_tables_beyond_the_cap_and_no_other_operand),
         cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
         cmocka_unit_test(times_are_taken_when_asked_for),
         cmocka_unit_test(devices_and_buffers_of_a_caller_are_wrapped),

@@ -46,6 +46,7 @@ typedef struct weir_kernel {
     uint64_t (*scratch_bytes)(const weir_kernel_use* use);
 
     weir_kernel_fn run; // NULL where kernels are not host functions
+    uint32_t by_rows;   // bit i: operand i is taken in runs of rows and may pass binding_bytes_max
 } weir_kernel;
 
 typedef enum weir_wait_kind {

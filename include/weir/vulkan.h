@@ -1,5 +1,5 @@
-// What is peculiar to Vulkan: handles of the caller, memory shared by file descriptors, and the judge
-// of barriers. Handles are plain numbers and pointers here: no header of Vulkan is needed.
+// What is peculiar to Vulkan: handles of the caller, memory shared by file descriptors, and the
+// judge of barriers. Handles are plain numbers and pointers here: no header of Vulkan is needed.
 //
 // Devices of weir's own are opened by name (weir/device.h).
 //
@@ -54,8 +54,8 @@ typedef struct weir_vulkan_buffer_desc {
 // handle of a storage, and of such a wrap, is its VkBuffer.
 //
 // Ownership: the caller holds one reference; the buffer must hold until `release` is called.
-// Aliasing:  wraps of one buffer, of buffers in one `memory`, and of the buffer of a storage are the
-//            same memory where they overlap.
+// Aliasing:  wraps of one buffer, of buffers in one `memory`, and of the buffer of a storage are
+//            the same memory where they overlap.
 // Errors:    WEIR_INVALID_ARGUMENT no buffer, or a device that is not one of Vulkan;
 //            WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe for different buffers and memories.

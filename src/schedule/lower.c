@@ -193,12 +193,14 @@ static weir_status name_step(weir_schedule* schedule, const weir_graph* graph,
     return step->source_count > 1 ? name_op(schedule, all, &step->op, name) : WEIR_OK;
 }
 
+// A kernel that takes an operand in runs of rows binds no more than one of those.
 static weir_status check_bindings(const weir_schedule* schedule, const graph_op* op,
-                                  const schedule_operand* operands, uint32_t count) {
+                                  const weir_kernel* kernel, const schedule_operand* operands,
+                                  uint32_t count) {
     const uint64_t limit = schedule->target.binding_bytes_max;
     for (uint32_t i = 0; limit > 0 && i < count; i++) {
         const uint64_t byte_span = weir_view_byte_span(&operands[i].layout);
-        if (byte_span > limit) {
+        if (byte_span > limit && (kernel->by_rows >> i & 1) == 0) {
             return WEIR_FAIL(WEIR_UNSUPPORTED,
                              "%s: operand %u spans %llu bytes, target %s binds at most %llu",
                              weir_op_name(op->kind), i, (unsigned long long)byte_span,
@@ -225,13 +227,13 @@ static weir_status lower_step(weir_schedule* schedule, const weir_graph* graph,
         views[i] = operands[i].layout;
         limit_rows(schedule, op, i, operands);
     }
-    WEIR_TRY(check_bindings(schedule, op, operands, count));
     const weir_kernel_use use = {
         .operands = views, .operand_count = count, .constants = &op->constants};
     const weir_kernel* kernel = weir_target_kernel(&schedule->target, op->kind, &use);
     if (!kernel) {
         return no_kernel(schedule, op, views, count);
     }
+    WEIR_TRY(check_bindings(schedule, op, kernel, operands, count));
     const uint64_t scratch_bytes = kernel->scratch_bytes(&use);
     if (scratch_bytes > 0) {
         weir_value scratch = WEIR_VALUE_NONE;

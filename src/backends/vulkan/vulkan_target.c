@@ -14,12 +14,13 @@ static uint32_t one_tile(const weir_kernel_use* use) {
 }
 
 static const weir_kernel kernels[] = {
-#define VULKAN_KERNEL_ROW(kernel, operation)                                                       \
+#define VULKAN_KERNEL_ROW(kernel, operation, rows)                                                 \
     {.name = #kernel,                                                                              \
      .op = WEIR_OP_##operation,                                                                    \
      .accepts = vulkan_##kernel##_accepts,                                                         \
      .tile_count = one_tile,                                                                       \
-     .scratch_bytes = no_scratch},
+     .scratch_bytes = no_scratch,                                                                  \
+     .by_rows = (rows)},
     VULKAN_KERNEL_LIST(VULKAN_KERNEL_ROW)
 #undef VULKAN_KERNEL_ROW
 };

@@ -196,7 +196,7 @@ weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispat
 static const struct {
     weir_status (*encode)(vulkan_encoder* encoder, const device_dispatch* dispatch);
 } encodings[] = {
-#define VULKAN_ENCODING(name, operation) {vulkan_##name##_encode},
+#define VULKAN_ENCODING(name, operation, rows) {vulkan_##name##_encode},
     VULKAN_KERNEL_LIST(VULKAN_ENCODING)
 #undef VULKAN_ENCODING
 };

@@ -10,17 +10,17 @@
 #include "backends/vulkan/vulkan_shaders.h"
 #include "device/backend.h"
 
-// X(name, operation), in the order of the target
+// X(name, operation, operands that it takes in runs of rows), in the order of the target
 #define VULKAN_KERNEL_LIST(X)                                                                      \
-    X(get_rows, GET_ROWS)                                                                          \
-    X(rms_norm, RMS_NORM)                                                                          \
-    X(mul, MUL)                                                                                    \
-    X(add, ADD)                                                                                    \
-    X(matmul, MATMUL)                                                                              \
-    X(rope, ROPE)                                                                                  \
-    X(attention, ATTENTION)                                                                        \
-    X(silu_gate, SILU_GATE)                                                                        \
-    X(set_rows, SET_ROWS)
+    X(get_rows, GET_ROWS, 1u << 0)                                                                 \
+    X(rms_norm, RMS_NORM, 0)                                                                       \
+    X(mul, MUL, 0)                                                                                 \
+    X(add, ADD, 0)                                                                                 \
+    X(matmul, MATMUL, 1u << 1)                                                                     \
+    X(rope, ROPE, 0)                                                                               \
+    X(attention, ATTENTION, 0)                                                                     \
+    X(silu_gate, SILU_GATE, 0)                                                                     \
+    X(set_rows, SET_ROWS, 0)
 
 #define VULKAN_BINDINGS 4             // of a launch, besides the parameters
 #define VULKAN_CONSTANTS 3            // specialisation constants of a shader
@@ -65,7 +65,7 @@ struct vulkan_encoder {
     weir_status (*launch)(vulkan_encoder* encoder, const vulkan_launch* launch);
 };
 
-#define VULKAN_KERNEL_DECLARE(name, operation)                                                     \
+#define VULKAN_KERNEL_DECLARE(name, operation, rows)                                               \
     bool vulkan_##name##_accepts(const weir_kernel_use* use);                                      \
     weir_status vulkan_##name##_encode(vulkan_encoder* encoder, const device_dispatch* dispatch);
 VULKAN_KERNEL_LIST(VULKAN_KERNEL_DECLARE)
