@@ -162,7 +162,7 @@ void cpu_executor_stop(cpu_device* device);
 void cpu_executor_open(cpu_device* device, cpu_work* work, bool attended);
 
 // Runs passes until `sequence` is complete, as a single worker that is asleep would.
-void cpu_executor_assist(weir_device* device, uint64_t sequence);
+void cpu_executor_assist(weir_device* base, uint64_t sequence);
 
 // Returns when no worker can be reading `work`, which is not in flight.
 void cpu_executor_forget(cpu_device* device, cpu_work* work);
