@@ -15,8 +15,30 @@ typedef struct residual_walk {
     edge_list added;
 } residual_walk;
 
-// Orders every access of `earlier` before every access of `later` that is not ordered yet. The
-// dispatch that puts `later` on the bytes of `earlier` in place touches both.
+// Whether an access of one dispatch to a value and one of another dispatch to another value share a
+// byte where the values were placed, and one of the two writes. Windows of two values that share
+// bytes may well lie apart.
+static bool shares_bytes(const weir_schedule* schedule, uint32_t from, weir_value earlier,
+                         uint32_t to, weir_value later) {
+    const schedule_dispatch* a = &schedule->dispatches.items[from];
+    const schedule_dispatch* b = &schedule->dispatches.items[to];
+    for (uint32_t i = 0; i < a->operand_count; i++) {
+        const schedule_operand* x = &schedule->operands.items[a->operand_begin + i];
+        for (uint32_t k = 0; x->root == earlier && k < b->operand_count; k++) {
+            const schedule_operand* y = &schedule->operands.items[b->operand_begin + k];
+            const weir_range x_bytes = weir_schedule_placed_range(schedule, x);
+            const weir_range y_bytes = weir_schedule_placed_range(schedule, y);
+            if (y->root == later && ((x->kind | y->kind) & WEIR_ACCESS_WRITE) != 0 &&
+                weir_range_overlaps(&x_bytes, &y_bytes)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// Orders the accesses of `earlier` before those of `later` that share a byte with them and are not
+// ordered yet. The dispatch that puts `later` on the bytes of `earlier` in place touches both.
 static weir_status order_values(weir_schedule* schedule, weir_value earlier, weir_value later,
                                 edge_list* added) {
     uint32_t from_count = 0;
@@ -25,7 +47,8 @@ static weir_status order_values(weir_schedule* schedule, weir_value earlier, wei
     const uint32_t* to = schedule_uses_of(schedule, later, &to_count);
     for (uint32_t t = 0; t < to_count; t++) {
         for (uint32_t f = 0; f < from_count && from[f] < to[t]; f++) {
-            if (!schedule_bit(&schedule->ancestors, to[t], from[f])) {
+            if (!schedule_bit(&schedule->ancestors, to[t], from[f]) &&
+                shares_bytes(schedule, from[f], earlier, to[t], later)) {
                 WEIR_TRY(array_reserve(&schedule->allocator, added, added->count + 1));
                 added->items[added->count++] = (schedule_edge){.from = from[f], .to = to[t]};
             }
