@@ -231,7 +231,7 @@ static weir_status find_pages(const vulkan_device* device, const void* pointer, 
 weir_status vulkan_storage_wrap(weir_device* base, const weir_storage_wrap_desc* desc,
                                 weir_storage** storage) {
     vulkan_device* device = vulkan_device_of(base);
-    page_range pages;
+    page_range pages = {0};
     WEIR_TRY(find_pages(device, desc->pointer, desc->byte_size > 0 ? desc->byte_size : 1, &pages));
     vulkan_storage* made = NULL;
     WEIR_TRY(vulkan_storage_new(base, desc->name, 1, &made));
@@ -328,7 +328,7 @@ static void drop_parts(vulkan_storage* made) {
 // and on a card, which would read it through the bus in every pass, it gets a copy.
 static weir_status bind_file(vulkan_storage* made) {
     vulkan_device* device = vulkan_device_of(made->base.device);
-    page_range pages;
+    page_range pages = {0};
     if (device->probe.unified && device->probe.external_memory_host &&
         find_pages(device, made->map.bytes, made->base.byte_size, &pages) == WEIR_OK) {
         if (import_parts(made, &pages) == WEIR_OK) {
