@@ -86,7 +86,7 @@ static weir_status prepare(weir_shadow* shadow) {
     shadow->views[1] = shadow->halves;
     WEIR_TRY(weir_view_resolve(&shadow->source, &shadow->pointers[0]));
     WEIR_TRY(weir_view_resolve(&shadow->halves, &shadow->pointers[1]));
-    if (!shadow->pointers[0] || !shadow->pointers[1]) {
+    if (shadow->device->runs_code || !shadow->pointers[0] || !shadow->pointers[1]) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "kernels of %s do not run on the host",
                          shadow->device->target.name);
     }
