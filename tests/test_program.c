@@ -313,19 +313,20 @@ static void programs_come_and_go_while_workers_linger(void** state) {
     small s = open_small_on(open_device("cpu", 4, NULL));
     const weir_program_desc desc = desc_of(&s);
     weir_program* previous = NULL;
+    weir_ticket ticket = {0};
     for (uint32_t i = 0; i < 500; i++) {
         weir_program* program = NULL;
         assert_ok(weir_program_create(s.device, &desc, &program));
         write_zeros(&s, program, 8);
         assert_ok(weir_program_run(program, (uint64_t[]){1 + i % 8, 0}, 2));
         if (previous && i % 2) { // the pass before was of the other one
+            assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
             write_zeros(&s, previous, 1);
             assert_ok(weir_program_run(previous, (uint64_t[]){1, 0}, 2));
         }
         weir_program_destroy(previous);
         previous = program;
-        if (i % 5 == 0) { // destroyed with a pass in flight
-            weir_ticket ticket;
+        if (i % 5 == 0) { // destroyed with a pass in flight, every other time
             write_zeros(&s, program, 8);
             assert_ok(weir_program_commit(program, (uint64_t[]){8, 0}, 2, &ticket));
         }
