@@ -38,8 +38,12 @@ typedef struct things {
     weir_storage *weights, *twin, *lazy, *foreign;
     weir_session* session;
     weir_pool* pool;
+    weir_residency* set;
+    weir_shadow* shadow;
+    weir_state* state;
     weir_graph* graph;
-    weir_schedule* schedule;
+    weir_schedule *schedule, *loaded;
+    weir_plan_file* file;
     weir_arena* arena;
     weir_program* program;
 } things;
@@ -47,14 +51,19 @@ typedef struct things {
 static void release(things* t) {
     weir_program_destroy(t->program);
     weir_arena_destroy(t->arena);
+    weir_plan_file_destroy(t->file);
+    weir_schedule_destroy(t->loaded);
     weir_schedule_destroy(t->schedule);
     weir_graph_destroy(t->graph);
     weir_session_destroy(t->session);
     weir_pool_destroy(t->pool);
+    weir_state_destroy(t->state);
+    weir_shadow_destroy(t->shadow);
     weir_storage_release(t->foreign);
     weir_storage_release(t->lazy);
     weir_storage_release(t->twin);
     weir_storage_release(t->weights);
+    weir_residency_destroy(t->set);
     weir_device_destroy(t->device);
 }
 
@@ -145,14 +154,117 @@ static weir_status program_cycle(void* context, const weir_allocator* allocator)
     return status;
 }
 
+// x [rows, WIDTH] * transpose(w), w as f16, kept in a state, and added to x.
+typedef struct kept_graph {
+    weir_value x, w, kept, z;
+} kept_graph;
+
+static weir_status build(things* t, const weir_allocator* allocator, kept_graph* g) {
+    const weir_shape rows_shape = {2, {ROWS, WIDTH}}, square = {2, {WIDTH, WIDTH}};
+    weir_value y;
+    weir_param rows, position;
+    WEIR_TRY(weir_graph_create(allocator, &t->graph));
+    WEIR_TRY(weir_graph_param(t->graph, "rows", 1, ROWS, &rows));
+    WEIR_TRY(weir_graph_param(t->graph, "position", 0, 0, &position));
+    WEIR_TRY(weir_graph_input(t->graph, "x", WEIR_DTYPE_F32, &rows_shape, rows, &g->x));
+    WEIR_TRY(weir_graph_weight(t->graph, "w", WEIR_DTYPE_F16, &square, &g->w));
+    WEIR_TRY(weir_graph_state(t->graph, "kept", WEIR_DTYPE_F32, &rows_shape, &g->kept));
+    WEIR_TRY(weir_graph_matmul(t->graph, g->x, g->w, &y));
+    WEIR_TRY(weir_graph_set_rows(t->graph, y, g->kept, position));
+    WEIR_TRY(weir_graph_add(t->graph, g->x, y, &g->z));
+    return weir_graph_output(t->graph, g->z);
+}
+
+// The schedule goes through a plan file.
+static weir_status plan(things* t, const weir_allocator* allocator) {
+    WEIR_TRY(weir_schedule_create(allocator, t->graph, weir_device_target(t->device), NULL,
+                                  &t->schedule));
+    WEIR_TRY(weir_plan_file_create(allocator, &t->file));
+    WEIR_TRY(weir_plan_file_add(t->file, "kept", t->schedule));
+    WEIR_TRY(
+        weir_plan_file_load(t->file, "kept", t->graph, weir_device_target(t->device), &t->loaded));
+    const weir_plan_result* result = weir_plan_result_of(weir_schedule_plan(t->loaded));
+    return weir_arena_create_sized(t->device, result->peak > 0 ? result->peak : 1, &t->arena);
+}
+
+static weir_status bind(things* t, const kept_graph* g, weir_binding bindings[2]) {
+    const weir_shape square = {2, {WIDTH, WIDTH}};
+    const weir_state_desc state = {
+        .dtype = WEIR_DTYPE_F32, .row = {1, {WIDTH}}, .row_count_max = ROWS};
+    weir_view source;
+    WEIR_TRY(weir_view_make(t->weights, 0, WEIR_DTYPE_F32, &square, &source));
+    WEIR_TRY(weir_shadow_create(&source, &t->shadow));
+    WEIR_TRY(weir_state_create(t->device, &state, &t->state));
+    WEIR_TRY(weir_state_grow(t->state, ROWS));
+    WEIR_TRY(weir_residency_register(t->set, t->weights, NULL));
+    bindings[0].value = g->w;
+    weir_shadow_view(t->shadow, &bindings[0].view);
+    bindings[1].value = g->kept;
+    return weir_state_view(t->state, 0, &bindings[1].view);
+}
+
+// Two passes in flight, the second with a weight that is bound anew.
+static weir_status replay(things* t, const kept_graph* g, const weir_binding* weight) {
+    static const float ones[WIDTH] = {1.0f, 1.0f};
+    const uint64_t params[] = {1, 0};
+    float z[WIDTH];
+    weir_timing timings[4];
+    uint32_t count = 0;
+    weir_ticket tickets[2];
+    weir_program_set_timing(t->program, true);
+    for (int i = 0; i < 2; i++) {
+        WEIR_TRY(weir_program_write(t->program, g->x, ones, sizeof ones));
+        WEIR_TRY(weir_program_commit(t->program, params, 2, &tickets[i]));
+        WEIR_TRY(weir_program_bind(t->program, weight, 1));
+    }
+    WEIR_TRY(weir_ticket_wait(tickets[0], WEIR_WAIT_FOREVER));
+    WEIR_TRY(weir_ticket_wait(tickets[1], WEIR_WAIT_FOREVER));
+    WEIR_TRY(weir_ticket_timings(tickets[1], timings, 4, &count));
+    WEIR_TRY(weir_program_read(t->program, tickets[1], g->z, z, sizeof z));
+    return expect(z[0], 3.0f);
+}
+
+static weir_status export_state(const weir_view* view) {
+    weir_dl_versioned* tensor = NULL;
+    WEIR_TRY(weir_dlpack_export(view, &tensor));
+    tensor->deleter(tensor);
+    return WEIR_OK;
+}
+
+static weir_status run_whole(things* t, const weir_allocator* allocator) {
+    kept_graph g;
+    weir_binding bindings[2] = {{0}};
+    WEIR_TRY(weir_residency_create(t->device, &(weir_residency_desc){0}, &t->set));
+    WEIR_TRY(build(t, allocator, &g));
+    WEIR_TRY(plan(t, allocator));
+    WEIR_TRY(bind(t, &g, bindings));
+    const weir_program_desc desc = {.schedule = t->loaded,
+                                    .bindings = bindings,
+                                    .binding_count = 2,
+                                    .arena = t->arena,
+                                    .slot_count = 2};
+    WEIR_TRY(weir_program_create(t->device, &desc, &t->program));
+    WEIR_TRY(replay(t, &g, &bindings[0]));
+    return export_state(&bindings[1].view);
+}
+
+static weir_status whole_cycle(void* context, const weir_allocator* allocator) {
+    things t = {0};
+    weir_status status = open(&t, context, allocator);
+    if (status == WEIR_OK) {
+        status = run_whole(&t, allocator);
+    }
+    release(&t);
+    return status;
+}
+
 static void fail_in_turn(fault_cycle_fn cycle) {
     char path[64];
     size_t failures[FAULT_KINDS];
     write_ones(path);
     fail_each_in_turn(cycle, path, failures);
     unlink(path);
-    print_message("%zu allocations, %zu mappings, %zu thread starts failed\n",
-                  failures[FAULT_ALLOCATION], failures[FAULT_MAPPING], failures[FAULT_THREAD]);
+    print_failures(failures);
     assert_true(failures[FAULT_ALLOCATION] > 20);
     assert_true(failures[FAULT_MAPPING] >= 1);
     assert_int_equal(failures[FAULT_THREAD], 3);
@@ -168,10 +280,17 @@ static void programs_survive_each_failure_of_the_system(void** state) {
     fail_in_turn(program_cycle);
 }
 
+// With a plan file, an arena of the caller, a state, a shadow, residency, slots and bindings.
+static void whole_programs_survive_each_failure_of_the_system(void** state) {
+    (void)state;
+    fail_in_turn(whole_cycle);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sessions_survive_each_failure_of_the_system),
         cmocka_unit_test(programs_survive_each_failure_of_the_system),
+        cmocka_unit_test(whole_programs_survive_each_failure_of_the_system),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

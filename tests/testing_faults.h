@@ -1,6 +1,6 @@
 // Lets everything that an operation asks the system for fail once in turn: allocations (through the
-// allocator hook), mappings and thread starts (wrapped by the linker: declare the test with
-// weir_faults_test). Include it in one file of a program.
+// allocator hook), mappings, commits of reserved memory and thread starts (wrapped by the linker:
+// declare the test with weir_faults_test). Include it in one file of a program.
 //
 //     static weir_status cycle(void* context, const weir_allocator* allocator) {
 //         ... make, use and release everything with `allocator`; return the first failure ...
@@ -24,6 +24,7 @@
 typedef enum fault_kind {
     FAULT_ALLOCATION = 0,
     FAULT_MAPPING,
+    FAULT_COMMIT, // mprotect
     FAULT_THREAD,
     FAULT_KINDS,
 } fault_kind;
@@ -31,19 +32,23 @@ typedef enum fault_kind {
 // Calls are counted from 0 for each run of a cycle; call `fail_at` fails, SIZE_MAX: none does.
 static struct {
     test_allocator allocator;
-    atomic_size_t map_calls, thread_calls;
+    atomic_size_t map_calls, commit_calls, thread_calls;
     atomic_size_t mapped_bytes, live_threads; // not given back yet
-    size_t fail_map_at, fail_thread_at;
-} faults = {
-    .allocator = {.fail_at = SIZE_MAX}, .fail_map_at = SIZE_MAX, .fail_thread_at = SIZE_MAX};
+    size_t fail_map_at, fail_commit_at, fail_thread_at;
+} faults = {.allocator = {.fail_at = SIZE_MAX},
+            .fail_map_at = SIZE_MAX,
+            .fail_commit_at = SIZE_MAX,
+            .fail_thread_at = SIZE_MAX};
 
 void* __real_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
 int __real_munmap(void* address, size_t length);
+int __real_mprotect(void* address, size_t length, int protection);
 int __real_pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                           void* (*start)(void*), void* argument);
 int __real_pthread_join(pthread_t thread, void** result);
 void* __wrap_mmap(void* address, size_t length, int protection, int flags, int file, off_t offset);
 int __wrap_munmap(void* address, size_t length);
+int __wrap_mprotect(void* address, size_t length, int protection);
 int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                           void* (*start)(void*), void* argument);
 int __wrap_pthread_join(pthread_t thread, void** result);
@@ -74,6 +79,14 @@ int __wrap_munmap(void* address, size_t length) {
     return result;
 }
 
+int __wrap_mprotect(void* address, size_t length, int protection) {
+    if (atomic_fetch_add(&faults.commit_calls, 1) == faults.fail_commit_at) {
+        errno = ENOMEM;
+        return -1;
+    }
+    return __real_mprotect(address, length, protection);
+}
+
 int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                           void* (*start)(void*), void* argument) {
     if (atomic_fetch_add(&faults.thread_calls, 1) == faults.fail_thread_at) {
@@ -100,14 +113,18 @@ static inline weir_status run_cycle(fault_cycle_fn cycle, void* context, fault_k
     const size_t mapped_bytes = atomic_load(&faults.mapped_bytes);
     atomic_store(&faults.allocator.calls, 0);
     atomic_store(&faults.map_calls, 0);
+    atomic_store(&faults.commit_calls, 0);
     atomic_store(&faults.thread_calls, 0);
     faults.allocator.fail_at = kind == FAULT_ALLOCATION ? step : SIZE_MAX;
     faults.fail_map_at = kind == FAULT_MAPPING ? step : SIZE_MAX;
+    faults.fail_commit_at = kind == FAULT_COMMIT ? step : SIZE_MAX;
     faults.fail_thread_at = kind == FAULT_THREAD ? step : SIZE_MAX;
     const weir_status status = cycle(context, &allocator);
-    faults.allocator.fail_at = faults.fail_map_at = faults.fail_thread_at = SIZE_MAX;
+    faults.allocator.fail_at = faults.fail_map_at = SIZE_MAX;
+    faults.fail_commit_at = faults.fail_thread_at = SIZE_MAX;
     const size_t calls[FAULT_KINDS] = {[FAULT_ALLOCATION] = atomic_load(&faults.allocator.calls),
                                        [FAULT_MAPPING] = atomic_load(&faults.map_calls),
+                                       [FAULT_COMMIT] = atomic_load(&faults.commit_calls),
                                        [FAULT_THREAD] = atomic_load(&faults.thread_calls)};
     *failed = step < calls[kind];
     assert_int_equal(atomic_load(&faults.allocator.live_blocks), 0);
@@ -138,6 +155,12 @@ static inline void fail_each_in_turn(fault_cycle_fn cycle, void* context,
             assert_ok(run_cycle(cycle, context, kind, SIZE_MAX, &failed));
         }
     }
+}
+
+static inline void print_failures(const size_t failures[FAULT_KINDS]) {
+    print_message("%zu allocations, %zu mappings, %zu commits, %zu thread starts failed\n",
+                  failures[FAULT_ALLOCATION], failures[FAULT_MAPPING], failures[FAULT_COMMIT],
+                  failures[FAULT_THREAD]);
 }
 
 #endif

@@ -1,0 +1,78 @@
+// A text from a model, from opening the device to closing it, in which every allocation, mapping,
+// commit of memory and thread start fails once in turn.
+#include "testing_faults.h"
+
+#include <weir-llm/generate.h>
+
+#include "llama_file.h"
+
+// What a cycle makes; what was not made is NULL.
+typedef struct speaker {
+    weir_device* device;
+    weir_model* model;
+    weir_tokenizer* tokenizer;
+    weir_sampler* sampler;
+    weir_context* context;
+    weir_ids ids;
+} speaker;
+
+static bool count_tokens(void* context, uint32_t id, const char* bytes, size_t length) {
+    (void)id;
+    (void)bytes;
+    (void)length;
+    ++*(uint32_t*)context;
+    return true;
+}
+
+static weir_status speak(speaker* s, const char* path, const weir_allocator* allocator) {
+    const weir_device_desc device = {.name = "cpu", .thread_count = 2, .allocator = *allocator};
+    uint32_t tokens = 0;
+    const weir_generate_options options = {
+        .max_tokens = 4, .ignore_end = true, .emit = count_tokens, .context = &tokens};
+    WEIR_TRY(weir_device_create(&device, &s->device));
+    WEIR_TRY(weir_model_open(allocator, s->device, path, &s->model));
+    WEIR_TRY(weir_tokenizer_create(allocator, weir_model_gguf(s->model), &s->tokenizer));
+    WEIR_TRY(weir_sampler_create(allocator, &(weir_sampler_options){.temperature = 0.8f},
+                                 weir_tokenizer_size(s->tokenizer), &s->sampler));
+    WEIR_TRY(weir_context_create(allocator, s->model, NULL, &s->context));
+    WEIR_TRY(weir_tokenizer_encode(s->tokenizer, "abc", 3, 0, &s->ids));
+    WEIR_TRY(weir_generate(s->context, s->tokenizer, s->sampler, s->ids.items, s->ids.count,
+                           &options, NULL));
+    return tokens == 4 ? WEIR_OK : WEIR_FAIL(WEIR_INTERNAL, "%u tokens, expected 4", tokens);
+}
+
+static weir_status cycle(void* context, const weir_allocator* allocator) {
+    speaker s = {.ids = {.allocator = *allocator}};
+    const weir_status status = speak(&s, context, allocator);
+    weir_ids_free(&s.ids);
+    weir_context_destroy(s.context);
+    weir_sampler_destroy(s.sampler);
+    weir_tokenizer_destroy(s.tokenizer);
+    weir_model_destroy(s.model);
+    weir_device_destroy(s.device);
+    return status;
+}
+
+static void generation_survives_each_failure_of_the_system(void** state) {
+    (void)state;
+    char path[64];
+    size_t failures[FAULT_KINDS];
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(NULL, &byte_size);
+    write_file(path, bytes, byte_size);
+    free(bytes);
+    fail_each_in_turn(cycle, path, failures);
+    remove_file(path);
+    print_failures(failures);
+    assert_true(failures[FAULT_ALLOCATION] > 100);
+    assert_true(failures[FAULT_MAPPING] >= 1);
+    assert_true(failures[FAULT_COMMIT] >= 1);
+    assert_int_equal(failures[FAULT_THREAD], 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(generation_survives_each_failure_of_the_system),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
