@@ -375,6 +375,15 @@ static inline const weir_kernel* find_kernel(weir_op_kind op) {
     return NULL;
 }
 
+// Skips what is about a fused operation that the device has no kernel for.
+static inline void need_kernel(weir_op_kind op) {
+    if (!find_kernel(op)) {
+        print_message("skipped: %s has no kernel for %s\n", kernels_on.target->name,
+                      weir_op_name(op));
+        skip();
+    }
+}
+
 // What a reference leaves: the result, and the size that errors are measured by.
 typedef struct reference {
     double* result;

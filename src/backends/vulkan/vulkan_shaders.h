@@ -10,9 +10,9 @@
     X(attention, 5)                                                                                \
     X(elementwise, 4)                                                                              \
     X(get_rows, 5)                                                                                 \
-    X(matmul, 4)                                                                                   \
-    X(matmul_few, 4)                                                                               \
-    X(rms_norm, 3)                                                                                 \
+    X(matmul, 5)                                                                                   \
+    X(matmul_few, 5)                                                                               \
+    X(rms_norm, 4)                                                                                 \
     X(rope, 5)                                                                                     \
     X(set_rows, 3)                                                                                 \
     X(shadow, 30)

@@ -28,6 +28,28 @@ static inline bool is_output(const weir_view* view, int64_t rows, int64_t width)
            (rows <= 1 || view->strides[0] / ELEMENT_BYTES >= width);
 }
 
+// The numbers that shaders/second.glsl gives to what is combined with every row.
+static inline uint32_t kind_of_second(const weir_view* b) {
+    if (b->shape.rank == 2) {
+        return 1;
+    }
+    return b->dtype == WEIR_DTYPE_F32 ? 2 : b->dtype == WEIR_DTYPE_F16 ? 3 : 4;
+}
+
+static inline uint32_t second_unit_bytes(uint32_t kind) {
+    return kind >= 3 ? WORD_BYTES : ELEMENT_BYTES;
+}
+
+// A matrix of [rows, width], or one row of f32, f16 or bf16 for all rows.
+static inline bool is_second(const weir_view* b, int64_t rows, int64_t width) {
+    if (b->shape.rank == 2) {
+        return is_matrix(b) && b->shape.dims[0] == rows && b->shape.dims[1] == width;
+    }
+    return (b->dtype == WEIR_DTYPE_F32 || b->dtype == WEIR_DTYPE_F16 ||
+            b->dtype == WEIR_DTYPE_BF16) &&
+           has_rows(b, 1) && b->shape.dims[0] == width;
+}
+
 static inline bool is_weights(const weir_view* view) {
     uint32_t type = 0;
     return vulkan_weight_type(view->dtype, &type) && has_rows(view, 2);

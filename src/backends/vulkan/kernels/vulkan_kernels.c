@@ -30,43 +30,31 @@ static bool accepts_pair(const weir_kernel_use* use) {
            is_output_like(&v[2], &v[0]);
 }
 
-static bool accepts_row(const weir_kernel_use* use) {
+static bool accepts_pair_or_row(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
     return use->operand_count == 3 && is_matrix(&v[0]) &&
-           (v[1].dtype == WEIR_DTYPE_F32 || v[1].dtype == WEIR_DTYPE_F16 ||
-            v[1].dtype == WEIR_DTYPE_BF16) &&
-           has_rows(&v[1], 1) && v[1].shape.dims[0] == v[0].shape.dims[1] &&
-           is_output_like(&v[2], &v[0]);
+           is_second(&v[1], v[0].shape.dims[0], v[0].shape.dims[1]) && is_output_like(&v[2], &v[0]);
 }
 
 bool vulkan_mul_accepts(const weir_kernel_use* use) {
-    return accepts_pair(use) || accepts_row(use);
+    return accepts_pair_or_row(use);
 }
 
 bool vulkan_add_accepts(const weir_kernel_use* use) {
-    return accepts_pair(use) || accepts_row(use);
+    return accepts_pair_or_row(use);
 }
 
 bool vulkan_silu_gate_accepts(const weir_kernel_use* use) {
     return accepts_pair(use);
 }
 
-// The numbers of shaders/elementwise.comp.
-static uint32_t kind_of_b(const weir_view* b) {
-    if (b->shape.rank == 2) {
-        return 0;
-    }
-    return b->dtype == WEIR_DTYPE_F32 ? 1 : b->dtype == WEIR_DTYPE_F16 ? 2 : 3;
-}
-
 static weir_status encode_elementwise(vulkan_encoder* encoder, const device_dispatch* dispatch,
                                       uint32_t operation) {
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_elementwise, 0);
     launch.constants[0] = operation;
-    launch.constants[1] = kind_of_b(&dispatch->views[1]);
+    launch.constants[1] = kind_of_second(&dispatch->views[1]);
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    bind_operand(&launch, dispatch, 1, launch.constants[1] >= 2 ? WORD_BYTES : ELEMENT_BYTES,
-                 false);
+    bind_operand(&launch, dispatch, 1, second_unit_bytes(launch.constants[1]), false);
     bind_operand(&launch, dispatch, 2, ELEMENT_BYTES, true);
     launch.groups[0] = divide_up(launch.push.width, ELEMENTWISE_SIZE);
     launch.groups[1] = launch.push.rows;
@@ -90,14 +78,27 @@ bool vulkan_rms_norm_accepts(const weir_kernel_use* use) {
            is_output_like(&use->operands[1], &use->operands[0]);
 }
 
+bool vulkan_rms_norm_mul_accepts(const weir_kernel_use* use) {
+    return accepts_pair_or_row(use);
+}
+
+// Where there is no second operand the first stands in for it.
 weir_status vulkan_rms_norm_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     const weir_op_constants* constants = dispatch->constants;
+    const uint32_t last = dispatch->operand_count - 1;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_rms_norm, 0);
+    launch.constants[0] = last == 2 ? kind_of_second(&dispatch->views[1]) : 0;
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, true);
+    bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
+    bind_operand(&launch, dispatch, last - 1, second_unit_bytes(launch.constants[0]), false);
     launch.push.extra[0] = float_bits(constants->epsilon);
-    launch.groups[0] = launch.push.rows;
+    launch.groups[0] =
+        launch.push.rows < encoder->group_count_max ? launch.push.rows : encoder->group_count_max;
     return encoder->launch(encoder, &launch);
+}
+
+weir_status vulkan_rms_norm_mul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return vulkan_rms_norm_encode(encoder, dispatch);
 }
 
 bool vulkan_set_rows_accepts(const weir_kernel_use* use) {

@@ -20,10 +20,12 @@
     X(rope, ROPE, 0)                                                                               \
     X(attention, ATTENTION, 0)                                                                     \
     X(silu_gate, SILU_GATE, 0)                                                                     \
-    X(set_rows, SET_ROWS, 0)
+    X(set_rows, SET_ROWS, 0)                                                                       \
+    X(matmul_add, MATMUL_ADD, 1u << 1)                                                             \
+    X(rms_norm_mul, RMS_NORM_MUL, 0)
 
 #define VULKAN_BINDINGS 4             // of a launch, besides the parameters
-#define VULKAN_CONSTANTS 3            // specialisation constants of a shader
+#define VULKAN_CONSTANTS 5            // specialisation constants of a shader
 #define VULKAN_TABLE UINT32_MAX       // instead of an operand: the table of the launch
 #define VULKAN_FAULT (UINT32_MAX - 1) // instead of an operand: the words for faults
 #define VULKAN_FAULT_BYTES 8          // 1 + the row that failed, and its index

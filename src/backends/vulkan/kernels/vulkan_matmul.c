@@ -34,10 +34,11 @@ static int64_t rows_per_launch(const vulkan_encoder* encoder, const weir_view* t
     return (int64_t)(rows == 0 ? 1 : rows < all ? rows : all);
 }
 
-// Whether 16-bit elements can be read in pairs: the table and its rows begin on 4-byte borders.
-static uint32_t is_paired(const weir_view* table) {
-    return (table->storage->memory_offset + table->byte_offset) % 4 == 0 &&
-           table->strides[0] % 4 == 0;
+// The border that all rows of a view begin on: 2, 4 or 16 bytes.
+static uint32_t borders_of(const weir_view* view) {
+    const uint64_t begin = view->storage->memory_offset + view->byte_offset;
+    const uint64_t both = begin | (uint64_t)view->strides[0];
+    return both % 16 == 0 ? 16 : both % 4 == 0 ? 4 : 2;
 }
 
 bool vulkan_matmul_accepts(const weir_kernel_use* use) {
@@ -45,6 +46,14 @@ bool vulkan_matmul_accepts(const weir_kernel_use* use) {
     return use->operand_count == 3 && is_matrix(&v[0]) && is_weights(&v[1]) &&
            v[0].shape.dims[1] == v[1].shape.dims[1] &&
            is_output(&v[2], v[0].shape.dims[0], v[1].shape.dims[0]);
+}
+
+bool vulkan_matmul_add_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 4 && is_matrix(&v[0]) && is_weights(&v[1]) &&
+           v[0].shape.dims[1] == v[1].shape.dims[1] &&
+           is_second(&v[2], v[0].shape.dims[0], v[1].shape.dims[0]) &&
+           is_output(&v[3], v[0].shape.dims[0], v[1].shape.dims[0]);
 }
 
 static void size_few(const vulkan_encoder* encoder, vulkan_launch* launch) {
@@ -60,23 +69,30 @@ static void size_tiles(vulkan_launch* launch) {
     launch->groups[1] = divide_up(launch->push.rows, TILE_ROWS);
 }
 
+// Where nothing is added x stands in for it.
 weir_status vulkan_matmul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     const weir_view* w = &dispatch->views[1];
+    const uint32_t last = dispatch->operand_count - 1;
+    const uint32_t added = last == 3 ? 2 : 0;
     const int64_t step = rows_per_launch(encoder, w);
     for (int64_t first = 0; first < w->shape.dims[0]; first += step) {
         const int64_t left = w->shape.dims[0] - first;
         vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_matmul, 0);
         const bool known = vulkan_weight_type(w->dtype, &launch.constants[0]);
         (void)known; // it was accepted
-        launch.constants[1] = is_paired(w);
+        launch.constants[1] = borders_of(w);
+        launch.constants[3] = last == 3 ? kind_of_second(&dispatch->views[2]) : 0;
         launch.push.columns = (uint32_t)(left < step ? left : step);
         bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
         bind_operand(&launch, dispatch, 1, WORD_BYTES, false);
-        bind_operand(&launch, dispatch, 2, ELEMENT_BYTES, true);
+        bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
+        bind_operand(&launch, dispatch, added, second_unit_bytes(launch.constants[3]), false);
         launch.bindings[1].first_row = first;
         launch.bindings[1].row_count = launch.push.columns;
-        launch.push.offset[2] = (uint32_t)first; // columns of y; the binding adds where y begins
+        // Columns of y and of what is added; the bindings add where these begin.
+        launch.push.offset[2] = launch.push.offset[3] = (uint32_t)first;
         if (launch.push.rows <= FEW_ROWS) {
+            launch.constants[4] = borders_of(&dispatch->views[0]) == 16;
             size_few(encoder, &launch);
         } else {
             size_tiles(&launch);
@@ -84,6 +100,10 @@ weir_status vulkan_matmul_encode(vulkan_encoder* encoder, const device_dispatch*
         WEIR_TRY(encoder->launch(encoder, &launch));
     }
     return WEIR_OK;
+}
+
+weir_status vulkan_matmul_add_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return vulkan_matmul_encode(encoder, dispatch);
 }
 
 bool vulkan_get_rows_accepts(const weir_kernel_use* use) {
@@ -100,7 +120,7 @@ weir_status vulkan_get_rows_encode(vulkan_encoder* encoder, const device_dispatc
         vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_get_rows, 1);
         const bool known = vulkan_weight_type(table->dtype, &launch.constants[0]);
         (void)known; // it was accepted
-        launch.constants[1] = is_paired(table);
+        launch.constants[1] = borders_of(table);
         launch.push.width = (uint32_t)table->shape.dims[1];
         bind_operand(&launch, dispatch, 0, WORD_BYTES, false);
         bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, false);

@@ -7,30 +7,15 @@
 #define ADD 1u
 #define SILU_GATE 2u
 
-#define B_MATRIX 0u
-#define B_ROW_F32 1u
-#define B_ROW_F16 2u
-#define B_ROW_BF16 3u
-
 layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint OPERATION = MUL;
-layout(constant_id = 1) const uint B_KIND = B_MATRIX;
+
+#define SECOND_CONSTANT 1
+#define SECOND_BINDING 2
+#include "second.glsl"
 
 layout(set = 0, binding = 1, std430) readonly buffer A { float a[]; };
-layout(set = 0, binding = 2, std430) readonly buffer B32 { float b32[]; };
-layout(set = 0, binding = 2, std430) readonly buffer B16 { uint16_t b16[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
-
-float right(uint row, uint column) {
-    if (B_KIND == B_MATRIX) {
-        return b32[push.offset[1] + row * push.stride[1] + column];
-    }
-    if (B_KIND == B_ROW_F32) {
-        return b32[push.offset[1] + column];
-    }
-    const uint bits = uint(b16[push.offset[1] + column]);
-    return B_KIND == B_ROW_F16 ? half_to_float(bits) : bfloat_to_float(bits);
-}
 
 float combine(float left, float other) {
     if (OPERATION == MUL) {
@@ -48,6 +33,6 @@ void main() {
     for (uint row = gl_WorkGroupID.y; row < rows && column < push.width;
          row += gl_NumWorkGroups.y) {
         const float left = a[push.offset[0] + row * push.stride[0] + column];
-        y[push.offset[2] + row * push.stride[2] + column] = combine(left, right(row, column));
+        y[push.offset[2] + row * push.stride[2] + column] = combine(left, second_at(1u, row, column));
     }
 }

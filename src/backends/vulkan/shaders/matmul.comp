@@ -16,6 +16,11 @@ layout(local_size_x = SIZE) in;
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
 
+// What is added to the product; y may lie on it.
+#define SECOND_CONSTANT 3
+#define SECOND_BINDING 4
+#include "second.glsl"
+
 shared float left[DEPTH][TILE_ROWS + 1u];
 shared float right[DEPTH][TILE_COLUMNS + 1u];
 
@@ -68,7 +73,8 @@ void store(uint first_row, uint rows, uint first_column, float sums[8]) {
         const uint row = first_row + gl_LocalInvocationID.x / 16u + i / 4u * 16u;
         const uint column = first_column + gl_LocalInvocationID.x % 16u + i % 4u * 16u;
         if (row < rows && column < push.columns) {
-            y[push.offset[2] + row * push.stride[2] + column] = sums[i];
+            const float added = SECOND == SECOND_NONE ? 0.0 : second_at(3u, row, column);
+            y[push.offset[2] + row * push.stride[2] + column] = sums[i] + added;
         }
     }
 }

@@ -12,10 +12,17 @@
 #define ROWS_MAX 4u
 
 layout(local_size_x = SIZE) in;
-layout(constant_id = 2) const uint ROWS = 1u; // upper bound of the rows of x
+layout(constant_id = 2) const uint ROWS = 1u;  // upper bound of the rows of x
+layout(constant_id = 4) const uint QUADS = 0u; // rows of x begin on 16-byte borders
 
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
+layout(set = 0, binding = 1, std430) readonly buffer X4 { vec4 x4[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
+
+// What is added to the product; y may lie on it.
+#define SECOND_CONSTANT 3
+#define SECOND_BINDING 4
+#include "second.glsl"
 
 shared float shares[COLUMNS * ROWS_MAX][SIZE];
 
@@ -23,8 +30,14 @@ void add_share(uint k, uint first, inout float sums[COLUMNS * ROWS_MAX]) {
     float left[ROWS_MAX][8];
     for (uint r = 0u; r < ROWS; r++) {
         const uint from = push.offset[0] + r * push.stride[0] + k;
-        for (uint i = 0u; i < 8u; i++) {
-            left[r][i] = k + i < push.width ? x[from + i] : 0.0;
+        if (QUADS == 1u && k + 8u <= push.width) {
+            const vec4 low = x4[from / 4u];
+            const vec4 high = x4[from / 4u + 1u];
+            left[r] = float[8](low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+        } else {
+            for (uint i = 0u; i < 8u; i++) {
+                left[r][i] = k + i < push.width ? x[from + i] : 0.0;
+            }
         }
     }
     for (uint c = 0u; c < COLUMNS; c++) {
@@ -68,6 +81,7 @@ void main() {
     const uint row = at / COLUMNS;
     const uint column = first + at % COLUMNS;
     if (row < rows && column < push.columns) {
-        y[push.offset[2] + row * push.stride[2] + column] = shares[at][0];
+        const float added = SECOND == SECOND_NONE ? 0.0 : second_at(3u, row, column);
+        y[push.offset[2] + row * push.stride[2] + column] = shares[at][0] + added;
     }
 }

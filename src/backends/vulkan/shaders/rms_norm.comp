@@ -1,6 +1,7 @@
 #version 450
-// y = x / sqrt(mean(x^2) + epsilon), one workgroup for a row. y may lie on x: the element that an
-// invocation writes is one that it alone reads again.
+// y = x / sqrt(mean(x^2) + epsilon), and times a second operand where there is one; one workgroup
+// for a row. y may lie on x or on that: the element that an invocation writes is one that it alone
+// reads again.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -10,6 +11,10 @@ layout(local_size_x = SIZE) in;
 
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 2, std430) writeonly buffer Y { float y[]; };
+
+#define SECOND_CONSTANT 0
+#define SECOND_BINDING 3
+#include "second.glsl"
 
 shared float sums[SIZE];
 
@@ -42,7 +47,8 @@ void main() {
         precise float mean = sum_of_group(mine) / float(push.width);
         precise float scale = 1.0 / sqrt(mean + epsilon);
         for (uint i = gl_LocalInvocationID.x; i < push.width; i += SIZE) {
-            y[to + i] = x[from + i] * scale;
+            precise float scaled = x[from + i] * scale;
+            y[to + i] = SECOND == SECOND_NONE ? scaled : scaled * second_at(2u, row, i);
         }
     }
 }

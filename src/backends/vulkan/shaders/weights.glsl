@@ -1,7 +1,8 @@
 // Rows of weights in any type that they have in a file, eight elements at a time.
 //
-// Two variables name the same binding: blocks of odd size are read as 16-bit words, f32 and rows on
-// 4-byte borders as 32-bit words. Positions are counted in 16-bit words from the binding.
+// Three variables name the same binding: blocks of odd size are read as 16-bit words, f32 and rows
+// on 4-byte borders as 32-bit words, rows of plain types on 16-byte borders four such at a time.
+// Positions are counted in 16-bit words from the binding.
 #ifndef WEIGHTS_GLSL
 #define WEIGHTS_GLSL
 
@@ -19,7 +20,7 @@
 #define Q6_K 10u
 
 layout(constant_id = 0) const uint TYPE = F32;
-layout(constant_id = 1) const uint PAIRED = 0u; // rows of 16-bit types begin on 4-byte borders
+layout(constant_id = 1) const uint BORDERS = 2u; // all rows begin on borders of 2, 4 or 16 bytes
 
 layout(set = 0, binding = WEIGHT_BINDING, std430) readonly buffer Weights16 {
     uint16_t words[];
@@ -27,6 +28,9 @@ layout(set = 0, binding = WEIGHT_BINDING, std430) readonly buffer Weights16 {
 layout(set = 0, binding = WEIGHT_BINDING, std430) readonly buffer Weights32 {
     uint words[];
 } w32;
+layout(set = 0, binding = WEIGHT_BINDING, std430) readonly buffer Weights128 {
+    uvec4 words[];
+} w128;
 
 uint word(uint at) {
     return uint(w16.words[at]);
@@ -39,7 +43,7 @@ uint byte_at(uint at, uint index) {
 
 // Two neighbouring 16-bit words.
 uint pair(uint at) {
-    return PAIRED == 1u ? w32.words[at / 2u] : word(at) | word(at + 1u) << 16;
+    return BORDERS >= 4u ? w32.words[at / 2u] : word(at) | word(at + 1u) << 16;
 }
 
 int sign_extend(uint byte) {
@@ -53,18 +57,33 @@ float weight_plain(uint row, uint k) {
     return TYPE == F16 ? half_to_float(word(row + k)) : bfloat_to_float(word(row + k));
 }
 
+// Eight 16-bit elements in four words.
+void unpack_plain(uvec4 words, out float v[8]) {
+    for (uint i = 0u; i < 4u; i++) {
+        const vec2 halves = unpackHalf2x16(words[i]);
+        v[2u * i] = TYPE == F16 ? halves.x : bfloat_to_float(words[i] & 0xFFFFu);
+        v[2u * i + 1u] = TYPE == F16 ? halves.y : bfloat_to_float(words[i] >> 16);
+    }
+}
+
 void load_plain(uint row, uint k, out float v[8]) {
+    if (TYPE == F32 && BORDERS == 16u) {
+        const vec4 low = uintBitsToFloat(w128.words[row / 8u + k / 4u]);
+        const vec4 high = uintBitsToFloat(w128.words[row / 8u + k / 4u + 1u]);
+        v = float[8](low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w);
+        return;
+    }
     if (TYPE == F32) {
         for (uint i = 0u; i < 8u; i++) {
             v[i] = uintBitsToFloat(w32.words[row / 2u + k + i]);
         }
         return;
     }
-    for (uint i = 0u; i < 8u; i += 2u) {
-        const uint both = pair(row + k + i);
-        const vec2 halves = unpackHalf2x16(both);
-        v[i] = TYPE == F16 ? halves.x : bfloat_to_float(both & 0xFFFFu);
-        v[i + 1u] = TYPE == F16 ? halves.y : bfloat_to_float(both >> 16);
+    const uint at = row + k;
+    if (BORDERS == 16u) {
+        unpack_plain(w128.words[at / 8u], v);
+    } else {
+        unpack_plain(uvec4(pair(at), pair(at + 2u), pair(at + 4u), pair(at + 6u)), v);
     }
 }
 
