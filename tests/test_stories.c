@@ -173,17 +173,22 @@ static void check_logits(const logit_file* file, const char* device, const uint3
     // the first without fusion.
     const uint32_t pass_rows[] = {64, 1, 16};
     const uint32_t counts[] = {file->positions, file->positions == STORY ? STORY : 16, 16};
+    fixture f = {0};
     for (int mode = 0; mode < 3; mode++) {
         const weir_context_options options = {
             .output_all = true, .schedule.without_fusions = mode == 2 ? WEIR_FUSION_ALL : 0};
-        fixture f = setup(file->name, device, 0, &options);
+        if (mode != 1) { // the first two need the same context
+            f = setup(file->name, device, 0, &options);
+        }
         compute_logits(&f, ids, counts[mode], pass_rows[mode], logits);
         const distance found = distance_of(logits, expected, (size_t)counts[mode] * VOCABULARY);
         if (!(rounds ? found.rms <= 0.2 : found.largest <= file->tolerance)) {
             fail_msg("%s on %s in passes of %u: the logits differ by %g, rms %g", file->name,
                      device, pass_rows[mode], found.largest, found.rms);
         }
-        teardown(&f);
+        if (mode != 0) {
+            teardown(&f);
+        }
     }
     free(bytes);
 }
@@ -201,7 +206,9 @@ static void logits_are_those_of_double_precision(void** state) {
     story_input(ids);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         check_logits(&files[i], "cpu:plain", ids);
-        check_logits(&files[i], "cpu", ids);
+        if (!test_device()) { // the one device is checked already
+            check_logits(&files[i], "cpu", ids);
+        }
     }
 }
 
