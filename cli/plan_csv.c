@@ -91,16 +91,50 @@ static weir_status check_capacity(const csv_job* job) {
                      proven && result->optimal ? result->peak : result->lower_bound);
 }
 
+// Plans for a capacity, 0 for the smallest peak, and keeps the better of that and what there was.
+static weir_status plan_within(csv_job* job, uint64_t capacity) {
+    weir_plan_result* kept = &job->report.result;
+    weir_plan* plan = NULL;
+    job->problem.capacity = capacity;
+    WEIR_TRY(weir_plan_create(NULL, &job->problem, &plan));
+    const weir_plan_result made = *weir_plan_result_of(plan);
+    const uint64_t bound =
+        kept->lower_bound > made.lower_bound ? kept->lower_bound : made.lower_bound;
+    if (!job->plan || made.peak < kept->peak) {
+        weir_plan_destroy(job->plan);
+        job->plan = plan;
+        *kept = made;
+    } else {
+        weir_plan_destroy(plan);
+    }
+    kept->lower_bound = bound;
+    kept->optimal = kept->peak == bound;
+    return WEIR_OK;
+}
+
+// A search for the smallest peak may spend its budget without a plan that fits, where one for such
+// a plan finds it at once: so that comes first.
+static weir_status plan_as_asked(csv_job* job) {
+    const plan_options* options = job->options;
+    const uint64_t limit = job->problem.time_limit_ns;
+    const weir_status status = plan_within(job, options->capacity);
+    const uint64_t spent = now_ns() - job->begin_ns;
+    const bool goes_on = status == WEIR_OK ? !job->report.result.optimal : status == WEIR_TIMEOUT;
+    if (!options->minimize || options->capacity == 0 || !goes_on || interrupted ||
+        (limit > 0 && spent >= limit)) {
+        return status;
+    }
+    job->problem.time_limit_ns = limit > 0 ? limit - spent : 0;
+    return plan_within(job, 0);
+}
+
 // Plans, and has the verifier look at what came out.
 static weir_status make_plan(csv_job* job) {
-    if (job->options->minimize) {
-        job->problem.capacity = 0;
-    }
     struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     job->draw = isatty(STDERR_FILENO);
     job->begin_ns = job->drawn_ns = now_ns();
-    const weir_status status = weir_plan_create(NULL, &job->problem, &job->plan);
+    const weir_status status = plan_as_asked(job);
     job->report.duration_ns = now_ns() - job->begin_ns;
     if (job->draw && job->drawn_ns > job->begin_ns) {
         fputs("\r\033[K", stderr);
@@ -109,7 +143,6 @@ static weir_status make_plan(csv_job* job) {
         return status;
     }
     job->report.entries = weir_plan_entries(job->plan, NULL);
-    job->report.result = *weir_plan_result_of(job->plan);
     WEIR_TRY(check_capacity(job));
     return weir_plan_verify(NULL, &job->problem, job->report.entries);
 }

@@ -657,21 +657,30 @@ static void plan_verifies_a_foreign_plan(void** state) {
     assert_has(cli.errors, "no column 'offset'");
 }
 
-#define STEPS 200
+#define STEPS_MAX 200
 
-// A problem whose every moment holds as many bytes, of odd sizes: the bound cannot be met, and no
-// search comes to an end. Returns the bound.
-static uint64_t write_hard(const char* name) {
+// A problem whose every moment holds as many bytes.
+typedef struct full_shape {
+    uint64_t seed;
+    int buffers; // besides those that fill up the moments
+    uint64_t steps;
+    uint64_t longest_life;
+    uint64_t least_size;
+    uint64_t sizes; // how many there are to choose from
+} full_shape;
+
+// Returns the bound.
+static uint64_t write_full(const char* name, const full_shape* shape) {
     static char text[65536];
-    test_random random = {7};
-    uint64_t live[STEPS] = {0};
+    test_random random = {shape->seed};
+    uint64_t live[STEPS_MAX] = {0};
     uint64_t bound = 0;
     size_t length = (size_t)snprintf(text, sizeof text, "id,lower,upper,size\n");
-    for (int i = 0; i < 600; i++) {
-        const uint64_t begin = random_below(&random, STEPS);
-        const uint64_t last = begin + 1 + random_below(&random, 60);
-        const uint64_t end = last < STEPS ? last : STEPS;
-        const uint64_t size = 1000 + random_below(&random, 1000000);
+    for (int i = 0; i < shape->buffers; i++) {
+        const uint64_t begin = random_below(&random, shape->steps);
+        const uint64_t last = begin + 1 + random_below(&random, shape->longest_life);
+        const uint64_t end = last < shape->steps ? last : shape->steps;
+        const uint64_t size = shape->least_size + random_below(&random, shape->sizes);
         for (uint64_t step = begin; step < end; step++) {
             live[step] += size;
             bound = live[step] > bound ? live[step] : bound;
@@ -680,13 +689,46 @@ static uint64_t write_hard(const char* name) {
             (size_t)snprintf(text + length, sizeof text - length,
                              "b%d,%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", i, begin, end, size);
     }
-    for (int step = 0; step < STEPS; step++) {
-        length += (size_t)snprintf(text + length, sizeof text - length, "f%d,%d,%d,%" PRIu64 "\n",
-                                   step, step, step + 1, bound - live[step]);
+    for (uint64_t step = 0; step < shape->steps; step++) {
+        length += (size_t)snprintf(text + length, sizeof text - length,
+                                   "f%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", step, step,
+                                   step + 1, bound - live[step]);
     }
     assert_true(length < sizeof text);
     write_named(name, text, length);
     return bound;
+}
+
+// Of odd sizes: the bound cannot be met, and no search comes to an end.
+static uint64_t write_hard(const char* name) {
+    const full_shape shape = {7, 600, STEPS_MAX, 60, 1000, 1000000};
+    return write_full(name, &shape);
+}
+
+// Where the search for the smallest peak ends above a capacity that can be met.
+static void a_capacity_that_is_met_alone_is_met_by_minimize(void** state) {
+    (void)state;
+    const full_shape shape = {5, 40, 30, 12, 1, 100};
+    const uint64_t bound = write_full("full.csv", &shape);
+    char arguments[256];
+    int met = 0;
+    assert_int_equal(weir("plan full.csv --budget 20 --json"), 0);
+    assert_true(strncmp(cli.output, "{\"peak\": ", 9) == 0);
+    const uint64_t peak = strtoull(cli.output + 9, NULL, 10);
+    for (uint64_t capacity = peak - 1; capacity > bound; capacity -= (peak - bound) / 12 + 1) {
+        snprintf(arguments, sizeof arguments, "plan full.csv --budget 20 --capacity %" PRIu64,
+                 capacity);
+        if (weir(arguments) != 0) {
+            continue;
+        }
+        met++;
+        strcat(arguments, " --minimize -o best.csv");
+        assert_int_equal(weir(arguments), 0);
+        snprintf(arguments, sizeof arguments, "plan best.csv --verify --capacity %" PRIu64,
+                 capacity);
+        assert_int_equal(weir(arguments), 0);
+    }
+    assert_true(met > 2);
 }
 
 static void plan_exits_with_3_where_it_gives_up(void** state) {
@@ -850,6 +892,7 @@ int main(void) {
         cmocka_unit_test(plan_places_the_buffers_of_a_csv),
         cmocka_unit_test(plan_exits_with_2_where_nothing_fits),
         cmocka_unit_test(plan_exits_with_3_where_it_gives_up),
+        cmocka_unit_test(a_capacity_that_is_met_alone_is_met_by_minimize),
         cmocka_unit_test(interrupt_ends_a_search_with_the_best_plan),
         cmocka_unit_test(plan_verifies_a_foreign_plan),
         cmocka_unit_test(plan_tells_models_from_csv),
