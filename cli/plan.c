@@ -44,7 +44,7 @@ static const char usage[] =
     "      --svg FILE     draw it\n"
     "      --json         print one object {peak, lower_bound, optimal, seconds, ...}\n"
     "      --entries      with --json: every buffer too\n\n"
-    "Exit codes: 0 solved, 1 error, 2 proven infeasible, 3 gave up.\n";
+    "Exit codes: 0 solved, 1 error, 2 proven infeasible, 3 gave up, 130 interrupted.\n";
 
 // A file that cannot be read is left to the command that it is for.
 static bool is_model(const char* path) {

@@ -71,8 +71,9 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_csv_entries(const weir_plan_csv* cs
 WEIR_API const char* weir_plan_csv_id(const void* csv, uint32_t buffer, size_t* length);
 
 // Writes the text with the offsets of a plan: in the column that it has for them, or in a new one
-// at the end. Everything else is written as it was read. Blocks are written where the text has a
-// column for them, or an entry lies in another than the first.
+// at the end. All other fields are written as they were read; lines end with LF, and blank ones and
+// a byte order mark are left out. Blocks are written where the text has a column for them, or an
+// entry lies in another than the first.
 //
 // Errors:  WEIR_IO `write` returned false.
 // Threads: thread-safe.

@@ -5,9 +5,9 @@
 #include "base/array.h"
 #include "plan/plan_text.h"
 
-// What was read is kept as spans of the caller's text, so that a file can be written back as it
-// came with nothing but the offsets changed: other columns, their order and the blanks in them
-// belong to whoever wrote the file.
+// What was read is kept as spans of the caller's text, so that its rows can be written back with
+// nothing but the offsets changed: other columns, their order and the blanks in them belong to
+// whoever wrote the file.
 
 weir_status weir_plan_csv_create(const weir_allocator* allocator, const weir_plan_csv_desc* desc,
                                  weir_plan_csv** csv) {
