@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <weir/fault.h>
 
 #include "cli.h"
 
@@ -168,6 +169,8 @@ weir_status cli_model_open(const char* path, const char* device, uint32_t thread
     }
     const weir_device_desc desc = {
         .name = device, .thread_count = threads, .cache_path = cache[0] ? cache : NULL};
+    // A file that is cut short while it is read ends the command with a message.
+    WEIR_TRY(weir_fault_handler_install());
     WEIR_TRY(weir_device_create(&desc, &opened->device));
     WEIR_TRY(weir_model_open(NULL, opened->device, path, &opened->model));
     return weir_tokenizer_create(NULL, weir_model_gguf(opened->model), &opened->tokenizer);

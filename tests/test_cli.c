@@ -847,6 +847,21 @@ static void synth_writes_models_that_run(void** state) {
     assert_int_equal(weir("run t.gguf -p ab -n 3 --temp 0"), 0);
 }
 
+// The command goes on reading pages that are gone: the pass ends with a message, not the process.
+static void a_model_cut_short_in_use_is_an_error(void** state) {
+    (void)state;
+    assert_int_equal(weir("synth cut.gguf --blocks 2 --embedding 256 --heads 4 --kv-heads 1 "
+                          "--feed-forward 256 --vocabulary 300 --context 200000"),
+                     0);
+    // Far more tokens than there is time for. What follows the mark is no longer redirected.
+    const char run[] = "run cut.gguf --context 200000 -n 0 --ignore-end >out 2>err & p=$!; "
+                       "while [ ! -s out ]; do sleep 0.01; done; sleep 0.1; "
+                       "truncate -s 4096 cut.gguf; wait $p; exit $? #";
+    assert_int_equal(weir(run), 1);
+    assert_has(cli.errors, "cut.gguf");
+    assert_has(cli.errors, "are lost");
+}
+
 static void synth_refuses_what_makes_no_model(void** state) {
     (void)state;
     assert_int_equal(weir("synth no.gguf --preset 7t"), 1);
@@ -868,6 +883,7 @@ int main(void) {
         cmocka_unit_test(help_is_printed_on_request),
         cmocka_unit_test(synth_writes_models_that_run),
         cmocka_unit_test(synth_refuses_what_makes_no_model),
+        cmocka_unit_test(a_model_cut_short_in_use_is_an_error),
         cmocka_unit_test(devices_are_listed_with_what_they_can_do),
         cmocka_unit_test(wrong_usage_exits_with_64),
         cmocka_unit_test(errors_are_one_line_and_exit_with_1),
