@@ -854,9 +854,13 @@ static void a_model_cut_short_in_use_is_an_error(void** state) {
                           "--feed-forward 256 --vocabulary 300 --context 200000"),
                      0);
     // Far more tokens than there is time for. What follows the mark is no longer redirected.
-    const char run[] = "run cut.gguf --context 200000 -n 0 --ignore-end >out 2>err & p=$!; "
-                       "while [ ! -s out ]; do sleep 0.01; done; sleep 0.1; "
-                       "truncate -s 4096 cut.gguf; wait $p; exit $? #";
+    char run[1024];
+    snprintf(run, sizeof run,
+             "--version >version; "
+             "'%s' run cut.gguf --context 200000 -n 0 --ignore-end >out 2>err & p=$!; "
+             "for i in $(seq 2000); do [ -s out ] && break; sleep 0.01; done; "
+             "truncate -s 4096 cut.gguf; wait $p; exit $? #",
+             cli.program);
     assert_int_equal(weir(run), 1);
     assert_has(cli.errors, "cut.gguf");
     assert_has(cli.errors, "are lost");
