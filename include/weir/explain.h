@@ -91,8 +91,8 @@ typedef struct weir_sharing {
     uint64_t byte_length;
     bool same;          // one value, or windows on one
     bool in_place;      // `later` takes the bytes of `earlier` by its operation
-    bool ordered;       // every access of `earlier` comes before every one of `later`, except in
-                        // the dispatch that makes the one of the other in place
+    bool ordered;       // what accesses of `later` share with those of `earlier` comes after them,
+                        // except in the dispatch that makes the one of the other in place
     weir_value earlier; // by first use
     weir_value later;
     uint32_t last_use;  // last dispatch that touches `earlier`

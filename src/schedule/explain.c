@@ -140,19 +140,20 @@ void weir_why_free(weir_why* why) {
     *why = (weir_why){0};
 }
 
-// Whether all accesses of `earlier` come before those of `later`; the dispatch that makes the one
-// of the other in place touches both.
+// Whether the accesses of `earlier` come before those of `later` that share a byte with them; the
+// dispatch that makes the one of the other in place touches both.
 static bool is_ordered(const weir_schedule* schedule, const weir_sharing* sharing) {
+    const weir_value earlier = schedule->values.items[sharing->earlier].root;
+    const weir_value later = schedule->values.items[sharing->later].root;
     uint32_t from_count = 0;
     uint32_t to_count = 0;
-    const uint32_t* from =
-        schedule_uses_of(schedule, schedule->values.items[sharing->earlier].root, &from_count);
-    const uint32_t* to =
-        schedule_uses_of(schedule, schedule->values.items[sharing->later].root, &to_count);
+    const uint32_t* from = schedule_uses_of(schedule, earlier, &from_count);
+    const uint32_t* to = schedule_uses_of(schedule, later, &to_count);
     for (uint32_t i = 0; i < from_count; i++) {
         for (uint32_t k = 0; k < to_count; k++) {
             const bool makes = sharing->in_place && from[i] == to[k] && k == 0;
-            if (!makes && !schedule_bit(&schedule->ancestors, to[k], from[i])) {
+            if (!makes && !schedule_bit(&schedule->ancestors, to[k], from[i]) &&
+                weir_schedule_shares_bytes(schedule, from[i], earlier, to[k], later)) {
                 return false;
             }
         }

@@ -15,11 +15,8 @@ typedef struct residual_walk {
     edge_list added;
 } residual_walk;
 
-// Whether an access of one dispatch to a value and one of another dispatch to another value share a
-// byte where the values were placed, and one of the two writes. Windows of two values that share
-// bytes may well lie apart.
-static bool shares_bytes(const weir_schedule* schedule, uint32_t from, weir_value earlier,
-                         uint32_t to, weir_value later) {
+bool weir_schedule_shares_bytes(const weir_schedule* schedule, uint32_t from, weir_value earlier,
+                                uint32_t to, weir_value later) {
     const schedule_dispatch* a = &schedule->dispatches.items[from];
     const schedule_dispatch* b = &schedule->dispatches.items[to];
     for (uint32_t i = 0; i < a->operand_count; i++) {
@@ -48,7 +45,7 @@ static weir_status order_values(weir_schedule* schedule, weir_value earlier, wei
     for (uint32_t t = 0; t < to_count; t++) {
         for (uint32_t f = 0; f < from_count && from[f] < to[t]; f++) {
             if (!schedule_bit(&schedule->ancestors, to[t], from[f]) &&
-                shares_bytes(schedule, from[f], earlier, to[t], later)) {
+                weir_schedule_shares_bytes(schedule, from[f], earlier, to[t], later)) {
                 WEIR_TRY(array_reserve(&schedule->allocator, added, added->count + 1));
                 added->items[added->count++] = (schedule_edge){.from = from[f], .to = to[t]};
             }

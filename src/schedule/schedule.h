@@ -222,6 +222,12 @@ WEIR_MUST_USE weir_status weir_schedule_build(const weir_allocator* allocator,
 uint32_t weir_schedule_reasons(const weir_schedule* schedule, uint32_t earlier, uint32_t later,
                                weir_reason reasons[SCHEDULE_REASONS_MAX]);
 
+// Whether an access of one dispatch to a value and one of another dispatch to another value share a
+// byte where the values were placed, and one of the two writes. Windows of two values that share
+// bytes may well lie apart.
+bool weir_schedule_shares_bytes(const weir_schedule* schedule, uint32_t from, weir_value earlier,
+                                uint32_t to, weir_value later);
+
 // Records a dispatch where its operands were placed.
 WEIR_MUST_USE weir_status weir_schedule_track(const weir_schedule* schedule, uint32_t dispatch,
                                               weir_tracker* tracker, weir_verdict* verdict);
