@@ -16,6 +16,7 @@ static const char usage[] =
     "      --split-attention  attention as scores, softmax and sum, not as one operation\n"
     "      --order NAME   fewest waits (default), fewest bytes, or as given by the graph\n"
     "      --arena N      at most N bytes for the arena, with as many waits as that needs\n"
+    "                     (of the pass that --pass names, else of each)\n"
     "      --tradeoff     show the curve between bytes and waits; every point is checked\n"
     "      --why A B      explain why dispatch B waits for A (numbers or names), or what two "
     "named\n"
@@ -104,6 +105,16 @@ static const char* find_foreign(const plan_options* plan, bool model) {
     return NULL;
 }
 
+// An option that is about one schedule, or NULL.
+static const char* find_single(const plan_options* plan) {
+    return plan->order           ? "order"
+           : plan->arena > 0     ? "arena"
+           : plan->why[0]        ? "why"
+           : plan->schedule_json ? "schedule-json"
+           : plan->diff          ? "diff"
+                                 : NULL;
+}
+
 int plan_main(int argc, char** argv) {
     plan_options plan = {0};
     const cli_option options[] = {
@@ -160,8 +171,9 @@ int plan_main(int argc, char** argv) {
                          : plan.arena > 0 ? "arena"
                                           : "tradeoff");
     }
-    if (plan.tradeoff && (plan.order || plan.arena > 0)) {
-        return cli_usage(argv[0], "--tradeoff shows all orders: --order and --arena choose one");
+    const char* single = find_single(&plan);
+    if (plan.tradeoff && single) {
+        return cli_usage(argv[0], "--tradeoff shows all orders, --%s is about one", single);
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

@@ -33,8 +33,14 @@ static weir_status plan_pass(const plan_options* options, const weir_model* mode
                                         .gguf = weir_model_gguf(model),
                                         .split_attention = options->split_attention};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
-    const weir_schedule_options how = plan_schedule_options(options);
-    return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
+    weir_schedule_options how = plan_schedule_options(options);
+    if (options->pass && strcmp(options->pass, plan->name) != 0) {
+        how.byte_budget = 0; // it is that of the other pass
+    }
+    const weir_status status =
+        cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
+    return status == WEIR_INFEASIBLE ? WEIR_FAIL(status, "%s: %s", plan->name, weir_last_error())
+                                     : status;
 }
 
 static void plan_free(planned* plan) {

@@ -236,7 +236,7 @@ static void print_sharing(const weir_schedule* schedule, const weir_sharing* sha
            weir_region_name(sharing->region),
            sharing->same       ? "one value"
            : sharing->in_place ? "placed on it in place"
-           : sharing->ordered  ? "all uses of the one come before those of the other"
+           : sharing->ordered  ? "where the two meet, the one is used up before the other"
                                : "NOT ordered");
 }
 

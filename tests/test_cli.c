@@ -158,6 +158,8 @@ static void wrong_usage_exits_with_64(void** state) {
         {"plan $M --pass both", "--pass"},
         {"plan $M --order short", "--order: expected"},
         {"plan $M --tradeoff --arena 4096", "--tradeoff shows all orders"},
+        {"plan $M --tradeoff --why 1 2", "--why is about one"},
+        {"plan $M --tradeoff --diff a.plan", "--diff is about one"},
         {"plan $M --plan a.plan --order bytes", "--order: the plans"},
         {"check $M --order short", "--order: expected"},
         {"check $M --plan a.plan --arena 4096", "--arena: the plans"},
@@ -480,12 +482,16 @@ static void plan_shows_bytes_against_waits(void** state) {
     assert_non_null(second);
     assert_int_equal(sscanf(second, "\"arena_bytes\": %" SCNu64, &arena), 1);
     snprintf(call, sizeof call,
-             "plan $M --split-attention --rows 16 --arena %" PRIu64 " --json --pass decode", arena);
+             "plan $M --split-attention --rows 16 --arena %" PRIu64 " --json --pass prefill",
+             arena);
     assert_int_equal(weir(call), 0);
     assert_has(cli.output, "\"residual\": [{\"earlier\": ");
     assert_has(cli.output, "\"hazard\": \"W");
     assert_int_equal(weir("plan $M --arena 64"), 2);
+    assert_has(cli.errors, "prefill: the arena needs");
     assert_has(cli.errors, "the budget is 64");
+    assert_int_equal(weir("plan $M --arena 64 --pass decode"), 2);
+    assert_has(cli.errors, "decode: the arena needs");
     assert_int_equal(weir("plan $M --device barriers --why 2 3"), 0);
     assert_has(cli.output, "  group ");
     assert_int_equal(weir("plan $M --device barriers --why 2 3 --json"), 0);
@@ -510,7 +516,7 @@ static void plan_explains_what_two_values_share(void** state) {
     assert_int_equal(weir("plan $M --why blk.0.q logits"), 0);
     assert_has(cli.output, "blk.0.q and logits share no byte\n");
     assert_int_equal(weir("plan $M --no-fusion --why blk.0.q blk.1.q"), 0);
-    assert_has(cli.output, "all uses of the one come before those of the other");
+    assert_has(cli.output, "where the two meet, the one is used up before the other");
     assert_has(cli.output, "waits, through others, for");
     assert_int_equal(weir("plan $M --why 'value 8' blk.0.q --json"), 0);
     assert_json(cli.output);
