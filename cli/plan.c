@@ -45,7 +45,9 @@ static const char usage[] =
     "      --svg FILE     draw it\n"
     "      --json         print one object {peak, lower_bound, optimal, seconds, ...}\n"
     "      --entries      with --json: every buffer too\n\n"
-    "Exit codes: 0 solved, 1 error, 2 proven infeasible, 3 gave up, 130 interrupted.\n";
+    "Exit codes: 0 solved, 1 error, 2 proven infeasible or no order found within --arena, 3 gave "
+    "up,\n"
+    "130 interrupted.\n";
 
 // A file that cannot be read is left to the command that it is for.
 static bool is_model(const char* path) {
