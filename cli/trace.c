@@ -325,21 +325,23 @@ static weir_status write_arrows(writing* w, const event* events, size_t count) {
     return status;
 }
 
-// Gaps of a worker between the beginning and the end of a pass are waits.
+// Gaps of a worker between the beginning and the end of a pass are waits, and so is a pass in which
+// it runs no tile.
 static void write_tiles(writing* w, const event* events, size_t count, uint64_t begin_ns,
                         uint64_t end_ns) {
-    uint64_t idle_ns = begin_ns;
-    for (size_t i = 0; i < count; i++) {
-        const bool last = i + 1 == count || events[i + 1].worker != events[i].worker;
-        if (events[i].begin_ns > idle_ns) {
-            write_slice(w, "wait", "wait", events[i].worker, idle_ns, events[i].begin_ns);
+    size_t next = 0;
+    for (uint32_t worker = 0; worker < w->trace->worker_count; worker++) {
+        uint64_t idle_ns = begin_ns;
+        for (; next < count && events[next].worker == worker; next++) {
+            if (events[next].begin_ns > idle_ns) {
+                write_slice(w, "wait", "wait", worker, idle_ns, events[next].begin_ns);
+            }
+            write_tile(w, &events[next]);
+            idle_ns = events[next].end_ns;
         }
-        write_tile(w, &events[i]);
-        idle_ns = events[i].end_ns;
-        if (last && end_ns > idle_ns) {
-            write_slice(w, "wait", "wait", events[i].worker, idle_ns, end_ns);
+        if (end_ns > idle_ns) {
+            write_slice(w, "wait", "wait", worker, idle_ns, end_ns);
         }
-        idle_ns = last ? begin_ns : idle_ns;
     }
 }
 

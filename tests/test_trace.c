@@ -112,29 +112,42 @@ static void only_the_last_passes_are_kept(void** state) {
     free(text);
 }
 
-// On one worker tiles and waits follow each other without overlap, and fill the pass.
-static void tiles_and_waits_of_a_worker_fill_the_pass(void** state) {
-    (void)state;
-    char* text = run_traced("-n 2 --trace-passes 1 --threads 1");
+// On each worker tiles and waits follow each other without overlap, and fill the pass.
+static void check_cover(const char* text, int threads) {
     double covered = 0.0;
     double end = 0.0;
     double pass = 0.0;
+    int last = -1;
     for (const char* at = text; (at = strstr(at, "{\"ph\": \"X\"")) != NULL; at++) {
         const double begin = strtod(find_key(at, "ts"), NULL);
         const double duration = strtod(find_key(at, "dur"), NULL);
+        const int worker = (int)strtol(find_key(at, "tid"), NULL, 10);
         char category[16];
         read_string(at, "cat", category, sizeof category);
         if (strcmp(category, "pass") == 0) {
             pass = duration;
             continue;
         }
-        assert_true(begin >= end - 1e-6);
+        assert_true(worker == last || worker == last + 1);
+        assert_true(worker != last || begin >= end - 1e-6);
+        last = worker;
         end = begin + duration;
         covered += duration;
     }
     assert_true(pass > 0.0);
-    assert_true(covered > pass - 1e-3 && covered < pass + 1e-3);
-    free(text);
+    assert_int_equal(last, threads - 1);
+    assert_true(covered > threads * pass - 1e-3 && covered < threads * pass + 1e-3);
+}
+
+static void tiles_and_waits_of_each_worker_fill_the_pass(void** state) {
+    (void)state;
+    for (int threads = 1; threads <= 16; threads += 15) { // more than have a tile to run
+        char options[64];
+        snprintf(options, sizeof options, "-n 2 --trace-passes 1 --threads %d", threads);
+        char* text = run_traced(options);
+        check_cover(text, threads);
+        free(text);
+    }
 }
 
 static void a_trace_that_cannot_be_written_is_an_error(void** state) {
@@ -152,7 +165,7 @@ int main(void) {
         cmocka_unit_test(every_tile_of_a_run_is_in_its_trace),
         cmocka_unit_test(every_edge_is_an_arrow_with_two_ends),
         cmocka_unit_test(only_the_last_passes_are_kept),
-        cmocka_unit_test(tiles_and_waits_of_a_worker_fill_the_pass),
+        cmocka_unit_test(tiles_and_waits_of_each_worker_fill_the_pass),
         cmocka_unit_test(a_trace_that_cannot_be_written_is_an_error),
     };
     return cmocka_run_group_tests(tests, write_model, remove_model);
