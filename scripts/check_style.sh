@@ -24,6 +24,8 @@ while IFS= read -r -d '' file; do
     [ -z "$long" ] || complain "$long"
     lines=$(wc -l <"$file")
     [ "$lines" -le 1000 ] || complain "$file: $lines lines, split it at 1000"
+    [[ $file != examples/* ]] || [ "$lines" -lt 100 ] ||
+        complain "$file: $lines lines, examples have fewer than 100"
 done < <(files "${code[@]}")
 
 # The words are put together here so that this file does not find itself.
