@@ -160,6 +160,7 @@ static void a_host_thread_that_waits_takes_the_place_of_a_single_worker(void** s
         weir_session* session = NULL;
         assert_ok(weir_session_create(device, &session));
         assert_int_equal(fesetround(FE_UPWARD), 0);
+        uint32_t times_here = 0;
         for (int round = 0; round < 200; round++) {
             pthread_t thread;
             int rounding = -1;
@@ -179,9 +180,10 @@ static void a_host_thread_that_waits_takes_the_place_of_a_single_worker(void** s
             const bool here = pthread_equal(thread, pthread_self()) != 0;
             assert_int_equal(rounding, FE_TONEAREST);
             assert_true(!here || (workers == 1 && round % 4 != 3));
-            assert_true(here || workers == 2 || round > 0); // later the worker may still be about
+            times_here += here;
         }
-        assert_int_equal(fegetround(), FE_UPWARD); // the host has its own back
+        assert_true(times_here > 0 || workers == 2); // a worker that is about may come first
+        assert_int_equal(fegetround(), FE_UPWARD);   // the host has its own back
         assert_int_equal(fesetround(FE_TONEAREST), 0);
         weir_session_destroy(session);
         weir_device_destroy(device);
