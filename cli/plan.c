@@ -117,6 +117,17 @@ static const char* find_single(const plan_options* plan) {
                                  : NULL;
 }
 
+// What options for CSV would be passed over in silence, or NULL.
+static const char* find_unused(const plan_options* plan) {
+    if (plan->entries && !plan->json) {
+        return "--entries is for --json";
+    }
+    const bool plans = plan->output || plan->minimize || plan->proof || plan->budget > 0 ||
+                       plan->seconds > 0 || plan->free;
+    return plan->verify && plans ? "--verify judges the offsets of the file, and makes no plan"
+                                 : NULL;
+}
+
 int plan_main(int argc, char** argv) {
     plan_options plan = {0};
     const cli_option options[] = {
@@ -181,6 +192,10 @@ int plan_main(int argc, char** argv) {
     const char* foreign = find_foreign(&plan, model);
     if (foreign) {
         return cli_usage(argv[0], "--%s is not for %s", foreign, model ? "models" : "CSV");
+    }
+    const char* unused = model ? NULL : find_unused(&plan);
+    if (unused) {
+        return cli_usage(argv[0], "%s", unused);
     }
     return model ? plan_model_command(&plan) : plan_csv_command(&plan);
 }

@@ -807,6 +807,10 @@ static void plan_tells_models_from_csv(void** state) {
     assert_int_equal(weir("plan $M --capacity 4"), 64);
     assert_has(cli.errors, "--capacity is not for models");
     assert_int_equal(weir("plan small.csv --time -1"), 64);
+    assert_int_equal(weir("plan small.csv --entries"), 64);
+    assert_has(cli.errors, "--entries is for --json");
+    assert_int_equal(weir("plan small.csv --verify -o out.csv"), 64);
+    assert_has(cli.errors, "--verify judges");
     assert_int_equal(weir("plan none.csv"), 1);
     assert_has(cli.errors, "none.csv: cannot open");
     write_named("wrong.csv", "id,lower,upper,size\na,0,1\n", 26);

@@ -49,7 +49,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_csv_create(const weir_allocator* al
 WEIR_API void weir_plan_csv_destroy(weir_plan_csv* csv);
 
 // Returns the buffers in the order of the lines, with all other fields of the problem zero. A
-// buffer with an offset is fixed there.
+// buffer with an offset is fixed there, in whichever block: those of the text are no part of it.
 //
 // Ownership: belongs to the object; a copy may be changed, and is valid as long.
 // Threads:   thread-safe.
