@@ -70,14 +70,11 @@ typedef struct synth_type {
 } synth_type;
 
 static const synth_type types[] = {
-    {WEIR_DTYPE_F32, 0, 0, {0}, 1},         {WEIR_DTYPE_F16, 1, 0, {0}, 1},
-    {WEIR_DTYPE_BF16, 30, 0, {0}, 1},       {WEIR_DTYPE_Q8_0, 8, 1, {0}, 74},
-    {WEIR_DTYPE_Q4_0, 2, 1, {0}, 4.6},      {WEIR_DTYPE_Q4_1, 3, 2, {0, 2}, 9.6},
-    {WEIR_DTYPE_Q5_0, 6, 1, {0}, 9.2},      {WEIR_DTYPE_Q5_1, 7, 2, {0, 2}, 19},
-    {WEIR_DTYPE_Q2_K, 10, 2, {80, 82}, 18}, {WEIR_DTYPE_Q3_K, 11, 1, {108}, 42},
-    {WEIR_DTYPE_Q4_K, 12, 2, {0, 2}, 330},  {WEIR_DTYPE_Q5_K, 13, 2, {0, 2}, 660},
-    {WEIR_DTYPE_Q6_K, 14, 1, {208}, 1370},  {WEIR_DTYPE_IQ4_NL, 20, 1, {0}, 70},
-    {WEIR_DTYPE_IQ4_XS, 23, 1, {0}, 1300},
+    {WEIR_DTYPE_F32, 0, 0, {0}, 1},        {WEIR_DTYPE_F16, 1, 0, {0}, 1},
+    {WEIR_DTYPE_BF16, 30, 0, {0}, 1},      {WEIR_DTYPE_Q8_0, 8, 1, {0}, 74},
+    {WEIR_DTYPE_Q4_0, 2, 1, {0}, 4.6},     {WEIR_DTYPE_Q5_0, 6, 1, {0}, 9.2},
+    {WEIR_DTYPE_Q4_K, 12, 2, {0, 2}, 330}, {WEIR_DTYPE_Q5_K, 13, 2, {0, 2}, 660},
+    {WEIR_DTYPE_Q6_K, 14, 1, {208}, 1370},
 };
 
 static weir_status find_type(const char* name, const synth_type** found) {
@@ -89,7 +86,7 @@ static weir_status find_type(const char* name, const synth_type** found) {
     }
     return weir_status_fail(WEIR_UNSUPPORTED, __FILE__, __LINE__,
                             "no weights of type \"%s\" can be made up; F32, F16, BF16, Q8_0, Q4_0, "
-                            "Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL and IQ4_XS can",
+                            "Q5_0, Q4_K, Q5_K and Q6_K can",
                             name);
 }
 

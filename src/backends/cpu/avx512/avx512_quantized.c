@@ -40,13 +40,11 @@ AVX512_INLINE __m512 spread_groups(__m512 groups, int part) {
     return _mm512_permutexvar_ps(_mm512_add_epi32(index, _mm512_set1_epi32(4 * part)), groups);
 }
 
-// What is taken off for each unit of d * sum(q): the offset counts as a minimum of offset * scale.
+// What is taken off for each unit of d * sum(q). A type has a minimum, or an offset that counts as
+// one of offset * scale.
 AVX512_INLINE __m512 floor_of(traits type, const avx512_weights* w) {
-    const __m512 offset = _mm512_set1_ps((float)type.offset);
-    if (!type.has_minimum) {
-        return _mm512_mul_ps(w->scale, offset);
-    }
-    return type.offset == 0 ? w->minimum : _mm512_fmadd_ps(w->scale, offset, w->minimum);
+    return type.has_minimum ? w->minimum
+                            : _mm512_mul_ps(w->scale, _mm512_set1_ps((float)type.offset));
 }
 
 AVX512_INLINE void add_chunk(const avx512_weights* w, __m512 floor, const avx512_chunk* x,
@@ -208,9 +206,7 @@ AVX512_INLINE void multiply_any(traits type, const avx512_block* block, const av
 #define TYPE_LIST(X)                                                                               \
     X(q8_0, Q8_0, 128, 32, 34, false, false)                                                       \
     X(q4_0, Q4_0, 8, 32, 18, false, false)                                                         \
-    X(q4_1, Q4_1, 0, 32, 20, true, false)                                                          \
     X(q5_0, Q5_0, 16, 32, 22, false, false)                                                        \
-    X(q5_1, Q5_1, 0, 32, 24, true, false)                                                          \
     X(q4_k, Q4_K, 0, 256, 144, true, false)                                                        \
     X(q5_k, Q5_K, 0, 256, 176, true, false)                                                        \
     X(q6_k, Q6_K, 32, 256, 210, false, true)

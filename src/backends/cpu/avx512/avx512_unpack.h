@@ -17,10 +17,6 @@ typedef struct avx512_weights {
     __m512 minimum; // only of types that have one
 } avx512_weights;
 
-static inline __m512 f16_to_f32x16(__m256i halves) {
-    return _mm512_cvtph_ps(halves);
-}
-
 static inline float f16_at(const uint8_t* bytes) {
     uint16_t half;
     memcpy(&half, bytes, sizeof half);
@@ -38,14 +34,14 @@ static inline __m512i pair_steps(int step) {
     return _mm512_mullo_epi16(twice, _mm512_set1_epi16((short)step));
 }
 
-// The halves at the beginning of eight blocks of `halves` halves, each twice. `begin` in halves.
-static inline __m512 block_halves(const uint8_t* blocks, int halves, int begin) {
+// The first halves of eight blocks of `halves` halves, each twice.
+static inline __m512 block_halves(const uint8_t* blocks, int halves) {
     uint16_t found[16];
     for (int i = 0; i < 8; i++) {
-        memcpy(&found[2 * i], blocks + 2 * (i * halves + begin), 2);
+        memcpy(&found[2 * i], blocks + 2 * i * halves, 2);
         found[2 * i + 1] = found[2 * i];
     }
-    return f16_to_f32x16(_mm256_loadu_si256((const __m256i*)(const void*)found));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)(const void*)found));
 }
 
 // The nibbles of two blocks as 64 bytes: low and high of the first, low and high of the second.
@@ -101,7 +97,7 @@ static inline avx512_weights unpack_q8_0(const uint8_t* b) {
         _mm256_setr_epi16(0, 0, 0, 0, 0, 0, 0, 0, 4, 4, 21, 21, 38, 38, 55, 55));
     const __m512i low = _mm512_permutex2var_epi16(load64(b), low_index, load64(b + 64));
     const __m512i high = _mm512_permutex2var_epi16(load64(b + 128), high_index, load64(b + 192));
-    w.scale = f16_to_f32x16(
+    w.scale = _mm512_cvtph_ps(
         _mm256_blend_epi32(_mm512_castsi512_si256(low), _mm512_castsi512_si256(high), 0xF0));
     w.minimum = _mm512_setzero_ps();
     return w;
@@ -114,18 +110,8 @@ static inline avx512_weights unpack_q4_0(const uint8_t* b) {
     }
     // 64 halves from the beginning hold all eight scales.
     const __m512i scales = _mm512_permutex2var_epi16(load64(b), pair_steps(9), load64(b + 64));
-    w.scale = f16_to_f32x16(_mm512_castsi512_si256(scales));
+    w.scale = _mm512_cvtph_ps(_mm512_castsi512_si256(scales));
     w.minimum = _mm512_setzero_ps();
-    return w;
-}
-
-static inline avx512_weights unpack_q4_1(const uint8_t* b) {
-    avx512_weights w;
-    for (int j = 0; j < 4; j++) {
-        w.u[j] = pair_nibbles(b + 40 * j + 4, b + 40 * j + 24);
-    }
-    w.scale = block_halves(b, 10, 0);
-    w.minimum = _mm512_sub_ps(_mm512_setzero_ps(), block_halves(b, 10, 1));
     return w;
 }
 
@@ -145,19 +131,8 @@ static inline avx512_weights unpack_q5_0(const uint8_t* b) {
         const uint8_t* pair = b + 44 * j;
         w.u[j] = add_fifths(pair_nibbles(pair + 6, pair + 28), pair + 2, pair + 24);
     }
-    w.scale = block_halves(b, 11, 0);
+    w.scale = block_halves(b, 11);
     w.minimum = _mm512_setzero_ps();
-    return w;
-}
-
-static inline avx512_weights unpack_q5_1(const uint8_t* b) {
-    avx512_weights w;
-    for (int j = 0; j < 4; j++) {
-        const uint8_t* pair = b + 48 * j;
-        w.u[j] = add_fifths(pair_nibbles(pair + 8, pair + 32), pair + 4, pair + 28);
-    }
-    w.scale = block_halves(b, 12, 0);
-    w.minimum = _mm512_sub_ps(_mm512_setzero_ps(), block_halves(b, 12, 1));
     return w;
 }
 
