@@ -1,5 +1,4 @@
-#include "backends/cpu/avx512/avx512_activations.h"
-
+#include "backends/cpu/avx512/avx512_products.h"
 #include "backends/cpu/avx512/avx512_vector.h"
 
 // The largest magnitude of 32 elements.
@@ -7,8 +6,8 @@ static float largest_of(__m512 low, __m512 high) {
     return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
 }
 
-void avx512_quantize(const float* x, int64_t count, avx512_chunk* chunk) {
-    for (int g = 0; g < AVX512_CHUNK / 32; g++) {
+void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk) {
+    for (int g = 0; g < CPU_CHUNK / 32; g++) {
         const int64_t left = count - 32 * g;
         const __m512 low = _mm512_maskz_loadu_ps(avx512_mask(left), x + 32 * g);
         const __m512 high = _mm512_maskz_loadu_ps(avx512_mask(left - 16), x + 32 * g + 16);

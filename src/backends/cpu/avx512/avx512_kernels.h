@@ -1,14 +1,9 @@
 // The kernels for processors with AVX-512 (F, BW, DQ, VL) and VNNI. What is not here is done by the
 // plain kernels.
-//
-// The products follow the rules of the plain kernels: work is cut by shapes alone, and every
-// element is summed in one order. They are not bit for bit those of the plain kernels, and a row of
-// x alone need not have the bits that it has among others: few rows and many take different ways.
-// Weights of quantised types meet x rounded to 8 bits, with a scale for each 32 elements.
 #ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_KERNELS_H
 #define WEIR_BACKENDS_CPU_AVX512_AVX512_KERNELS_H
 
-#include <weir/target.h>
+#include "backends/cpu/products/product_kernels.h"
 
 // X(name, operation)
 #define AVX512_KERNEL_LIST(X)                                                                      \

@@ -1,5 +1,4 @@
-#include "backends/cpu/avx512/avx512_quantized.h"
-
+#include "backends/cpu/avx512/avx512_products.h"
 #include "backends/cpu/avx512/avx512_unpack.h"
 #include "backends/cpu/avx512/avx512_vector.h"
 
@@ -16,7 +15,7 @@ typedef struct traits {
 } traits;
 
 AVX512_INLINE int64_t chunk_bytes(traits type) {
-    return AVX512_CHUNK / type.block_elements * type.block_bytes;
+    return CPU_CHUNK / type.block_elements * type.block_bytes;
 }
 
 // The last chunk of a row of 32-element blocks may be short: it is read from a copy that zeros fill
@@ -24,11 +23,11 @@ AVX512_INLINE int64_t chunk_bytes(traits type) {
 AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64_t chunk,
                                           int64_t elements) {
     const uint8_t* source = row + chunk * chunk_bytes(type);
-    const int64_t left = elements - chunk * AVX512_CHUNK;
-    if (left >= AVX512_CHUNK) {
+    const int64_t left = elements - chunk * CPU_CHUNK;
+    if (left >= CPU_CHUNK) {
         return type.unpack(source);
     }
-    uint8_t copy[AVX512_CHUNK * 2];
+    uint8_t copy[CPU_CHUNK * 2];
     memset(copy, 0, sizeof copy);
     memcpy(copy, source, (size_t)(left / type.block_elements * type.block_bytes));
     return type.unpack(copy);
@@ -47,7 +46,7 @@ AVX512_INLINE __m512 floor_of(traits type, const avx512_weights* w) {
                             : _mm512_mul_ps(w->scale, _mm512_set1_ps((float)type.offset));
 }
 
-AVX512_INLINE void add_chunk(const avx512_weights* w, __m512 floor, const avx512_chunk* x,
+AVX512_INLINE void add_chunk(const avx512_weights* w, __m512 floor, const cpu_chunk* x,
                              __m512 sums[2]) {
     const __m512 scale = _mm512_mul_ps(w->scale, _mm512_load_ps(x->d));
     for (int j = 0; j < 4; j++) {
@@ -60,12 +59,12 @@ AVX512_INLINE void add_chunk(const avx512_weights* w, __m512 floor, const avx512
 }
 
 AVX512_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t elements,
-                            const avx512_chunk* x, int64_t stride, int count, float* results) {
-    __m512 sums[AVX512_FEW_ROWS][2];
+                            const cpu_chunk* x, int64_t stride, int count, float* results) {
+    __m512 sums[CPU_FEW_ROWS][2];
     for (int i = 0; i < count; i++) {
         sums[i][0] = sums[i][1] = _mm512_setzero_ps();
     }
-    const int64_t chunks = (elements + AVX512_CHUNK - 1) / AVX512_CHUNK;
+    const int64_t chunks = (elements + CPU_CHUNK - 1) / CPU_CHUNK;
     for (int64_t c = 0; c < chunks; c++) {
         const avx512_weights w = unpack_chunk(type, weights, c, elements);
         const __m512 floor = floor_of(type, &w);
@@ -80,7 +79,7 @@ AVX512_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t element
 
 // A constant number of rows keeps all sums in registers.
 AVX512_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements,
-                           const avx512_chunk* x, int64_t stride, int64_t count, float* results) {
+                           const cpu_chunk* x, int64_t stride, int64_t count, float* results) {
     switch (count) {
     case 1:
         dot_rows(type, weights, elements, x, stride, 1, results);
@@ -108,12 +107,11 @@ AVX512_INLINE void transpose_floats(float rows[16][16]) {
 }
 
 AVX512_INLINE void unpack_block(traits type, const uint8_t* weights, int64_t row_bytes,
-                                int64_t rows, int64_t chunk, int64_t elements,
-                                avx512_block* block) {
-    _Alignas(64) uint8_t u[4][AVX512_BLOCK_WIDTH][64];
+                                int64_t rows, int64_t chunk, int64_t elements, cpu_block* block) {
+    _Alignas(64) uint8_t u[4][CPU_BLOCK_WIDTH][64];
     memset(block->scale, 0, sizeof block->scale);
     memset(block->minimum, 0, sizeof block->minimum);
-    for (int64_t i = 0; i < AVX512_BLOCK_WIDTH; i++) {
+    for (int64_t i = 0; i < CPU_BLOCK_WIDTH; i++) {
         const int64_t row = i < rows ? i : rows - 1; // any: its scales stay 0
         const avx512_weights w = unpack_chunk(type, weights + row * row_bytes, chunk, elements);
         for (int j = 0; j < 4; j++) {
@@ -147,16 +145,16 @@ AVX512_INLINE __m512i broadcast4(const int8_t* q) {
 }
 
 // Each lane is a weight row: integer sums over a group, then one scaling per group.
-AVX512_INLINE void multiply_rows(traits type, const avx512_block* block, const avx512_chunk* x,
-                                 int count, bool first, float* results, int64_t stride) {
+AVX512_INLINE void multiply_rows(traits type, const cpu_block* block, const cpu_chunk* x, int count,
+                                 bool first, float* results, int64_t stride) {
     const int group = type.groups_of_16 ? 16 : 32;
-    __m512 sums[AVX512_BLOCK_ROWS];
+    __m512 sums[CPU_BLOCK_ROWS];
     for (int i = 0; i < count; i++) {
         sums[i] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(results + i * stride);
     }
-    for (int g = 0; g < AVX512_CHUNK / group; g++) {
+    for (int g = 0; g < CPU_CHUNK / group; g++) {
         const int sixteenth = g * group / 16;
-        __m512i dots[AVX512_BLOCK_ROWS];
+        __m512i dots[CPU_BLOCK_ROWS];
         for (int i = 0; i < count; i++) {
             const int32_t* sum = x[i].sum + sixteenth;
             const int32_t both = type.groups_of_16 ? sum[0] : sum[0] + sum[1];
@@ -187,10 +185,10 @@ AVX512_INLINE void multiply_rows(traits type, const avx512_block* block, const a
     }
 }
 
-AVX512_INLINE void multiply_any(traits type, const avx512_block* block, const avx512_chunk* x,
+AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_chunk* x,
                                 int64_t count, bool first, float* sums, int64_t stride) {
-    if (count == AVX512_BLOCK_ROWS) {
-        multiply_rows(type, block, x, AVX512_BLOCK_ROWS, first, sums, stride);
+    if (count == CPU_BLOCK_ROWS) {
+        multiply_rows(type, block, x, CPU_BLOCK_ROWS, first, sums, stride);
         return;
     }
     int64_t i = 0;
@@ -215,36 +213,37 @@ AVX512_INLINE void multiply_any(traits type, const avx512_block* block, const av
     ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset})
 
 #define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen)                        \
-    static void dot_##name(const uint8_t* weights, int64_t elements, const avx512_chunk* x,        \
+    static void dot_##name(const uint8_t* weights, int64_t elements, const cpu_chunk* x,           \
                            int64_t stride, int64_t count, float* sums) {                           \
         dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), weights, elements, x,   \
                 stride, count, sums);                                                              \
     }                                                                                              \
     static void unpack_block_##name(const uint8_t* weights, int64_t row_bytes, int64_t rows,       \
-                                    int64_t chunk, int64_t elements, avx512_block* unpacked) {     \
+                                    int64_t chunk, int64_t elements, cpu_block* unpacked) {        \
         unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), weights,           \
                      row_bytes, rows, chunk, elements, unpacked);                                  \
     }                                                                                              \
-    static void multiply_##name(const avx512_block* unpacked, const avx512_chunk* x,               \
-                                int64_t count, bool first, float* sums, int64_t stride) {          \
+    static void multiply_##name(const cpu_block* unpacked, const cpu_chunk* x, int64_t count,      \
+                                bool first, float* sums, int64_t stride) {                         \
         multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), unpacked, x,       \
                      count, first, sums, stride);                                                  \
     }
 TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS
 
-const avx512_quantized* avx512_quantized_find(weir_dtype dtype) {
-    static const avx512_quantized types[] = {
+static const cpu_quantized_type quantized_types[] = {
 #define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen)                             \
-    {WEIR_DTYPE_##dtype_, AVX512_CHUNK / (block) * (bytes), dot_##name, unpack_block_##name,       \
+    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), dot_##name, unpack_block_##name,          \
      multiply_##name},
-        TYPE_LIST(TYPE_ROW)
+    TYPE_LIST(TYPE_ROW)
 #undef TYPE_ROW
-    };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (types[i].dtype == dtype) {
-            return &types[i];
-        }
-    }
-    return NULL;
-}
+};
+
+const cpu_products avx512_products = {
+    .quantized = quantized_types,
+    .quantized_count = sizeof quantized_types / sizeof quantized_types[0],
+    .floats = avx512_float_types,
+    .float_count = AVX512_FLOAT_TYPES,
+    .quantize = avx512_quantize,
+    .multiply_floats = avx512_multiply_floats,
+};

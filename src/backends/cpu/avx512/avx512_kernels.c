@@ -1,0 +1,5 @@
+#include "backends/cpu/avx512/avx512_kernels.h"
+
+#include "backends/cpu/avx512/avx512_products.h"
+
+CPU_PRODUCT_LIST(CPU_PRODUCT_DEFINE, avx512)

@@ -1,0 +1,17 @@
+// The products of AVX-512 (F, BW, DQ, VL) with VNNI: what its files give each other.
+#ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_PRODUCTS_H
+#define WEIR_BACKENDS_CPU_AVX512_AVX512_PRODUCTS_H
+
+#include "backends/cpu/products/products.h"
+
+#define AVX512_FLOAT_TYPES 3
+
+extern const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES];
+extern const cpu_products avx512_products;
+
+// As cpu_products describes them.
+void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk);
+void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_t x_stride,
+                            int64_t count, int64_t length, bool first, float* sums, int64_t stride);
+
+#endif

@@ -1,0 +1,96 @@
+// Products with quantised weights. x is quantised by every tile for itself: that is quicker than
+// waiting for one who does it for all, as a tile has many weight rows for each row of x.
+#include "backends/cpu/products/product_tile.h"
+
+#define X CPU_PRODUCT_X
+#define FEW_CHUNKS 96 // of a row of x that are held at a time, for few rows
+
+typedef cpu_chunk few_state[CPU_FEW_ROWS][FEW_CHUNKS];
+_Static_assert(sizeof(few_state) <= CPU_STATE_BYTES, "the state of few rows");
+
+static int64_t chunk_count(const weir_view* x) {
+    return cpu_divide_up(x->shape.dims[1], CPU_CHUNK);
+}
+
+// Quantises chunks [begin, end) of some rows: chunks[i * stride + chunk - begin].
+static void quantize(const cpu_products* set, const weir_kernel_call* call, cpu_span rows,
+                     int64_t begin, int64_t end, int64_t stride, cpu_chunk* chunks) {
+    const int64_t elements = call->views[X].shape.dims[1];
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        for (int64_t c = begin; c < end; c++) {
+            const int64_t first = c * CPU_CHUNK;
+            set->quantize(cpu_row_f32(call, X, row) + first, cpu_min(CPU_CHUNK, elements - first),
+                          &chunks[(row - rows.begin) * stride + c - begin]);
+        }
+    }
+}
+
+// Rows of x that do not fit are quantised part by part for each unit instead.
+static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
+    const weir_view* x = &call->views[X];
+    if (chunk_count(x) <= FEW_CHUNKS) {
+        quantize(set, call, (cpu_span){0, x->shape.dims[0]}, 0, chunk_count(x), FEW_CHUNKS, state);
+    }
+}
+
+static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                cpu_span columns, void* state, float* sums) {
+    const weir_view* x = &call->views[X];
+    const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
+    const int64_t rows = x->shape.dims[0];
+    const int64_t chunks = chunk_count(x);
+    for (int64_t begin = 0; begin < chunks; begin += FEW_CHUNKS) {
+        const int64_t end = cpu_min(begin + FEW_CHUNKS, chunks);
+        const int64_t elements = cpu_min(end * CPU_CHUNK, x->shape.dims[1]) - begin * CPU_CHUNK;
+        if (chunks > FEW_CHUNKS) {
+            quantize(set, call, (cpu_span){0, rows}, begin, end, FEW_CHUNKS, state);
+        }
+        for (int64_t n = columns.begin; n < columns.end; n++) {
+            const char* row = cpu_row(call, operand, n) + begin * type->chunk_bytes;
+            float products[CPU_FEW_ROWS];
+            type->dot((const uint8_t*)row, elements, state, FEW_CHUNKS, rows, products);
+            for (int64_t i = 0; i < rows; i++) {
+                float* sum = &sums[i * CPU_FEW_COLUMNS + n - columns.begin];
+                *sum = begin == 0 ? products[i] : *sum + products[i];
+            }
+        }
+    }
+}
+
+// Adds the products of one chunk to the sums of one matrix.
+static void multiply_chunk(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                           cpu_span rows, cpu_span columns, int64_t chunk, const cpu_chunk* x,
+                           float* sums) {
+    const weir_view* w = &call->views[operand];
+    const cpu_quantized_type* type = cpu_products_quantized(set, w->dtype);
+    cpu_block block;
+    for (int64_t n = columns.begin; n < columns.end; n += CPU_BLOCK_WIDTH) {
+        const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - n);
+        type->unpack((const uint8_t*)cpu_row(call, operand, n), w->strides[0], width, chunk,
+                     w->shape.dims[1], &block);
+        for (int64_t i = 0; i < rows.end - rows.begin; i += CPU_BLOCK_ROWS) {
+            const int64_t count = cpu_min(CPU_BLOCK_ROWS, rows.end - rows.begin - i);
+            type->multiply(&block, x + i, count, chunk == 0,
+                           sums + i * CPU_MANY_COLUMNS + n - columns.begin, CPU_MANY_COLUMNS);
+        }
+    }
+}
+
+static void many(const cpu_products* set, const weir_kernel_call* call,
+                 const cpu_matrices* matrices, cpu_span rows, cpu_span columns,
+                 cpu_many_sums* sums) {
+    cpu_chunk x[CPU_MANY_ROWS];
+    const int64_t chunks = chunk_count(&call->views[X]);
+    for (int64_t c = 0; c < chunks; c++) {
+        quantize(set, call, rows, c, c + 1, 1, x);
+        for (uint32_t m = 0; m < matrices->count; m++) {
+            multiply_chunk(set, call, matrices->operands[m], rows, columns, c, x, sums[m]);
+        }
+    }
+}
+
+const cpu_product_way cpu_product_way_quantized = {
+    .prepare_few = prepare_few,
+    .few = few,
+    .many = many,
+};

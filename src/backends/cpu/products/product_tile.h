@@ -1,0 +1,64 @@
+// How products are cut and run, whatever the instruction set: x times one or two matrices. Every
+// element is summed in one order, which depends on the shapes alone.
+#ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCT_TILE_H
+#define WEIR_BACKENDS_CPU_PRODUCTS_PRODUCT_TILE_H
+
+#include "backends/cpu/kernels/cpu_kernels.h"
+#include "backends/cpu/products/products.h"
+
+#define CPU_PRODUCT_X 0 // operand
+#define CPU_MATRICES_MAX 2
+#define CPU_FEW_COLUMNS 8    // weight rows in a unit, for few rows of x
+#define CPU_MANY_ROWS 64     // of x in a unit, for many
+#define CPU_MANY_COLUMNS 256 // weight rows in a unit, for many: at most
+
+// What a unit has computed: of[m][(row - rows.begin) * stride + column - columns.begin] for each
+// matrix m.
+typedef struct cpu_product_sums {
+    const float* of[CPU_MATRICES_MAX];
+    int64_t stride;
+} cpu_product_sums;
+
+typedef float cpu_many_sums[CPU_MANY_ROWS * CPU_MANY_COLUMNS];
+
+// Writes a unit to the output.
+typedef weir_status (*cpu_finish_fn)(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
+                                     const cpu_product_sums* sums);
+
+// The operands that hold the matrices.
+typedef struct cpu_matrices {
+    uint32_t operands[CPU_MATRICES_MAX];
+    uint32_t count;
+} cpu_matrices;
+
+// Whether the matrices have as many rows, and types of the set, all of them quantised or all float.
+bool cpu_product_fits(const cpu_products* set, const weir_view* operands,
+                      const cpu_matrices* matrices);
+
+uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matrices);
+
+// Computes a tile and calls `finish` for each unit of it.
+weir_status cpu_product_run(const cpu_products* set, const weir_kernel_call* call,
+                            const cpu_matrices* matrices, cpu_finish_fn finish);
+
+// The way of a kind of types: what cpu_product_run calls for each unit.
+typedef struct cpu_product_way {
+    // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
+    void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
+
+    // sums[i * CPU_FEW_COLUMNS + column - columns.begin] for each row i of x.
+    void (*few)(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                cpu_span columns, void* state, float* sums);
+
+    // sums[m][i * CPU_MANY_COLUMNS + column - columns.begin] for each row i of `rows`.
+    void (*many)(const cpu_products* set, const weir_kernel_call* call,
+                 const cpu_matrices* matrices, cpu_span rows, cpu_span columns,
+                 cpu_many_sums* sums);
+} cpu_product_way;
+
+#define CPU_STATE_BYTES 196608
+
+extern const cpu_product_way cpu_product_way_quantized;
+extern const cpu_product_way cpu_product_way_float;
+
+#endif

@@ -1,0 +1,102 @@
+// Products of activations with weights: what an instruction set brings for them.
+//
+// Quantised weights meet rows of x as 8-bit integers, in chunks of 256 elements. Each 32 elements
+// share a scale, x = d * q with q in [-127, 127]; the last chunk of a row is filled up with zeros.
+// Weights come as bytes u that stand for scale * (u - offset) - minimum, the offset being one
+// number per type. A sum over a group of elements is then
+//
+//     sum(w * x) = scale * d * (sum(u * q) - offset * sum(q)) - minimum * d * sum(q)
+//
+// and what does not depend on the weight is kept beside the quants. Weights of F32, F16 and BF16
+// are multiplied in f32.
+//
+// With few rows of x a weight row meets all of them in registers (`dot`). With many, 16 weight rows
+// are unpacked and transposed into the cache, so that each lane is a weight row, and serve a block
+// of rows of x there (`unpack`, `multiply`).
+#ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
+#define WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
+
+#include <weir/target.h>
+
+#define CPU_CHUNK 256               // elements
+#define CPU_GROUPS (CPU_CHUNK / 16) // of 16 elements in a chunk
+#define CPU_FLOAT_CHUNK 128         // elements that are unpacked together, of float types
+#define CPU_FEW_ROWS 4              // of x: at most
+#define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
+#define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
+
+typedef struct cpu_chunk {
+    _Alignas(64) int8_t q[CPU_CHUNK];
+    _Alignas(64) int32_t sum[CPU_GROUPS]; // of 16 neighbours
+    _Alignas(64) float d[CPU_GROUPS];     // scale; pairs are equal
+    _Alignas(64) float d_sum[CPU_GROUPS]; // d * sum
+} cpu_chunk;
+
+// 16 weight rows of one chunk, unpacked: bytes k .. k + 3 of all rows lie together.
+typedef struct cpu_block {
+    _Alignas(64) uint8_t u[CPU_CHUNK / 4][CPU_BLOCK_WIDTH][4];
+    _Alignas(64) float scale[CPU_GROUPS][CPU_BLOCK_WIDTH];
+    _Alignas(64) float minimum[CPU_GROUPS][CPU_BLOCK_WIDTH];
+} cpu_block;
+
+typedef struct cpu_float_block {
+    _Alignas(64) float w[CPU_FLOAT_CHUNK][CPU_BLOCK_WIDTH];
+} cpu_float_block;
+
+// The functions of a quantised type.
+typedef struct cpu_quantized_type {
+    weir_dtype dtype;
+    int64_t chunk_bytes; // of CPU_CHUNK weights
+
+    // Computes sums[i] = dot product of one weight row with row i of x, i < count, at most
+    // CPU_FEW_ROWS. `stride` is the distance between rows of x in chunks.
+    void (*dot)(const uint8_t* weights, int64_t elements, const cpu_chunk* x, int64_t stride,
+                int64_t count, float* sums);
+
+    // Unpacks elements [256 * chunk, + 256) of up to 16 rows; rows that are not there become zeros.
+    void (*unpack)(const uint8_t* weights, int64_t row_bytes, int64_t rows, int64_t chunk,
+                   int64_t elements, cpu_block* block);
+
+    // Adds the products of a block with `count` chunks of x, at most CPU_BLOCK_ROWS, to
+    // sums[i * stride + column], which count as 0 where `first` is true. All 16 columns are
+    // written.
+    void (*multiply)(const cpu_block* block, const cpu_chunk* x, int64_t count, bool first,
+                     float* sums, int64_t stride);
+} cpu_quantized_type;
+
+// The functions of F32, F16 or BF16.
+typedef struct cpu_float_type {
+    weir_dtype dtype;
+
+    // Computes sums[i] = dot product of one weight row with x[i], i < count, at most CPU_FEW_ROWS.
+    void (*dot)(const char* weights, int64_t elements, const float* const* x, int64_t count,
+                float* sums);
+
+    // Unpacks `count` elements, at most CPU_FLOAT_CHUNK, of up to 16 rows; rows that are not there
+    // become zeros. `weights` is the first element of the first row.
+    void (*unpack)(const char* weights, int64_t row_bytes, int64_t rows, int64_t count,
+                   cpu_float_block* block);
+} cpu_float_type;
+
+// What an instruction set brings.
+typedef struct cpu_products {
+    const cpu_quantized_type* quantized;
+    uint32_t quantized_count;
+    const cpu_float_type* floats;
+    uint32_t float_count;
+
+    // Quantises `count` elements, 1 .. CPU_CHUNK, of a row.
+    void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
+
+    // Adds the products of a block with `count` rows of x, of `length` elements, to
+    // sums[i * stride + column], which count as 0 where `first` is true. All 16 columns are
+    // written.
+    void (*multiply_floats)(const cpu_float_block* block, const float* x, int64_t x_stride,
+                            int64_t count, int64_t length, bool first, float* sums, int64_t stride);
+} cpu_products;
+
+// Return the functions of a type, NULL for one of the other kind, or that the set does not have.
+const cpu_quantized_type* cpu_products_quantized(const cpu_products* set, weir_dtype dtype);
+const cpu_float_type* cpu_products_float(const cpu_products* set, weir_dtype dtype);
+
+#endif
