@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
     weir_context* contexts[VARIANTS];
     bench_row rows[VARIANTS];
     bench_check(weir_device_create(&desc, &device));
-    bench_check(weir_model_open(NULL, device, argv[1], &model));
+    bench_check(weir_model_open(NULL, device, argv[1], NULL, &model));
     for (int i = 0; i < VARIANTS; i++) {
         const weir_context_options options = {
             .context_length = CONTEXT, .prefill_rows = 1, .schedule = variants[i].options};

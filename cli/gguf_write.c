@@ -33,6 +33,16 @@ void gguf_write_u32(gguf_writer* writer, const char* key, uint32_t number) {
     append(writer, &writer->values, &number, sizeof number);
 }
 
+void gguf_write_u16(gguf_writer* writer, const char* key, uint16_t number) {
+    begin_value(writer, key, WEIR_GGUF_U16);
+    append(writer, &writer->values, &number, sizeof number);
+}
+
+void gguf_write_i32(gguf_writer* writer, const char* key, int32_t number) {
+    begin_value(writer, key, WEIR_GGUF_I32);
+    append(writer, &writer->values, &number, sizeof number);
+}
+
 void gguf_write_f32(gguf_writer* writer, const char* key, float number) {
     begin_value(writer, key, WEIR_GGUF_F32);
     append(writer, &writer->values, &number, sizeof number);
@@ -107,4 +117,5 @@ weir_status gguf_write_head(gguf_writer* writer, FILE* file) {
 void gguf_writer_free(gguf_writer* writer) {
     cli_bytes_free(&writer->values);
     cli_bytes_free(&writer->infos);
+    *writer = (gguf_writer){0};
 }

@@ -17,6 +17,8 @@ typedef struct gguf_writer {
 
 void gguf_write_text(gguf_writer* writer, const char* key, const char* text);
 void gguf_write_u32(gguf_writer* writer, const char* key, uint32_t number);
+void gguf_write_u16(gguf_writer* writer, const char* key, uint16_t number);
+void gguf_write_i32(gguf_writer* writer, const char* key, int32_t number);
 void gguf_write_f32(gguf_writer* writer, const char* key, float number);
 
 // Begins an array; its elements follow by gguf_write_element or gguf_write_element_text.
@@ -38,6 +40,7 @@ WEIR_MUST_USE weir_status gguf_write_head(gguf_writer* writer, FILE* file);
 // Errors: WEIR_IO.
 WEIR_MUST_USE weir_status gguf_write_padding(FILE* file, uint64_t byte_size);
 
+// Releases what was collected; the writer is empty again.
 void gguf_writer_free(gguf_writer* writer);
 
 #endif

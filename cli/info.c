@@ -82,6 +82,7 @@ static void json_tensors(json* writer, const weir_gguf* gguf) {
             json_u64(writer, NULL, (uint64_t)tensors[i].shape.dims[d]);
         }
         json_end(writer, ']');
+        json_u64(writer, "part", tensors[i].part);
         json_u64(writer, "offset", tensors[i].byte_offset);
         json_u64(writer, "bytes", tensors[i].byte_size);
         json_end(writer, '}');
@@ -101,6 +102,7 @@ static void print_json(const info_options* options, const cli_model* opened) {
     json_text(&writer, "file", options->model);
     json_text(&writer, "architecture", "llama");
     json_u64(&writer, "gguf_version", weir_gguf_version(gguf));
+    json_u64(&writer, "parts", weir_gguf_part_count(gguf));
     json_begin(&writer, "params", '{');
     for (int i = 0; i < PARAM_COUNT; i++) {
         json_u64(&writer, counts[i].name, counts[i].number);
@@ -142,12 +144,16 @@ static void print_tensors(const weir_gguf* gguf) {
     for (uint64_t i = 0; i < count; i++) {
         char name[96];
         char shape[96];
-        printf("  %-28s %-8s %-16s %12llu bytes at %llu\n",
+        printf("  %-28s %-8s %-16s %12llu bytes at %llu",
                weir_text_escape(tensors[i].name, name, sizeof name),
                weir_dtype_describe(tensors[i].dtype)->name,
                weir_shape_format(&tensors[i].shape, shape, sizeof shape),
                (unsigned long long)tensors[i].byte_size,
                (unsigned long long)tensors[i].byte_offset);
+        if (weir_gguf_part_count(gguf) > 1) {
+            printf(" of part %u", tensors[i].part + 1); // as in the names of the files
+        }
+        putchar('\n');
     }
 }
 
@@ -159,7 +165,11 @@ static void print_text(const info_options* options, const cli_model* opened) {
     dtype_sum sums[WEIR_DTYPE_COUNT];
     list_params(params, counts);
     sum_dtypes(gguf, sums);
-    printf("file          %s (GGUF version %u)\n", options->model, weir_gguf_version(gguf));
+    printf("file          %s (GGUF version %u", options->model, weir_gguf_version(gguf));
+    if (weir_gguf_part_count(gguf) > 1) {
+        printf(", in %u parts", weir_gguf_part_count(gguf));
+    }
+    printf(")\n");
     printf("architecture  llama, output %s\n", params->tied_output ? "tied" : "of its own");
     for (int i = 0; i < PARAM_COUNT; i++) {
         printf("%-13s %llu\n", counts[i].name, (unsigned long long)counts[i].number);

@@ -280,7 +280,8 @@ cli_exit plan_model_command(plan_options* options) {
     weir_status status =
         weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 1}, &device);
     if (status == WEIR_OK) {
-        status = weir_model_open(NULL, device, options->path, &model);
+        const weir_model_options any = {.limits.file_bytes = WEIR_LIMIT_NONE};
+        status = weir_model_open(NULL, device, options->path, &any, &model);
     }
     if (status == WEIR_OK) {
         status = plan_model(options, model);

@@ -20,6 +20,7 @@ static const char usage[] =
     "      --blocks N --embedding N --heads N --kv-heads N --feed-forward N --vocabulary N\n"
     "      --context N        instead of the numbers of the preset\n"
     "      --tied             no output.weight: the embedding is used\n"
+    "      --split N          as a set of N files: OUT-00001-of-0000N.gguf and so on\n"
     "      --seed N           of the weights (default 1)\n";
 
 #define PIECES_RESERVED 259 // <unk>, <s>, </s> and the 256 byte tokens
@@ -35,6 +36,7 @@ typedef struct synth_options {
     const char* output_type;
     weir_llama_params wanted; // 0: as the preset has it
     uint64_t seed;
+    uint32_t parts;
 } synth_options;
 
 static const struct {
@@ -228,6 +230,8 @@ typedef struct synth {
     const synth_type* embd_type;
     const synth_type* output_type;
     weir_llama_graph pass;
+    uint32_t weight_count;
+    uint64_t state; // of the random numbers
     gguf_writer writer;
 } synth;
 
@@ -250,12 +254,17 @@ static weir_status weight_size(const synth* run, const weir_value_info* weight,
     return WEIR_OK;
 }
 
-// Lists the tensors, or writes them where `file` is given.
-static weir_status walk_weights(synth* run, uint8_t* chunk, FILE* file) {
-    uint64_t state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+static bool is_weight(const synth* run, weir_value value) {
+    return weir_graph_value_info(run->pass.graph, value)->kind == WEIR_VALUE_WEIGHT;
+}
+
+// Lists the tensors of one part, or writes them where `file` is given. Parts hold nearly as many
+// tensors each, in the order of the graph: the numbers are those of the undivided file.
+static weir_status walk_weights(synth* run, uint32_t part, uint8_t* chunk, FILE* file) {
+    uint64_t index = 0;
     for (weir_value v = 0; v < weir_graph_value_count(run->pass.graph); v++) {
         const weir_value_info* weight = weir_graph_value_info(run->pass.graph, v);
-        if (weight->kind != WEIR_VALUE_WEIGHT) {
+        if (!is_weight(run, v) || index++ * run->options->parts / run->weight_count != part) {
             continue;
         }
         const bool norm = weight->layout.shape.rank == 1;
@@ -267,34 +276,76 @@ static weir_status walk_weights(synth* run, uint8_t* chunk, FILE* file) {
                               byte_size);
         } else {
             WEIR_TRY(norm ? write_ones(byte_size, file)
-                          : write_weights(type, byte_size, &state, chunk, file));
+                          : write_weights(type, byte_size, &run->state, chunk, file));
         }
     }
     return WEIR_OK;
 }
 
-static weir_status write_file(synth* run) {
-    FILE* file = fopen(run->options->path, "wb");
+// The first part has the keys of the model; each says its place in the set.
+static weir_status collect_part(synth* run, uint32_t part) {
+    gguf_writer_free(&run->writer);
+    if (part == 0) {
+        write_params(&run->writer, &run->params);
+        write_vocabulary(&run->writer, run->params.vocabulary);
+    }
+    if (run->options->parts > 1) {
+        gguf_write_u16(&run->writer, "split.no", (uint16_t)part);
+        gguf_write_u16(&run->writer, "split.count", (uint16_t)run->options->parts);
+        gguf_write_i32(&run->writer, "split.tensors.count", (int32_t)run->weight_count);
+    }
+    return walk_weights(run, part, NULL, NULL);
+}
+
+static weir_status write_file(synth* run, uint32_t part, const char* path) {
+    FILE* file = fopen(path, "wb");
     if (!file) {
-        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s",
-                                run->options->path, strerror(errno));
+        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s", path,
+                                strerror(errno));
     }
     uint8_t* chunk = malloc(CHUNK_BYTES);
     weir_status status = chunk ? gguf_write_head(&run->writer, file)
                                : weir_status_fail(WEIR_OUT_OF_MEMORY, __FILE__, __LINE__,
                                                   "no memory for %u bytes", CHUNK_BYTES);
     if (status == WEIR_OK) {
-        status = walk_weights(run, chunk, file);
+        status = walk_weights(run, part, chunk, file);
     }
     free(chunk);
     if (fclose(file) != 0 && status == WEIR_OK) {
-        status = weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s",
-                                  run->options->path, strerror(errno));
+        status = weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s", path,
+                                  strerror(errno));
     }
     if (status != WEIR_OK) {
-        remove(run->options->path);
+        remove(path);
     }
     return status;
+}
+
+// The path of a part: that of the options, with the numbers of a set before its ending.
+static weir_status name_part(const synth_options* options, uint32_t part, char* path,
+                             size_t capacity) {
+    const size_t length = strlen(options->path);
+    const bool ends = length >= 5 && strcmp(options->path + (length - 5), ".gguf") == 0;
+    const int stem = (int)(ends ? length - 5 : length);
+    const int written = options->parts == 1
+                            ? snprintf(path, capacity, "%s", options->path)
+                            : snprintf(path, capacity, "%.*s-%05u-of-%05u.gguf", stem,
+                                       options->path, part + 1, options->parts);
+    return written >= 0 && (size_t)written < capacity
+               ? WEIR_OK
+               : weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__, "%s: the path is too long",
+                                  options->path);
+}
+
+static weir_status write_parts(synth* run) {
+    char path[4096];
+    run->state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    for (uint32_t part = 0; part < run->options->parts; part++) {
+        WEIR_TRY(name_part(run->options, part, path, sizeof path));
+        WEIR_TRY(collect_part(run, part));
+        WEIR_TRY(write_file(run, part, path));
+    }
+    return WEIR_OK;
 }
 
 static void override(uint32_t wanted, uint32_t* number) {
@@ -350,16 +401,23 @@ static weir_status prepare(synth* run) {
     const weir_llama_graph_desc desc = {
         .params = &run->params, .context = 1, .rows = 1, .outputs = 1};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &run->pass));
-    write_params(&run->writer, &run->params);
-    write_vocabulary(&run->writer, run->params.vocabulary);
-    return walk_weights(run, NULL, NULL);
+    for (weir_value v = 0; v < weir_graph_value_count(run->pass.graph); v++) {
+        run->weight_count += is_weight(run, v);
+    }
+    if (options->parts < 1 || options->parts > run->weight_count ||
+        options->parts > WEIR_GGUF_PARTS_MAX) {
+        return weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__,
+                                "a set of %u files; expected 1 to %u, one per tensor",
+                                options->parts, run->weight_count);
+    }
+    return collect_part(run, 0); // what is wrong with a tensor shows before a file is written
 }
 
 static cli_exit synth_command(const synth_options* options) {
     synth run = {.options = options};
     weir_status status = prepare(&run);
     if (status == WEIR_OK) {
-        status = write_file(&run);
+        status = write_parts(&run);
     }
     const cli_exit code = status == WEIR_OK ? CLI_OK : cli_fail(status);
     weir_graph_destroy(run.pass.graph);
@@ -368,7 +426,7 @@ static cli_exit synth_command(const synth_options* options) {
 }
 
 int synth_main(int argc, char** argv) {
-    synth_options wish = {.seed = 1};
+    synth_options wish = {.seed = 1, .parts = 1};
     weir_llama_params* wanted = &wish.wanted;
     const cli_option options[] = {
         {"preset", 0, CLI_TEXT, &wish.preset},
@@ -383,6 +441,7 @@ int synth_main(int argc, char** argv) {
         {"vocabulary", 0, CLI_U32, &wanted->vocabulary},
         {"context", 0, CLI_U32, &wanted->context},
         {"tied", 0, CLI_FLAG, &wanted->tied_output},
+        {"split", 0, CLI_U32, &wish.parts},
         {"seed", 0, CLI_U64, &wish.seed},
     };
     const cli_exit code =

@@ -37,7 +37,7 @@ int main(int argc, char** argv) {
     weir_device* device = NULL;
     weir_model* model = NULL;
     const bool ok = weir_device_create(&(weir_device_desc){.name = "cpu"}, &device) == WEIR_OK &&
-                    weir_model_open(NULL, device, argv[1], &model) == WEIR_OK &&
+                    weir_model_open(NULL, device, argv[1], NULL, &model) == WEIR_OK &&
                     generate(model, argv[2]) == WEIR_OK;
     if (!ok) {
         fprintf(stderr, "generate: %s\n", weir_last_error());

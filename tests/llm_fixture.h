@@ -25,7 +25,7 @@ static inline fixture open_fixture(const char* path, const char* device, uint32_
     const weir_status status = weir_device_create(&desc, &f.device);
     need_test_device(status);
     assert_ok(status);
-    assert_ok(weir_model_open(NULL, f.device, path, &f.model));
+    assert_ok(weir_model_open(NULL, f.device, path, NULL, &f.model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
     assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0},
                                   weir_tokenizer_size(f.tokenizer), &f.sampler));

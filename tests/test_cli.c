@@ -857,6 +857,34 @@ static void synth_writes_models_that_run(void** state) {
     assert_int_equal(weir("run t.gguf -p ab -n 3 --temp 0"), 0);
 }
 
+static void synth_writes_sets_that_are_one_model(void** state) {
+    (void)state;
+    static const char shape[] = "--blocks 2 --embedding 64 --heads 4 --kv-heads 2 "
+                                "--feed-forward 64 --vocabulary 300 --context 32 --type F16";
+    static char expected[OUTPUT_CAPACITY];
+    char command[512];
+    snprintf(command, sizeof command, "synth w.gguf %s", shape);
+    assert_int_equal(weir(command), 0);
+    snprintf(command, sizeof command, "synth w.gguf %s --split 3", shape);
+    assert_int_equal(weir(command), 0);
+    assert_int_equal(weir("run w.gguf -p ab -n 8 --ignore-end"), 0);
+    strcpy(expected, cli.output);
+    assert_int_equal(weir("run w-00001-of-00003.gguf -p ab -n 8 --ignore-end"), 0);
+    assert_string_equal(cli.output, expected);
+    assert_int_equal(weir("info w-00003-of-00003.gguf --tensors"), 0);
+    assert_has(cli.output, "in 3 parts");
+    assert_has(cli.output, "part 3");
+    assert_int_equal(weir("info w-00002-of-00003.gguf --tensors --json"), 0);
+    assert_has(cli.output, "\"parts\": 3");
+    assert_int_equal(weir("synth w.gguf --split 0"), 1);
+    assert_has(cli.errors, "a set of 0 files; expected 1 to ");
+    assert_int_equal(weir("synth w.gguf --blocks 1 --split 999"), 1);
+    assert_int_equal(weir("--version; rm w-00002-of-00003.gguf"), 0);
+    assert_int_equal(weir("run w-00001-of-00003.gguf"), 1);
+    assert_has(cli.errors, "w-00002-of-00003.gguf: cannot open");
+    assert_one_line(cli.errors);
+}
+
 // The command goes on reading pages that are gone: the pass ends with a message, not the process.
 static void a_model_cut_short_in_use_is_an_error(void** state) {
     (void)state;
@@ -897,6 +925,7 @@ int main(void) {
         cmocka_unit_test(help_is_printed_on_request),
         cmocka_unit_test(synth_writes_models_that_run),
         cmocka_unit_test(synth_refuses_what_makes_no_model),
+        cmocka_unit_test(synth_writes_sets_that_are_one_model),
         cmocka_unit_test(a_model_cut_short_in_use_is_an_error),
         cmocka_unit_test(devices_are_listed_with_what_they_can_do),
         cmocka_unit_test(wrong_usage_exits_with_64),

@@ -30,7 +30,7 @@ static weir_status speak(speaker* s, const char* path, const weir_allocator* all
     const weir_generate_options options = {
         .max_tokens = 4, .ignore_end = true, .emit = count_tokens, .context = &tokens};
     WEIR_TRY(weir_device_create(&device, &s->device));
-    WEIR_TRY(weir_model_open(allocator, s->device, path, &s->model));
+    WEIR_TRY(weir_model_open(allocator, s->device, path, NULL, &s->model));
     WEIR_TRY(weir_tokenizer_create(allocator, weir_model_gguf(s->model), &s->tokenizer));
     WEIR_TRY(weir_sampler_create(allocator, &(weir_sampler_options){.temperature = 0.8f},
                                  weir_tokenizer_size(s->tokenizer), &s->sampler));

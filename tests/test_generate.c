@@ -26,7 +26,7 @@ static fixture setup(const llama_change* change, const weir_context_options* opt
     const weir_status status = weir_device_create(&device, &f.device);
     need_test_device(status);
     assert_ok(status);
-    assert_ok(weir_model_open(NULL, f.device, f.path, &f.model));
+    assert_ok(weir_model_open(NULL, f.device, f.path, NULL, &f.model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
     assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0}, TINY_VOCABULARY, &f.sampler));
     assert_ok(weir_context_create(NULL, f.model, options, &f.context));

@@ -101,7 +101,12 @@ static void wrong_params_are_refused_by_name(void** state) {
         {{"general.architecture", CHANGE_TEXT, 0, 0, "foo"}, WEIR_UNSUPPORTED, "\"foo\""},
         {{"general.architecture", CHANGE_U32, 1, 0, 0}, WEIR_BAD_FORMAT, "general.architecture"},
         {{"general.architecture", CHANGE_OMIT, 0, 0, 0}, WEIR_NOT_FOUND, "general.architecture"},
-        {{"split.count", CHANGE_U32, 2, 0, 0}, WEIR_UNSUPPORTED, "split.count"},
+        {{"split.count", CHANGE_U32, 2, 0, 0}, WEIR_BAD_FORMAT, "split.no"},
+        {{"split.count", CHANGE_U32, 0, 0, 0}, WEIR_BAD_FORMAT, "split.count"},
+        {{"split.count", CHANGE_U32, 65536, 0, 0}, WEIR_BAD_FORMAT, "split.count"},
+        {{"split.count", CHANGE_TEXT, 0, 0, "2"}, WEIR_BAD_FORMAT, "split.count"},
+        {{"split.no", CHANGE_U32, 7, 0, 0}, WEIR_BAD_FORMAT, "split.no"},
+        {{"split.tensors.count", CHANGE_U32, 7, 0, 0}, WEIR_BAD_FORMAT, "split.tensors.count"},
         {{"llama.expert_count", CHANGE_U32, 8, 0, 0}, WEIR_UNSUPPORTED, "llama.expert_count"},
         {{"llama.block_count", CHANGE_U32, 0, 0, 0}, WEIR_BAD_FORMAT, "llama.block_count"},
         {{"llama.block_count", CHANGE_U32, 1025, 0, 0}, WEIR_BAD_FORMAT, "llama.block_count"},
@@ -273,7 +278,7 @@ static void memory_of_a_pass_is_planned_without_weights(void** state) {
 static weir_status load(weir_device* device, const char* path) {
     weir_model* model = NULL;
     weir_tokenizer* tokenizer = NULL;
-    weir_status status = weir_model_open(NULL, device, path, &model);
+    weir_status status = weir_model_open(NULL, device, path, NULL, &model);
     if (status == WEIR_OK) {
         status = weir_tokenizer_create(NULL, weir_model_gguf(model), &tokenizer);
     }
@@ -358,7 +363,7 @@ static void weights_are_views_of_the_mapping(void** state) {
     write_file(path, bytes, byte_size);
     weir_device* device = open_cpu(NULL);
     weir_model* model = NULL;
-    assert_ok(weir_model_open(NULL, device, path, &model));
+    assert_ok(weir_model_open(NULL, device, path, NULL, &model));
     weir_view view;
     assert_ok(weir_model_weight(model, "blk.1.ffn_down.weight", &view));
     assert_int_equal(view.shape.dims[0], 32);
@@ -440,7 +445,7 @@ static weir_status create_context(const weir_allocator* allocator, weir_device* 
     weir_model* model = NULL;
     weir_context* context = NULL;
     const weir_context_options options = {.prefill_rows = 4};
-    weir_status status = weir_model_open(allocator, device, path, &model);
+    weir_status status = weir_model_open(allocator, device, path, NULL, &model);
     if (status == WEIR_OK) {
         status = weir_context_create(allocator, model, &options, &context);
     }

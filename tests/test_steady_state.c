@@ -78,7 +78,7 @@ static uint32_t count_allocations(const weir_sampler_options* sampling) {
     weir_sampler* sampler = NULL;
     weir_context* context = NULL;
     assert_ok(weir_device_create(&(weir_device_desc){.thread_count = 3}, &device));
-    assert_ok(weir_model_open(NULL, device, path, &model));
+    assert_ok(weir_model_open(NULL, device, path, NULL, &model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(model), &tokenizer));
     assert_ok(weir_sampler_create(NULL, sampling, TINY_VOCABULARY, &sampler));
     assert_ok(weir_context_create(NULL, model, NULL, &context));

@@ -35,9 +35,9 @@ typedef struct weir_llama_params {
 
 // Reads and checks the hyperparameters of a file.
 //
-// Errors:  WEIR_UNSUPPORTED another architecture, experts, a split file, a RoPE scaling other than
-//          linear; WEIR_NOT_FOUND a key is missing; WEIR_BAD_FORMAT, WEIR_OUT_OF_RANGE a value is
-//          wrong. The message names file and key.
+// Errors:  WEIR_UNSUPPORTED another architecture, experts, one part of a split model, a RoPE
+//          scaling other than linear; WEIR_NOT_FOUND a key is missing; WEIR_BAD_FORMAT,
+//          WEIR_OUT_OF_RANGE a value is wrong. The message names file and key.
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_llama_params_read(const weir_gguf* gguf,
                                                           weir_llama_params* params);

@@ -5,6 +5,9 @@
 // offset, the field and what was expected. Strings and arrays point into the bytes; nothing of the
 // data is copied. Dimensions are turned round: weir's shapes are outermost first.
 //
+// A model may be split into several files, its parts. Each is a GGUF file of its own and can be
+// parsed alone; weir_gguf_parse_parts makes one parse of all of them.
+//
 //     weir_gguf_parse(NULL, bytes, byte_size, "model.gguf", &gguf);
 //     const weir_gguf_tensor* tensor = weir_gguf_find_tensor(gguf, "token_embd.weight");
 #ifndef WEIR_GGUF_H
@@ -48,8 +51,9 @@ typedef struct weir_gguf_value {
 typedef struct weir_gguf_tensor {
     weir_text name;
     weir_dtype dtype;
+    uint32_t part;        // number of the file that holds it, from 0
     weir_shape shape;     // outermost first
-    uint64_t byte_offset; // from the start of the file
+    uint64_t byte_offset; // from the start of that file
     uint64_t byte_size;
 } weir_gguf_tensor;
 
@@ -76,17 +80,80 @@ WEIR_API WEIR_MUST_USE weir_status weir_gguf_parse(const weir_allocator* allocat
                                                    const void* bytes, uint64_t byte_size,
                                                    const char* file_name, weir_gguf** gguf);
 
+#define WEIR_GGUF_PARTS_MAX 65535 // files of one model: split.count has 16 bits
+
+// One file of a set, whole in memory.
+typedef struct weir_gguf_part {
+    const void* bytes;
+    uint64_t byte_size;
+    const char* file_name; // may be NULL
+} weir_gguf_part;
+
+// Parses the parts of one model, in their order. The result has the keys of the first part and the
+// tensors of all. Refused, beyond what weir_gguf_parse refuses in any of them:
+//
+// - a part without its keys (weir_gguf_split_read), out of its place, of a set of another size, or
+//   whose split.tensors.count is not the number of tensors in all parts together;
+// - a tensor name that comes in two parts;
+// - a key of a later part that the first part has with another value. split.no and
+//   general.alignment are those of one file and may differ; keys that the first part lacks are
+//   checked and left out.
+//
+// The memory asked for is bounded as that of weir_gguf_parse, by the metadata of all parts.
+//
+// Ownership: as weir_gguf_parse, for the bytes of every part.
+// Errors:    as weir_gguf_parse; WEIR_INVALID_ARGUMENT no parts, or over WEIR_GGUF_PARTS_MAX.
+// Threads:   thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_gguf_parse_parts(const weir_allocator* allocator,
+                                                         const weir_gguf_part* parts,
+                                                         uint32_t part_count, weir_gguf** gguf);
+
 // Destroys a parse; NULL is a no-op.
 //
 // Threads: thread-compatible.
 WEIR_API void weir_gguf_destroy(weir_gguf* gguf);
 
-// Returns facts of the header.
+// Returns facts of the header; of several parts, those of the first.
 //
 // Threads: thread-safe (all queries below).
 WEIR_API uint32_t weir_gguf_version(const weir_gguf* gguf);
 WEIR_API uint64_t weir_gguf_alignment(const weir_gguf* gguf);
 WEIR_API const char* weir_gguf_file_name(const weir_gguf* gguf);
+
+// Returns how many files were parsed, and the name of one of them; NULL for an unknown part.
+//
+// Ownership: belongs to the parse.
+WEIR_API uint32_t weir_gguf_part_count(const weir_gguf* gguf);
+WEIR_API const char* weir_gguf_part_name(const weir_gguf* gguf, uint32_t part);
+
+// What a file says about the set that it belongs to.
+typedef struct weir_gguf_split {
+    uint32_t part;         // number of this file, from 0
+    uint32_t part_count;   // files of the set; 1: the file is the whole model
+    uint64_t tensor_count; // of all parts together
+} weir_gguf_split;
+
+// Reads the keys split.no, split.count and split.tensors.count. A file without split.count is
+// whole; in one of a set all three are required.
+//
+// Errors:  WEIR_BAD_FORMAT a key is missing or no integer, split.count is 0 or over
+//          WEIR_GGUF_PARTS_MAX, split.no is not below it, split.tensors.count is less than the file
+//          has, or other than that for a whole file. The message names file and key.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_gguf_split_read(const weir_gguf* gguf,
+                                                        weir_gguf_split* split);
+
+// Writes the path of part `part` of a set to `part_path`, given the path of the part that `split`
+// was read from. Parts lie side by side; their names differ in their numbers, which count from 1:
+//
+//     llama-00001-of-00003.gguf  llama-00002-of-00003.gguf  llama-00003-of-00003.gguf
+//
+// Errors:  WEIR_BAD_FORMAT the name does not end in the numbers that the file says;
+//          WEIR_OUT_OF_RANGE no such part, or more than `capacity` bytes with the terminator.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_gguf_part_path(const char* path,
+                                                       const weir_gguf_split* split, uint32_t part,
+                                                       char* part_path, size_t capacity);
 
 // Returns all key/value pairs or tensors, in the order of the file.
 //

@@ -189,15 +189,15 @@ weir_status weir_gguf_read_tensor(weir_gguf_reader* reader, uint64_t index,
 // Called right after the info was read: its offset field ends at the position of the reader. Tensor
 // data need not exist, nor be padded to its end: a file of metadata alone may stop anywhere after
 // it.
-weir_status weir_gguf_place_tensor(const weir_gguf_reader* reader, const weir_gguf* gguf,
+weir_status weir_gguf_place_tensor(const weir_gguf_reader* reader, const gguf_file* file,
                                    weir_gguf_tensor* tensor) {
     const uint64_t field_offset = reader->position - 8;
     const uint64_t data_size =
-        gguf->data_offset < gguf->byte_size ? gguf->byte_size - gguf->data_offset : 0;
-    if (tensor->byte_offset % gguf->alignment != 0) {
+        file->data_offset < file->byte_size ? file->byte_size - file->data_offset : 0;
+    if (tensor->byte_offset % file->alignment != 0) {
         return GGUF_FAIL(reader, WEIR_BAD_FORMAT, field_offset, "offset",
                          "found %" PRIu64 ", expected a multiple of the alignment %" PRIu64,
-                         tensor->byte_offset, gguf->alignment);
+                         tensor->byte_offset, file->alignment);
     }
     if (tensor->byte_offset > data_size || tensor->byte_size > data_size - tensor->byte_offset) {
         return GGUF_FAIL(reader, WEIR_BAD_FORMAT, field_offset, "offset",
@@ -205,6 +205,6 @@ weir_status weir_gguf_place_tensor(const weir_gguf_reader* reader, const weir_gg
                          "%" PRIu64 " bytes of tensor data",
                          tensor->byte_offset, tensor->byte_size, data_size);
     }
-    tensor->byte_offset += gguf->data_offset;
+    tensor->byte_offset += file->data_offset;
     return WEIR_OK;
 }

@@ -4,28 +4,38 @@
 
 #include "formats/gguf_reader.h"
 
-struct weir_gguf {
-    weir_allocator allocator;
+// One file.
+typedef struct gguf_file {
     const uint8_t* bytes;
     uint64_t byte_size;
-    char* file_name;
-    size_t file_name_size; // with the terminator
+    char* name;
+    size_t name_size; // with the terminator
     uint32_t version;
     uint64_t alignment;
     uint64_t data_offset; // where the tensor data begins; past the file when there is none
     uint64_t value_count;
     uint64_t tensor_count;
+} gguf_file;
+
+struct weir_gguf {
+    weir_allocator allocator;
+    gguf_file* files; // [file_capacity] the parts of the model
+    uint32_t file_count;
+    uint32_t file_capacity;
+    uint64_t value_count;      // those of files[0]
+    uint64_t tensor_count;     // those of all files together
     weir_gguf_value* values;   // in the order of the file
-    weir_gguf_tensor* tensors; // in the order of the file
+    weir_gguf_tensor* tensors; // file by file, in the order of each
     uint32_t* value_order;     // indices of `values` sorted by key
     uint32_t* tensor_order;    // indices of `tensors` sorted by name
 };
 
 enum {
-    GGUF_KEY_MAX = 65535, // bytes
-    GGUF_NAME_MAX = 64,   // bytes of a tensor name
-    GGUF_DIMS_MAX = 4,    // dimensions of a tensor
-    GGUF_VALUE_MIN = 14,  // bytes of the shortest pair: length, key of 1, type, value of 1
+    GGUF_HEADER_BYTES = 24, // magic, version and both counts
+    GGUF_KEY_MAX = 65535,   // bytes
+    GGUF_NAME_MAX = 64,     // bytes of a tensor name
+    GGUF_DIMS_MAX = 4,      // dimensions of a tensor
+    GGUF_VALUE_MIN = 14,    // bytes of the shortest pair: length, key of 1, type, value of 1
     GGUF_TENSOR_MIN = 33, // bytes of the shortest info: length, name of 1, rank, dim, type, offset
     GGUF_ALIGNMENT_MIN = 8, // bytes
     GGUF_ALIGNMENT_MAX = 65536,
@@ -56,6 +66,13 @@ WEIR_MUST_USE weir_status weir_gguf_read_tensor(weir_gguf_reader* reader, uint64
 //
 // Errors: WEIR_BAD_FORMAT.
 WEIR_MUST_USE weir_status weir_gguf_place_tensor(const weir_gguf_reader* reader,
-                                                 const weir_gguf* gguf, weir_gguf_tensor* tensor);
+                                                 const gguf_file* file, weir_gguf_tensor* tensor);
+
+// Holds the keys of part `part` of a set against those of the whole set and its first part. `alone`
+// is a parse of that part by itself.
+//
+// Errors: WEIR_BAD_FORMAT.
+WEIR_MUST_USE weir_status weir_gguf_check_part(const weir_gguf* set, uint32_t part,
+                                               const weir_gguf* alone);
 
 #endif

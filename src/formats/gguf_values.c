@@ -9,7 +9,7 @@
 static weir_status require(const weir_gguf* gguf, const char* key, const weir_gguf_value** value) {
     *value = weir_gguf_find(gguf, key);
     if (!*value) {
-        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: key \"%s\" is missing", gguf->file_name, key);
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: key \"%s\" is missing", gguf->files[0].name, key);
     }
     return WEIR_OK;
 }
@@ -25,7 +25,8 @@ static weir_status fail_type(const weir_gguf* gguf, const weir_gguf_value* value
                              const char* expected) {
     char type[32];
     return WEIR_FAIL(WEIR_BAD_FORMAT, "%s: offset %" PRIu64 ": key \"%s\": found %s, expected %s",
-                     gguf->file_name, (uint64_t)((const uint8_t*)value->bytes - gguf->bytes), key,
+                     gguf->files[0].name,
+                     (uint64_t)((const uint8_t*)value->bytes - gguf->files[0].bytes), key,
                      format_type(value, type, sizeof type), expected);
 }
 
@@ -81,7 +82,8 @@ weir_status weir_gguf_get_u64(const weir_gguf* gguf, const char* key, uint64_t* 
         return WEIR_FAIL(
             WEIR_BAD_FORMAT,
             "%s: offset %" PRIu64 ": key \"%s\": found %" PRId64 ", expected at least 0",
-            gguf->file_name, (uint64_t)((const uint8_t*)value->bytes - gguf->bytes), key, found.i);
+            gguf->files[0].name, (uint64_t)((const uint8_t*)value->bytes - gguf->files[0].bytes),
+            key, found.i);
     }
     *number = found.kind == NUMBER_SIGNED ? (uint64_t)found.i : found.u;
     return WEIR_OK;

@@ -1,5 +1,6 @@
 // The numbers of a model. A file is not trusted: each number is checked by itself, then against the
 // others, before anything is computed from it. The keys are those of the GGUF specification.
+#include <weir-llm/limits.h>
 #include <weir-llm/llama.h>
 
 #include <float.h>
@@ -12,8 +13,6 @@
 // Caps far above any published model: with them every product below fits 63 bits.
 #define BLOCKS_MAX 1024u
 #define WIDTH_MAX (1u << 20)
-#define VOCABULARY_MAX (1u << 24)
-#define CONTEXT_MAX (1u << 24)
 
 static const struct {
     const char* key;
@@ -27,8 +26,8 @@ static const struct {
     {"llama.attention.head_count_kv", offsetof(weir_llama_params, kv_heads), WIDTH_MAX},
     {"llama.attention.key_length", offsetof(weir_llama_params, head_dim), WIDTH_MAX},
     {"llama.rope.dimension_count", offsetof(weir_llama_params, rotated), WIDTH_MAX},
-    {"llama.vocab_size", offsetof(weir_llama_params, vocabulary), VOCABULARY_MAX},
-    {"llama.context_length", offsetof(weir_llama_params, context), CONTEXT_MAX},
+    {"llama.vocab_size", offsetof(weir_llama_params, vocabulary), WEIR_VOCABULARY_MAX},
+    {"llama.context_length", offsetof(weir_llama_params, context), WEIR_CONTEXT_MAX},
 };
 
 static weir_status check_positive(const char* key, float number) {
@@ -104,12 +103,12 @@ static weir_status read_float(const weir_gguf* gguf, const char* key, float* num
 // What would parse and then be something else than this library can run.
 static weir_status check_kind(const weir_gguf* gguf) {
     const char* file = weir_gguf_file_name(gguf);
-    uint32_t parts = 1;
-    WEIR_TRY(read_optional_count(gguf, "split.count", &parts));
-    if (parts > 1) {
+    weir_gguf_split split;
+    WEIR_TRY(weir_gguf_split_read(gguf, &split));
+    if (split.part_count != weir_gguf_part_count(gguf)) {
         return WEIR_FAIL(WEIR_UNSUPPORTED,
-                         "%s: split.count is %u; split files cannot be read, join the parts first",
-                         file, parts);
+                         "%s: split.count is %u, and %u file was parsed; a model needs all parts",
+                         file, split.part_count, weir_gguf_part_count(gguf));
     }
     weir_text architecture = {0};
     WEIR_TRY(weir_gguf_get_string(gguf, "general.architecture", &architecture));

@@ -6,13 +6,15 @@
 
 #include "llama.h"
 #include "memory.h"
+#include "model_files.h"
 
 struct weir_model {
     weir_allocator allocator;
     weir_device* device;
-    weir_storage* mapping; // of the whole file
-    weir_gguf* gguf;       // points into the mapping
+    model_files files;
+    weir_gguf* gguf; // points into the files
     weir_llama_params params;
+    weir_limits limits;
 };
 
 // Vectors scale rows, which the kernels take as f32, f16 or bf16; the frequencies of RoPE only as
@@ -29,12 +31,13 @@ static bool takes_dtype(llama_tensor tensor, const weir_shape* shape, weir_dtype
 
 // A tensor is there, has the shape, has a type that its kernels take, and lies inside the file.
 static weir_status check_tensor(const weir_model* model, llama_tensor kind, uint32_t block) {
-    const char* file = weir_gguf_file_name(model->gguf);
     const llama_weight weight = weir_llama_weight(&model->params, kind, block);
     const weir_gguf_tensor* tensor = weir_gguf_find_tensor(model->gguf, weight.name);
     if (!tensor) {
-        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing", file, weight.name);
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing",
+                         weir_gguf_file_name(model->gguf), weight.name);
     }
+    const char* file = weir_gguf_part_name(model->gguf, tensor->part);
     if (!weir_shape_equal(&tensor->shape, &weight.shape)) {
         char found[128];
         char expected[128];
@@ -86,24 +89,23 @@ static weir_status check_tensors(const weir_model* model) {
 
 // On failure the caller destroys the half-open model.
 static weir_status open_model(weir_model* model, const char* path) {
-    WEIR_TRY(
-        weir_storage_map(model->device, &(weir_storage_map_desc){.path = path}, &model->mapping));
-    const void* bytes = weir_storage_host_pointer(model->mapping);
-    if (!bytes) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: the host cannot reach memory mapped on this device",
-                         path);
-    }
-    WEIR_TRY(weir_gguf_parse(&model->allocator, bytes, weir_storage_byte_size(model->mapping), path,
-                             &model->gguf));
+    WEIR_TRY(weir_model_files_open(&model->allocator, model->device, path, model->limits.file_bytes,
+                                   &model->files, &model->gguf));
     WEIR_TRY(weir_llama_params_read(model->gguf, &model->params));
+    if (model->params.vocabulary > model->limits.vocabulary) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: vocabulary: found %u tokens, allowed are %u",
+                         weir_gguf_file_name(model->gguf), model->params.vocabulary,
+                         model->limits.vocabulary);
+    }
     return check_tensors(model);
 }
 
 weir_status weir_model_open(const weir_allocator* allocator, weir_device* device, const char* path,
-                            weir_model** model) {
+                            const weir_model_options* options, weir_model** model) {
     weir_model* opened = NULL;
     WEIR_TRY(llm_array_new(allocator, 1, &opened));
-    *opened = (weir_model){.device = device};
+    *opened = (weir_model){.device = device,
+                           .limits = weir_limits_resolve(options ? &options->limits : NULL)};
     if (allocator) {
         opened->allocator = *allocator;
     }
@@ -121,9 +123,9 @@ void weir_model_destroy(weir_model* model) {
         return;
     }
     const weir_allocator allocator = model->allocator;
-    // The parse points into the mapping and goes first.
+    // The parse points into the files and goes first.
     weir_gguf_destroy(model->gguf);
-    weir_storage_release(model->mapping);
+    weir_model_files_close(&allocator, &model->files);
     llm_array_free(&allocator, model, 1);
 }
 
@@ -139,8 +141,12 @@ const weir_llama_params* weir_model_params(const weir_model* model) {
     return &model->params;
 }
 
+const weir_limits* weir_model_limits(const weir_model* model) {
+    return &model->limits;
+}
+
 uint64_t weir_model_mapped_bytes(const weir_model* model) {
-    return weir_storage_byte_size(model->mapping);
+    return model->files.byte_size;
 }
 
 // The parser refuses files aligned to less than 8 bytes and a mapping begins at a page, so every
@@ -156,5 +162,6 @@ weir_status weir_model_weight(const weir_model* model, const char* name, weir_vi
         return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing",
                          weir_gguf_file_name(model->gguf), name);
     }
-    return weir_view_make(model->mapping, tensor->byte_offset, tensor->dtype, &tensor->shape, view);
+    return weir_view_make(model->files.items[tensor->part], tensor->byte_offset, tensor->dtype,
+                          &tensor->shape, view);
 }

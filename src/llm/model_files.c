@@ -1,0 +1,119 @@
+#include "model_files.h"
+
+#include <string.h>
+
+#include "memory.h"
+
+// Mapping takes addresses alone: the size is compared before any byte is read.
+static weir_status map_file(weir_device* device, const char* path, uint64_t bytes_max,
+                            model_files* files) {
+    weir_storage* mapping = NULL;
+    WEIR_TRY(weir_storage_map(device, &(weir_storage_map_desc){.path = path}, &mapping));
+    files->items[files->count++] = mapping;
+    const uint64_t byte_size = weir_storage_byte_size(mapping);
+    if (byte_size > bytes_max || files->byte_size > bytes_max - byte_size) {
+        return WEIR_FAIL(
+            WEIR_OUT_OF_RANGE, "%s: size of the model: found %llu bytes%s, allowed are %llu", path,
+            (unsigned long long)(files->byte_size + byte_size),
+            files->count > 1 ? " in the parts so far" : "", (unsigned long long)bytes_max);
+    }
+    files->byte_size += byte_size;
+    if (!weir_storage_host_pointer(mapping)) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: the host cannot reach memory mapped on this device",
+                         path);
+    }
+    return WEIR_OK;
+}
+
+static weir_status make_room(const weir_allocator* allocator, uint32_t count, model_files* files) {
+    WEIR_TRY(llm_array_new(allocator, count, &files->items));
+    files->capacity = count;
+    return WEIR_OK;
+}
+
+static weir_status parse_part(const weir_allocator* allocator, weir_storage* mapping,
+                              const char* path, weir_gguf** gguf) {
+    return weir_gguf_parse(allocator, weir_storage_host_pointer(mapping),
+                           weir_storage_byte_size(mapping), path, gguf);
+}
+
+// The paths of the parts, one after the other: names of one set are all as long as `path`.
+typedef struct part_names {
+    char* text;
+    size_t size; // of one, with its terminator
+    uint32_t count;
+} part_names;
+
+static char* name_of(const part_names* names, uint32_t part) {
+    return names->text + part * names->size;
+}
+
+static weir_status map_parts(weir_device* device, const char* path, const weir_gguf_split* split,
+                             uint64_t bytes_max, const part_names* names, model_files* files) {
+    for (uint32_t i = 0; i < split->part_count; i++) {
+        WEIR_TRY(weir_gguf_part_path(path, split, i, name_of(names, i), names->size));
+        WEIR_TRY(map_file(device, name_of(names, i), bytes_max, files));
+    }
+    return WEIR_OK;
+}
+
+static weir_status parse_parts(const weir_allocator* allocator, const model_files* files,
+                               const part_names* names, weir_gguf** gguf) {
+    weir_gguf_part* parts = NULL;
+    WEIR_TRY(llm_array_new(allocator, files->count, &parts));
+    for (uint32_t i = 0; i < files->count; i++) {
+        parts[i] = (weir_gguf_part){.bytes = weir_storage_host_pointer(files->items[i]),
+                                    .byte_size = weir_storage_byte_size(files->items[i]),
+                                    .file_name = name_of(names, i)};
+    }
+    const weir_status status = weir_gguf_parse_parts(allocator, parts, files->count, gguf);
+    llm_array_free(allocator, parts, files->count);
+    return status;
+}
+
+// The part that was named is mapped again with the others: mappings of one file are one memory.
+static weir_status open_set(const weir_allocator* allocator, weir_device* device, const char* path,
+                            const weir_gguf_split* split, uint64_t bytes_max, model_files* files,
+                            weir_gguf** gguf) {
+    part_names names = {.size = strlen(path) + 1, .count = split->part_count};
+    size_t text_size = 0;
+    if (__builtin_mul_overflow(names.size, names.count, &text_size)) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "%s: %u paths pass the address space", path,
+                         names.count);
+    }
+    WEIR_TRY(make_room(allocator, split->part_count, files));
+    WEIR_TRY(llm_array_new(allocator, text_size, &names.text));
+    weir_status status = map_parts(device, path, split, bytes_max, &names, files);
+    if (status == WEIR_OK) {
+        status = parse_parts(allocator, files, &names, gguf);
+    }
+    llm_array_free(allocator, names.text, text_size);
+    return status;
+}
+
+weir_status weir_model_files_open(const weir_allocator* allocator, weir_device* device,
+                                  const char* path, uint64_t bytes_max, model_files* files,
+                                  weir_gguf** gguf) {
+    weir_gguf* parsed = NULL;
+    weir_gguf_split split;
+    WEIR_TRY(make_room(allocator, 1, files));
+    WEIR_TRY(map_file(device, path, bytes_max, files));
+    WEIR_TRY(parse_part(allocator, files->items[0], path, &parsed));
+    weir_status status = weir_gguf_split_read(parsed, &split);
+    if (status == WEIR_OK && split.part_count == 1) {
+        *gguf = parsed;
+        return WEIR_OK;
+    }
+    weir_gguf_destroy(parsed);
+    WEIR_TRY(status);
+    weir_model_files_close(allocator, files);
+    return open_set(allocator, device, path, &split, bytes_max, files, gguf);
+}
+
+void weir_model_files_close(const weir_allocator* allocator, model_files* files) {
+    for (uint32_t i = 0; i < files->count; i++) {
+        weir_storage_release(files->items[i]);
+    }
+    llm_array_free(allocator, files->items, files->capacity);
+    *files = (model_files){0};
+}

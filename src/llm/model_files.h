@@ -1,0 +1,28 @@
+// The files of a model: one, or the parts of a set, each mapped once.
+#ifndef WEIR_LLM_MODEL_FILES_H
+#define WEIR_LLM_MODEL_FILES_H
+
+#include <weir/gguf.h>
+#include <weir/storage.h>
+
+typedef struct model_files {
+    weir_storage** items; // [capacity], of which `count` are mapped
+    uint32_t count;
+    uint32_t capacity;
+    uint64_t byte_size; // of all files together
+} model_files;
+
+// Maps the file at `path` and, where it is a part of a set, all parts of that set, and parses them
+// together. Any part may be named; the others are sought beside it by their names. On failure
+// weir_model_files_close releases what was opened.
+//
+// Errors: as weir_storage_map, weir_gguf_parse_parts and weir_gguf_part_path; WEIR_OUT_OF_RANGE
+//         over `bytes_max` bytes; WEIR_UNSUPPORTED the host cannot reach mapped memory.
+WEIR_MUST_USE weir_status weir_model_files_open(const weir_allocator* allocator,
+                                                weir_device* device, const char* path,
+                                                uint64_t bytes_max, model_files* files,
+                                                weir_gguf** gguf);
+
+void weir_model_files_close(const weir_allocator* allocator, model_files* files);
+
+#endif
