@@ -25,6 +25,7 @@ int info_main(int argc, char** argv);
 int plan_main(int argc, char** argv);
 int check_main(int argc, char** argv);
 int synth_main(int argc, char** argv);
+int bench_main(int argc, char** argv);
 int devices_main(int argc, char** argv);
 
 typedef enum cli_option_kind {
@@ -48,6 +49,10 @@ typedef struct cli_option {
 // NULL. `--help` prints `usage`.
 cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* options,
                    size_t option_count, const char** model_path);
+
+// Reads the command line of a command that takes one or more model files; `paths` points into argv.
+cli_exit cli_parse_many(int argc, char** argv, const char* usage, const cli_option* options,
+                        size_t option_count, const char* const** paths, size_t* path_count);
 
 // Print one line to stderr and return the exit code: for the last error of weir, for an error of
 // the program itself, for a wrong command line.

@@ -14,6 +14,7 @@ static const struct {
     {"info", info_main, "describe a model file"},
     {"plan", plan_main, "show what memory a model needs, or place the buffers of a CSV file"},
     {"check", check_main, "prove the programs of a model and compare their runs"},
+    {"bench", bench_main, "time prefill and decode against what the memory gives"},
     {"synth", synth_main, "write a model with random weights, for benchmarks"},
     {"devices", devices_main, "list what this machine can run on"},
 };

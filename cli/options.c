@@ -103,8 +103,9 @@ static const cli_option* find_option(const cli_option* options, size_t count, in
     return NULL;
 }
 
-cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* options,
-                   size_t option_count, const char** model_path) {
+// Arguments that are no options stand at argv[optind] and after it then.
+static cli_exit parse_options(int argc, char** argv, const char* usage, const cli_option* options,
+                              size_t option_count) {
     struct option longs[OPTIONS_MAX + 2];
     char letters[2 * OPTIONS_MAX + 3];
     assert(option_count <= OPTIONS_MAX);
@@ -140,6 +141,15 @@ cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* o
                              option->kind == CLI_FLOAT ? "a number" : "a whole number in range");
         }
     }
+    return CLI_GO_ON;
+}
+
+cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* options,
+                   size_t option_count, const char** model_path) {
+    const cli_exit code = parse_options(argc, argv, usage, options, option_count);
+    if (code != CLI_GO_ON) {
+        return code;
+    }
     if (!model_path) {
         return argc == optind ? CLI_GO_ON
                               : cli_usage(argv[0], "unexpected argument '%s'", argv[optind]);
@@ -149,6 +159,20 @@ cli_exit cli_parse(int argc, char** argv, const char* usage, const cli_option* o
                          argc == optind ? "no model file given" : "more than one model file given");
     }
     *model_path = argv[optind];
+    return CLI_GO_ON;
+}
+
+cli_exit cli_parse_many(int argc, char** argv, const char* usage, const cli_option* options,
+                        size_t option_count, const char* const** paths, size_t* path_count) {
+    const cli_exit code = parse_options(argc, argv, usage, options, option_count);
+    if (code != CLI_GO_ON) {
+        return code;
+    }
+    if (optind == argc) {
+        return cli_usage(argv[0], "no model file given");
+    }
+    *paths = (const char* const*)argv + optind;
+    *path_count = (size_t)(argc - optind);
     return CLI_GO_ON;
 }
 

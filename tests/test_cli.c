@@ -1,5 +1,5 @@
 // The program `weir` as its users meet it: output, messages, exit codes.
-#include "testing.h"
+#include "cli_fixture.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -9,97 +9,12 @@
 #include <unistd.h>
 
 #include "json_reader.h"
-#include "llama_file.h"
-
-#define OUTPUT_CAPACITY 65536
-
-// A folder with a tiny model and what the last command printed.
-typedef struct fixture {
-    char program[512];
-    char folder[64];
-    char model[64];
-    char output[OUTPUT_CAPACITY];
-    char errors[OUTPUT_CAPACITY];
-} fixture;
-
-static fixture cli; // too large for the stack of each test
-
-static void write_named(const char* name, const void* bytes, size_t byte_size) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", cli.folder, name);
-    FILE* file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, byte_size, file), byte_size);
-    assert_int_equal(fclose(file), 0);
-}
-
-// Writes the tiny model with one change.
-static void write_changed(const char* name, llama_change change) {
-    size_t byte_size = 0;
-    uint8_t* bytes = tiny_llama(&change, &byte_size);
-    write_named(name, bytes, byte_size);
-    free(bytes);
-}
-
-static void read_named(const char* name, char* target, size_t capacity) {
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", cli.folder, name);
-    FILE* file = fopen(path, "rb");
-    assert_non_null(file);
-    const size_t length = fread(target, 1, capacity - 1, file);
-    target[length] = '\0';
-    fclose(file);
-}
-
-static int setup(void** state) {
-    (void)state;
-    const char* build = getenv("WEIR_BINARY_DIR");
-    snprintf(cli.program, sizeof cli.program, "%s/weir", build ? build : ".");
-    size_t byte_size = 0;
-    uint8_t* bytes = tiny_llama(NULL, &byte_size);
-    write_file(cli.model, bytes, byte_size);
-    free(bytes);
-    strcpy(cli.folder, cli.model);
-    *strrchr(cli.folder, '/') = '\0';
-    return access(cli.program, X_OK);
-}
-
-static int teardown(void** state) {
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", cli.folder);
-    return system(command);
-}
-
-// Runs `weir <arguments>` in the folder; "$M" is the model. Returns the exit code.
-static int weir(const char* arguments) {
-    char command[2048];
-    snprintf(command, sizeof command, "cd '%s' && M='%s' && '%s' %s >out 2>err", cli.folder,
-             cli.model, cli.program, arguments);
-    const int status = system(command);
-    read_named("out", cli.output, sizeof cli.output);
-    read_named("err", cli.errors, sizeof cli.errors);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static void assert_has(const char* text, const char* part) {
-    if (!strstr(text, part)) {
-        fail_msg("\"%s\" does not contain \"%s\"", text, part);
-    }
-}
-
-static void assert_one_line(const char* text) {
-    const char* line_break = strchr(text, '\n');
-    assert_non_null(line_break);
-    assert_int_equal(line_break[1], '\0');
-}
 
 static void help_is_printed_on_request(void** state) {
     (void)state;
-    const char* calls[] = {"--help",          "-h",      "run --help",  "eval --help",
-                           "tokenize --help", "info -h", "plan --help", "check --help",
-                           "devices --help"};
+    const char* calls[] = {"--help",          "-h",          "run --help",  "eval --help",
+                           "tokenize --help", "info -h",     "plan --help", "check --help",
+                           "devices --help",  "bench --help"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         assert_int_equal(weir(calls[i]), 0);
         assert_has(cli.output, "usage: weir");
