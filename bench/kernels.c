@@ -116,9 +116,11 @@ static void run_case(const bench_case* wanted, const weir_target* targets, int t
 }
 
 int main(int argc, char** argv) {
-    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q5_0,
-                                        WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K,
-                                        WEIR_DTYPE_F16,  WEIR_DTYPE_BF16, WEIR_DTYPE_F32};
+    static const weir_dtype dtypes[] = {
+        WEIR_DTYPE_Q4_0,  WEIR_DTYPE_Q4_1, WEIR_DTYPE_Q5_0,   WEIR_DTYPE_Q5_1,
+        WEIR_DTYPE_Q8_0,  WEIR_DTYPE_Q2_K, WEIR_DTYPE_Q3_K,   WEIR_DTYPE_Q4_K,
+        WEIR_DTYPE_Q5_K,  WEIR_DTYPE_Q6_K, WEIR_DTYPE_IQ4_NL, WEIR_DTYPE_IQ4_XS,
+        WEIR_DTYPE_MXFP4, WEIR_DTYPE_F16,  WEIR_DTYPE_BF16,   WEIR_DTYPE_F32};
     const int wanted = argc > 1 ? atoi(argv[1]) : ROUNDS_DEFAULT;
     const int rounds = wanted < 1 ? 1 : wanted > ROUNDS_MAX ? ROUNDS_MAX : wanted;
     weir_target targets[2];

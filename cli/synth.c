@@ -61,35 +61,55 @@ static const struct {
       .context = 4096}},
 };
 
-// Where the blocks of a type keep their half-precision scales, and what a scale of 1 makes of
-// random bytes: the root mean square of the numbers. All other bytes may be anything.
+typedef struct synth_scale {
+    uint32_t byte_offset; // in a block
+    double factor;
+} synth_scale;
+
+// Where the blocks of a type keep their half-precision scales, with factors that make the mean of
+// the numbers zero, and the root mean square that random bytes then have with a scale of 1. All
+// other bytes may be anything, but for the exponent that blocks of MXFP4 begin with.
 typedef struct synth_type {
     weir_dtype dtype;
     uint32_t gguf_type;
     uint32_t scale_count;
-    uint32_t scales[SCALES_MAX]; // byte offsets in a block
+    synth_scale scales[SCALES_MAX];
     double magnitude;
 } synth_type;
 
 static const synth_type types[] = {
-    {WEIR_DTYPE_F32, 0, 0, {0}, 1},        {WEIR_DTYPE_F16, 1, 0, {0}, 1},
-    {WEIR_DTYPE_BF16, 30, 0, {0}, 1},      {WEIR_DTYPE_Q8_0, 8, 1, {0}, 74},
-    {WEIR_DTYPE_Q4_0, 2, 1, {0}, 4.6},     {WEIR_DTYPE_Q5_0, 6, 1, {0}, 9.2},
-    {WEIR_DTYPE_Q4_K, 12, 2, {0, 2}, 330}, {WEIR_DTYPE_Q5_K, 13, 2, {0, 2}, 660},
-    {WEIR_DTYPE_Q6_K, 14, 1, {208}, 1370},
+    {WEIR_DTYPE_F32, 0, 0, {{0}}, 1},
+    {WEIR_DTYPE_F16, 1, 0, {{0}}, 1},
+    {WEIR_DTYPE_BF16, 30, 0, {{0}}, 1},
+    {WEIR_DTYPE_Q8_0, 8, 1, {{0, 1}}, 74},
+    {WEIR_DTYPE_Q4_0, 2, 1, {{0, 1}}, 4.6},
+    {WEIR_DTYPE_Q4_1, 3, 2, {{0, 1}, {2, -7.5}}, 4.6},
+    {WEIR_DTYPE_Q5_0, 6, 1, {{0, 1}}, 9.2},
+    {WEIR_DTYPE_Q5_1, 7, 2, {{0, 1}, {2, -15.5}}, 9.2},
+    {WEIR_DTYPE_Q2_K, 10, 2, {{80, 1}, {82, 1.5}}, 13.9},
+    {WEIR_DTYPE_Q3_K, 11, 1, {{108, 1}}, 43},
+    {WEIR_DTYPE_Q4_K, 12, 2, {{0, 1}, {2, 7.5}}, 258},
+    {WEIR_DTYPE_Q5_K, 13, 2, {{0, 1}, {2, 15.5}}, 527},
+    {WEIR_DTYPE_Q6_K, 14, 1, {{208, 1}}, 1370},
+    {WEIR_DTYPE_IQ4_NL, 20, 1, {{0, 1}}, 67},
+    {WEIR_DTYPE_IQ4_XS, 23, 1, {{0, 1}}, 1246},
+    {WEIR_DTYPE_MXFP4, 39, 0, {{0}}, 2.9},
 };
+#define TYPE_COUNT (sizeof types / sizeof types[0])
 
 static weir_status find_type(const char* name, const synth_type** found) {
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        if (strcmp(name, weir_dtype_describe(types[i].dtype)->name) == 0) {
+    char names[256] = "";
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        const char* known = weir_dtype_describe(types[i].dtype)->name;
+        if (strcmp(name, known) == 0) {
             *found = &types[i];
             return WEIR_OK;
         }
+        const size_t length = strlen(names);
+        snprintf(names + length, sizeof names - length, "%s%s", i > 0 ? ", " : "", known);
     }
     return weir_status_fail(WEIR_UNSUPPORTED, __FILE__, __LINE__,
-                            "no weights of type \"%s\" can be made up; F32, F16, BF16, Q8_0, Q4_0, "
-                            "Q5_0, Q4_K, Q5_K and Q6_K can",
-                            name);
+                            "no weights of type \"%s\" can be made up; these can: %s", name, names);
 }
 
 static uint64_t next_random(uint64_t* state) { // xorshift64* (Vigna 2016)
@@ -126,10 +146,14 @@ static void fill_blocks(const synth_type* type, uint64_t* state, uint8_t* bytes,
         const uint64_t random = next_random(state);
         memcpy(bytes + i, &random, byte_size - i < 8 ? byte_size - i : 8);
     }
-    const uint16_t scale = weir_f32_to_f16((float)(DEVIATION / type->magnitude));
-    for (size_t i = 0; i < count; i++) {
+    const double unit = DEVIATION / type->magnitude;
+    for (size_t i = 0; i < count; i++, bytes += block_bytes) {
         for (uint32_t k = 0; k < type->scale_count; k++) {
-            memcpy(bytes + i * block_bytes + type->scales[k], &scale, sizeof scale);
+            const uint16_t scale = weir_f32_to_f16((float)(unit * type->scales[k].factor));
+            memcpy(bytes + type->scales[k].byte_offset, &scale, sizeof scale);
+        }
+        if (type->dtype == WEIR_DTYPE_MXFP4) {
+            bytes[0] = (uint8_t)(127 + lround(log2(unit))); // of the nearest power of two
         }
     }
 }
@@ -140,7 +164,7 @@ static weir_status write_weights(const synth_type* type, uint64_t byte_size, uin
     for (uint64_t left = byte_size / block_bytes; left > 0;) {
         const uint64_t most = CHUNK_BYTES / block_bytes;
         const size_t count = (size_t)(left < most ? left : most);
-        if (type->scale_count == 0) {
+        if (block_bytes <= sizeof(float)) {
             fill_plain(type->dtype, state, chunk, count);
         } else {
             fill_blocks(type, state, chunk, count);

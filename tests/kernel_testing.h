@@ -263,6 +263,25 @@ static inline void need_host_kernels(void) {
     }
 }
 
+// Tells whether the device multiplies with weights of a type. The host does with all that decode.
+static inline bool takes_weights(weir_dtype dtype) {
+    tensor x = new_tensor(WEIR_DTYPE_F32, 1, 256, 0);
+    tensor w = new_tensor(dtype, 2, 256, 0);
+    tensor y = new_tensor(WEIR_DTYPE_F32, 1, 2, 0);
+    const weir_view views[] = {x.view, w.view, y.view};
+    const weir_kernel_use use = {.operands = views, .operand_count = 3};
+    bool taken = false;
+    for (uint32_t i = 0; i < kernels_on.target->kernel_count; i++) {
+        const weir_kernel* kernel = &kernels_on.target->kernels[i];
+        taken = taken || (kernel->op == WEIR_OP_MATMUL && kernel->accepts(&use));
+    }
+    assert_true(taken == weir_dtype_is_decodable(dtype) || (kernels_on.device && !taken));
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&y);
+    return taken;
+}
+
 static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
                                    test_random* random) {
     weir_view views[KERNEL_OPERANDS];

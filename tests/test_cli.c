@@ -750,56 +750,6 @@ static void text_that_cannot_be_written_is_an_error(void** state) {
     }
 }
 
-static void synth_writes_models_that_run(void** state) {
-    (void)state;
-    static const char shape[] = "--blocks 1 --embedding 256 --heads 4 --kv-heads 2 "
-                                "--feed-forward 256 --vocabulary 300 --context 32";
-    static const char* const types[] = {"F32",  "F16",  "BF16", "Q8_0", "Q4_0",
-                                        "Q5_0", "Q4_K", "Q5_K", "Q6_K"};
-    char command[512];
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        snprintf(command, sizeof command, "synth s.gguf %s --type %s", shape, types[i]);
-        assert_int_equal(weir(command), 0);
-        assert_int_equal(weir("info s.gguf --tensors"), 0);
-        assert_has(cli.output, types[i]);
-        // Weights of a sensible size: the logits are finite, or sampling would fail.
-        assert_int_equal(weir("run s.gguf -p ab -n 3 --temp 0 --json"), 0);
-    }
-    snprintf(command, sizeof command, "synth t.gguf %s --type Q6_K && cmp s.gguf t.gguf", shape);
-    assert_int_equal(weir(command), 0);
-    snprintf(command, sizeof command, "synth t.gguf %s --seed 2 --tied", shape);
-    assert_int_equal(weir(command), 0);
-    assert_int_equal(weir("run t.gguf -p ab -n 3 --temp 0"), 0);
-}
-
-static void synth_writes_sets_that_are_one_model(void** state) {
-    (void)state;
-    static const char shape[] = "--blocks 2 --embedding 64 --heads 4 --kv-heads 2 "
-                                "--feed-forward 64 --vocabulary 300 --context 32 --type F16";
-    static char expected[OUTPUT_CAPACITY];
-    char command[512];
-    snprintf(command, sizeof command, "synth w.gguf %s", shape);
-    assert_int_equal(weir(command), 0);
-    snprintf(command, sizeof command, "synth w.gguf %s --split 3", shape);
-    assert_int_equal(weir(command), 0);
-    assert_int_equal(weir("run w.gguf -p ab -n 8 --ignore-end"), 0);
-    strcpy(expected, cli.output);
-    assert_int_equal(weir("run w-00001-of-00003.gguf -p ab -n 8 --ignore-end"), 0);
-    assert_string_equal(cli.output, expected);
-    assert_int_equal(weir("info w-00003-of-00003.gguf --tensors"), 0);
-    assert_has(cli.output, "in 3 parts");
-    assert_has(cli.output, "part 3");
-    assert_int_equal(weir("info w-00002-of-00003.gguf --tensors --json"), 0);
-    assert_has(cli.output, "\"parts\": 3");
-    assert_int_equal(weir("synth w.gguf --split 0"), 1);
-    assert_has(cli.errors, "a set of 0 files; expected 1 to ");
-    assert_int_equal(weir("synth w.gguf --blocks 1 --split 999"), 1);
-    assert_int_equal(weir("--version; rm w-00002-of-00003.gguf"), 0);
-    assert_int_equal(weir("run w-00001-of-00003.gguf"), 1);
-    assert_has(cli.errors, "w-00002-of-00003.gguf: cannot open");
-    assert_one_line(cli.errors);
-}
-
 // The command goes on reading pages that are gone: the pass ends with a message, not the process.
 static void a_model_cut_short_in_use_is_an_error(void** state) {
     (void)state;
@@ -819,28 +769,9 @@ static void a_model_cut_short_in_use_is_an_error(void** state) {
     assert_has(cli.errors, "are lost");
 }
 
-static void synth_refuses_what_makes_no_model(void** state) {
-    (void)state;
-    assert_int_equal(weir("synth no.gguf --preset 7t"), 1);
-    assert_has(cli.errors, "no preset \"7t\"; there are: 110m, 1b");
-    assert_int_equal(weir("synth no.gguf --type Q9"), 1);
-    assert_has(cli.errors, "no weights of type \"Q9\"");
-    assert_int_equal(weir("synth no.gguf --heads 7"), 1);
-    assert_has(cli.errors, "not divisible by 7 heads");
-    assert_int_equal(weir("synth no.gguf --type Q4_K --embedding 128 --heads 4 --blocks 1"), 1);
-    assert_has(cli.errors, "token_embd.weight");
-    assert_int_equal(weir("synth no.gguf --vocabulary 10"), 1);
-    assert_int_equal(weir("synth /nowhere/no.gguf --blocks 1"), 1);
-    assert_has(cli.errors, "/nowhere/no.gguf: cannot be written");
-    assert_int_equal(weir("info no.gguf"), 1);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_is_printed_on_request),
-        cmocka_unit_test(synth_writes_models_that_run),
-        cmocka_unit_test(synth_refuses_what_makes_no_model),
-        cmocka_unit_test(synth_writes_sets_that_are_one_model),
         cmocka_unit_test(a_model_cut_short_in_use_is_an_error),
         cmocka_unit_test(devices_are_listed_with_what_they_can_do),
         cmocka_unit_test(wrong_usage_exits_with_64),

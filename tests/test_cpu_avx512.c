@@ -151,6 +151,8 @@ static void fused_products_agree(void** state) {
         const int64_t* shape = shapes[i];
         check_fused(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K, shape[0], shape[1], shape[2]);
+        check_fused(WEIR_DTYPE_Q4_1, WEIR_DTYPE_MXFP4, shape[0], shape[1], shape[2]);
+        check_fused(WEIR_DTYPE_IQ4_XS, WEIR_DTYPE_Q2_K, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F32, shape[0], shape[1], shape[2]);
     }
 }
@@ -168,6 +170,10 @@ static void products_agree_for_every_weight_type(void** state) {
             check_matmul(dtype, 5, 17, block == 256 ? 512 : 11 * block);
             check_matmul(dtype, 19, 81, block == 256 ? 768 : 9 * block);
             check_matmul(dtype, 67, 130, block);
+            for (int64_t k = block; block == 32 && k < 512; k += 3 * block) {
+                check_matmul(dtype, 1 + k % 3, 4, k); // every length of the last chunk
+                check_matmul(dtype, 6, 3, k);
+            }
         }
     }
 }

@@ -131,6 +131,13 @@ static const struct {
     {WEIR_DTYPE_Q4_K, {0, 2}, 2, 0x1.1c78p+2f, -0x1.bf9fp+4f, 0x1.e46c8p+3f, 0x85E18DA27F015E78ull},
     {WEIR_DTYPE_Q5_K, {0, 2}, 2, 0x1.bbcap+4f, 0x1.e1f54p+5f, 0x1.dd39cp+5f, 0x75318302CE65BA41ull},
     {WEIR_DTYPE_Q6_K, {208}, 1, 0x1.738ecp+7f, 0x1.e41b8p+5f, 0x1.e078p+0f, 0x6221CC74A43A6CF0ull},
+    {WEIR_DTYPE_Q4_1, {0, 2}, 2, 0x1.6ap-4f, 0x1.824p-2f, 0x1.45ap-2f, 0x5D1988F6789C23ECull},
+    {WEIR_DTYPE_Q5_1, {0, 2}, 2, 0x1.1018p-1f, 0x1.de04p+1f, -0x1.ec48p+0f, 0xAA20E3F5E1A89C98ull},
+    {WEIR_DTYPE_Q2_K, {80, 82}, 2, 0x1.307cp+0f, 0x1.7e18p+0f, 0x1.45p-4f, 0x010243C1BA86CB01ull},
+    {WEIR_DTYPE_Q3_K, {108}, 1, -0x1.9e6p+0f, -0x1.4898p+3f, -0x1.892p+0f, 0xA6B8D8CA8D10C427ull},
+    {WEIR_DTYPE_IQ4_NL, {0}, 1, 0x1.034p-4f, 0x1.7148p+3f, -0x1.0108p+1f, 0x898B92F5871F3CA4ull},
+    {WEIR_DTYPE_IQ4_XS, {0}, 1, 0x1.441p+4f, -0x1.d88p+2f, -0x1.ddf0cp+6f, 0x3822AE1C49609D4Aull},
+    {WEIR_DTYPE_MXFP4, {0}, 0, 0x1p-113f, -0x1p+16f, 0x0p+0f, 0x874A7F5724623166ull},
 };
 
 static void blocks_decode_to_the_bits_of_the_reference(void** state) {
@@ -181,11 +188,13 @@ static void decoding_refuses_other_types_and_split_blocks(void** state) {
     assert_ok(weir_dtype_to_f32(WEIR_DTYPE_F32, NULL, 0, NULL));
 }
 
-static void nine_types_are_decodable(void** state) {
+static void sixteen_types_are_decodable(void** state) {
     (void)state;
-    const weir_dtype decodable[] = {WEIR_DTYPE_F32,  WEIR_DTYPE_F16,  WEIR_DTYPE_BF16,
-                                    WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q5_0,
-                                    WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
+    const weir_dtype decodable[] = {
+        WEIR_DTYPE_F32,  WEIR_DTYPE_F16,    WEIR_DTYPE_BF16,   WEIR_DTYPE_Q8_0,
+        WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q5_0,   WEIR_DTYPE_Q4_K,   WEIR_DTYPE_Q5_K,
+        WEIR_DTYPE_Q6_K, WEIR_DTYPE_Q4_1,   WEIR_DTYPE_Q5_1,   WEIR_DTYPE_Q2_K,
+        WEIR_DTYPE_Q3_K, WEIR_DTYPE_IQ4_NL, WEIR_DTYPE_IQ4_XS, WEIR_DTYPE_MXFP4};
     size_t count = 0;
     for (unsigned dtype = 0; dtype < WEIR_DTYPE_COUNT; dtype++) {
         count += weir_dtype_is_decodable((weir_dtype)dtype) ? 1 : 0;
@@ -240,7 +249,7 @@ int main(void) {
         cmocka_unit_test(blocks_decode_to_the_bits_of_the_reference),
         cmocka_unit_test(plain_floats_decode_one_by_one),
         cmocka_unit_test(decoding_refuses_other_types_and_split_blocks),
-        cmocka_unit_test(nine_types_are_decodable),
+        cmocka_unit_test(sixteen_types_are_decodable),
         cmocka_unit_test(every_type_has_a_layout_and_no_other_number_has),
         cmocka_unit_test(sizes_count_whole_blocks_and_do_not_wrap),
     };

@@ -68,7 +68,7 @@ static void matmul_add_agrees_and_works_in_place(void** state) {
     }
     for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
         const weir_dtype dtype = (weir_dtype)i;
-        if (weir_dtype_is_decodable(dtype)) {
+        if (takes_weights(dtype)) {
             const int64_t k = 3 * weir_dtype_describe(dtype)->block_elements;
             check_matmul_add(dtype, rows[i % 4], 3, 18, k);
         }
@@ -116,7 +116,7 @@ static void gate_up_agrees_for_every_pair_of_types(void** state) {
         check_gate_up(WEIR_DTYPE_F32, WEIR_DTYPE_F32, s[0], s[1], s[2]);
     }
     for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
-        if (weir_dtype_is_decodable((weir_dtype)i)) {
+        if (takes_weights((weir_dtype)i)) {
             check_gate_up((weir_dtype)i, WEIR_DTYPE_F32, 2, 19, 256);
             check_gate_up(WEIR_DTYPE_Q8_0, (weir_dtype)i, 1, 5, 256);
         }

@@ -277,9 +277,9 @@ static void get_rows_takes_its_rows_from_the_indices(void** state) {
     assert_ok(weir_graph_get_rows(g, done, one, &done));
     assert_int_equal(weir_graph_value_info(g, done)->rows, WEIR_PARAM_NONE);
     assert_int_equal(weir_graph_value_info(g, done)->layout.shape.dims[0], 1);
-    const weir_value packed = new_weight(g, WEIR_DTYPE_Q2_K, shape2(4, 256));
+    const weir_value packed = new_weight(g, WEIR_DTYPE_IQ3_S, shape2(4, 256));
     const weir_value row = new_weight(g, WEIR_DTYPE_F32, shape1(64));
-    assert_refused(f, weir_graph_get_rows(g, packed, f->ids, &y), "Q2_K [4, 256]");
+    assert_refused(f, weir_graph_get_rows(g, packed, f->ids, &y), "IQ3_S [4, 256]");
     assert_refused(f, weir_graph_get_rows(g, row, f->ids, &y), "table");
     assert_refused(f, weir_graph_get_rows(g, q8, f->x, &y), "indices is F32");
     assert_refused(f, weir_graph_get_rows(g, 99, f->ids, &y), "table is value 99");

@@ -321,7 +321,7 @@ static void wrong_tensors_are_refused_by_name(void** state) {
         {{"blk.0.attn_q.weight", CHANGE_SHAPE, 31, 0, 0}, WEIR_BAD_FORMAT},
         {{"token_embd.weight", CHANGE_SHAPE, 64, 0, 0}, WEIR_BAD_FORMAT},
         {{"blk.1.attn_k.weight", CHANGE_TYPE, 25, 0, 0}, WEIR_UNSUPPORTED},  // I16
-        {{"blk.1.attn_k.weight", CHANGE_TYPE, 3, 0, 0}, WEIR_UNSUPPORTED},   // Q4_1
+        {{"blk.1.attn_k.weight", CHANGE_TYPE, 9, 0, 0}, WEIR_UNSUPPORTED},   // Q8_1
         {{"blk.0.ffn_norm.weight", CHANGE_TYPE, 8, 0, 0}, WEIR_UNSUPPORTED}, // Q8_0
         {{"output.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_BAD_FORMAT},
         {{"rope_freqs.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_BAD_FORMAT},
@@ -346,6 +346,7 @@ static void harmless_differences_are_accepted(void** state) {
         {"blk.0.attn_norm.weight", CHANGE_TYPE, 1, 0, 0},  // F16
         {"blk.0.attn_norm.weight", CHANGE_TYPE, 30, 0, 0}, // BF16
         {"blk.1.ffn_up.weight", CHANGE_TYPE, 8, 0, 0},     // Q8_0
+        {"blk.1.ffn_up.weight", CHANGE_TYPE, 39, 0, 0},    // MXFP4
         {"split.count", CHANGE_U32, 1, 0, 0},
     };
     weir_device* device = open_cpu(NULL);

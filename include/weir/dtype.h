@@ -80,8 +80,8 @@ WEIR_API const weir_dtype_info* weir_dtype_describe(weir_dtype dtype);
 WEIR_API WEIR_MUST_USE weir_status weir_dtype_byte_size(weir_dtype dtype, int64_t element_count,
                                                         uint64_t* byte_size);
 
-// Tells whether `weir_dtype_to_f32` can decode the type: F32, F16, BF16, Q8_0, Q4_0, Q5_0, Q4_K,
-// Q5_K, Q6_K.
+// Tells whether `weir_dtype_to_f32` can decode the type: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0,
+// Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4.
 //
 // Threads: thread-safe.
 WEIR_API bool weir_dtype_is_decodable(weir_dtype dtype);

@@ -3,6 +3,7 @@
 #include <weir-llm/model.h>
 
 #include <string.h>
+#include <weir/target.h>
 
 #include "llama.h"
 #include "memory.h"
@@ -29,6 +30,43 @@ static bool takes_dtype(llama_tensor tensor, const weir_shape* shape, weir_dtype
     return weir_dtype_is_decodable(dtype);
 }
 
+static bool has_kernel(const weir_target* target, weir_op_kind op, const weir_view operands[3]) {
+    const weir_kernel_use use = {.operands = operands, .operand_count = 3};
+    for (uint32_t i = 0; i < target->kernel_count; i++) {
+        if (target->kernels[i].op == op && target->kernels[i].accepts(&use)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The device has kernels for a matrix as it lies in the file: rows of the embedding are looked up,
+// and all others, with it where it serves as the output, are multiplied with.
+static weir_status check_kernels(const weir_model* model, llama_tensor kind, const char* file,
+                                 const char* name, const weir_view* w) {
+    const weir_target* target = weir_device_target(model->device);
+    const int64_t* dims = w->shape.dims;
+    weir_view row; // of x, or what a lookup gives
+    weir_view id;
+    weir_view product;
+    WEIR_TRY(
+        weir_view_layout(WEIR_DTYPE_F32, &(weir_shape){.rank = 2, .dims = {1, dims[1]}}, &row));
+    WEIR_TRY(weir_view_layout(WEIR_DTYPE_I32, &(weir_shape){.rank = 1, .dims = {1}}, &id));
+    WEIR_TRY(
+        weir_view_layout(WEIR_DTYPE_F32, &(weir_shape){.rank = 2, .dims = {1, dims[0]}}, &product));
+    const bool looked_up = kind == LLAMA_TOKEN_EMBD;
+    const bool multiplied = !looked_up || model->params.tied_output;
+    if ((looked_up && !has_kernel(target, WEIR_OP_GET_ROWS, (weir_view[]){*w, id, row})) ||
+        (multiplied && !has_kernel(target, WEIR_OP_MATMUL, (weir_view[]){row, *w, product}))) {
+        char shape[128];
+        return WEIR_FAIL(WEIR_UNSUPPORTED,
+                         "%s: tensor %s has type %s and shape %s, for which %s has no kernel", file,
+                         name, weir_dtype_describe(w->dtype)->name,
+                         weir_shape_format(&w->shape, shape, sizeof shape), target->name);
+    }
+    return WEIR_OK;
+}
+
 // A tensor is there, has the shape, has a type that its kernels take, and lies inside the file.
 static weir_status check_tensor(const weir_model* model, llama_tensor kind, uint32_t block) {
     const llama_weight weight = weir_llama_weight(&model->params, kind, block);
@@ -50,8 +88,9 @@ static weir_status check_tensor(const weir_model* model, llama_tensor kind, uint
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s has type %s, which cannot be used there",
                          file, weight.name, weir_dtype_describe(tensor->dtype)->name);
     }
-    weir_view view; // alignment and bounds
-    return weir_model_weight(model, weight.name, &view);
+    weir_view view;
+    WEIR_TRY(weir_model_weight(model, weight.name, &view)); // alignment and bounds
+    return view.shape.rank == 2 ? check_kernels(model, kind, file, weight.name, &view) : WEIR_OK;
 }
 
 static bool ends_with(weir_text string, const char* end) {

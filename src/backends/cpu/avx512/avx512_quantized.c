@@ -19,7 +19,7 @@ AVX512_INLINE int64_t chunk_bytes(traits type) {
 }
 
 // The last chunk of a row of 32-element blocks may be short: it is read from a copy that zeros fill
-// up. Zero blocks have the scale 0.
+// up. What stands there meets zeros of x.
 AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64_t chunk,
                                           int64_t elements) {
     const uint8_t* source = row + chunk * chunk_bytes(type);
@@ -204,10 +204,17 @@ AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_c
 #define TYPE_LIST(X)                                                                               \
     X(q8_0, Q8_0, 128, 32, 34, false, false)                                                       \
     X(q4_0, Q4_0, 8, 32, 18, false, false)                                                         \
+    X(q4_1, Q4_1, 0, 32, 20, true, false)                                                          \
     X(q5_0, Q5_0, 16, 32, 22, false, false)                                                        \
+    X(q5_1, Q5_1, 0, 32, 24, true, false)                                                          \
+    X(q2_k, Q2_K, 0, 256, 84, true, true)                                                          \
+    X(q3_k, Q3_K, 4, 256, 110, false, true)                                                        \
     X(q4_k, Q4_K, 0, 256, 144, true, false)                                                        \
     X(q5_k, Q5_K, 0, 256, 176, true, false)                                                        \
-    X(q6_k, Q6_K, 32, 256, 210, false, true)
+    X(q6_k, Q6_K, 32, 256, 210, false, true)                                                       \
+    X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false)                                            \
+    X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false)                                          \
+    X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false)
 
 #define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen)                               \
     ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset})

@@ -1,7 +1,7 @@
 // Blocks of the quantised types as bytes in registers: a chunk of 256 weights in four registers of
 // 64, and 16 scales, one for each 16 of them. Groups of 32 have the same scale twice.
 //
-// The layouts are those of the formats (see tensor/dtype_decode.c, which is the definition that
+// The layouts are those of the formats (see tensor/dtype_decode.h, which is the definition that
 // these are tested against). No function reads outside the blocks that it is given.
 #ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_UNPACK_H
 #define WEIR_BACKENDS_CPU_AVX512_AVX512_UNPACK_H
@@ -9,6 +9,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "tensor/dtype_values.h"
 
 // Stands for scale * (u - offset) - minimum, with the offset of the type.
 typedef struct avx512_weights {
@@ -125,6 +127,44 @@ static inline __m512i add_fifths(__m512i u, const uint8_t* first, const uint8_t*
     return _mm512_mask_add_epi8(u, bits, u, _mm512_set1_epi8(16));
 }
 
+// The first words of eight blocks of five or six words, each twice. A block begins with two halves:
+// the scale, and what is added to all numbers.
+static inline __m512i block_words(const uint8_t* b, int words) {
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i index = _mm512_mullo_epi32(twice, _mm512_set1_epi32(words));
+    const __m512i first = _mm512_permutex2var_epi32(load64(b), index, load64(b + 64));
+    // 5 * 7 and 6 * 6 lie behind the 32 words of these two.
+    const __m512i last = load64(b + 32 * words - 64);
+    const __m512i last_index = _mm512_sub_epi32(index, _mm512_set1_epi32(8 * words - 16));
+    const __mmask16 behind = _mm512_cmpgt_epi32_mask(index, _mm512_set1_epi32(31));
+    return _mm512_mask_permutexvar_epi32(first, behind, last_index, last);
+}
+
+static inline void unpack_affine(__m512i words, avx512_weights* w) {
+    const __m256i addends = _mm512_cvtepi32_epi16(_mm512_srli_epi32(words, 16));
+    w->scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+    w->minimum = _mm512_sub_ps(_mm512_setzero_ps(), _mm512_cvtph_ps(addends));
+}
+
+static inline avx512_weights unpack_q4_1(const uint8_t* b) {
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        w.u[j] = pair_nibbles(b + 40 * j + 4, b + 40 * j + 24);
+    }
+    unpack_affine(block_words(b, 5), &w);
+    return w;
+}
+
+static inline avx512_weights unpack_q5_1(const uint8_t* b) {
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        const uint8_t* pair = b + 48 * j;
+        w.u[j] = add_fifths(pair_nibbles(pair + 8, pair + 32), pair + 4, pair + 28);
+    }
+    unpack_affine(block_words(b, 6), &w);
+    return w;
+}
+
 static inline avx512_weights unpack_q5_0(const uint8_t* b) {
     avx512_weights w;
     for (int j = 0; j < 4; j++) {
@@ -188,6 +228,126 @@ static inline avx512_weights unpack_q6_k(const uint8_t* b) {
     const __m128i scales = _mm_loadu_si128((const __m128i*)(const void*)(b + 192));
     w.scale = _mm512_mul_ps(_mm512_set1_ps(f16_at(b + 208)),
                             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales)));
+    w.minimum = _mm512_setzero_ps();
+    return w;
+}
+
+// Runs i and i + 1 of 32 elements, of the four that have two bits in each of 32 bytes.
+static inline __m512i two_bit_runs(const uint8_t* bytes, int i) {
+    const __m512i both = _mm512_broadcast_i64x4(load32(bytes));
+    const int low = 2 * i;
+    const int high = 2 * i + 2;
+    const __m512i shifts = _mm512_setr_epi64(low, low, low, low, high, high, high, high);
+    return _mm512_and_si512(_mm512_srlv_epi64(both, shifts), _mm512_set1_epi8(3));
+}
+
+static inline avx512_weights unpack_q2_k(const uint8_t* b) {
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        w.u[j] = two_bit_runs(b + 16 + j / 2 * 32, j % 2 * 2);
+    }
+    const __m512i packed = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)(const void*)b));
+    const __m512 scales = _mm512_cvtepi32_ps(_mm512_and_si512(packed, _mm512_set1_epi32(0x0F)));
+    w.scale = _mm512_mul_ps(_mm512_set1_ps(f16_at(b + 80)), scales);
+    w.minimum = _mm512_mul_ps(_mm512_set1_ps(f16_at(b + 82)),
+                              _mm512_cvtepi32_ps(_mm512_srli_epi32(packed, 4)));
+    return w;
+}
+
+// Sixteen 6-bit numbers in 12 bytes: nibbles of bytes 0 .. 7, upper bits in bytes 8 .. 11.
+static inline __m128i unpack_q3_k_scales(const uint8_t* packed) {
+    uint32_t words[3];
+    memcpy(words, packed, sizeof words);
+    const uint32_t nibble = 0x0F0F0F0Fu;
+    const uint32_t two = 0x03030303u;
+    return _mm_setr_epi32((int)((words[0] & nibble) | (words[2] & two) << 4),
+                          (int)((words[1] & nibble) | (words[2] >> 2 & two) << 4),
+                          (int)((words[0] >> 4 & nibble) | (words[2] >> 4 & two) << 4),
+                          (int)((words[1] >> 4 & nibble) | (words[2] >> 6 & two) << 4));
+}
+
+static inline avx512_weights unpack_q3_k(const uint8_t* b) {
+    const __m512i thirds = _mm512_broadcast_i64x4(load32(b));
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        const __m512i bits =
+            join(_mm256_set1_epi8((char)(1 << (2 * j))), _mm256_set1_epi8((char)(2 << (2 * j))));
+        const __m512i u = two_bit_runs(b + 32 + j / 2 * 32, j % 2 * 2);
+        w.u[j] =
+            _mm512_mask_add_epi8(u, _mm512_test_epi8_mask(thirds, bits), u, _mm512_set1_epi8(4));
+    }
+    const __m512i scales =
+        _mm512_sub_epi32(_mm512_cvtepu8_epi32(unpack_q3_k_scales(b + 96)), _mm512_set1_epi32(32));
+    w.scale = _mm512_mul_ps(_mm512_set1_ps(f16_at(b + 108)), _mm512_cvtepi32_ps(scales));
+    w.minimum = _mm512_setzero_ps();
+    return w;
+}
+
+// What the codes in 64 bytes stand for, made unsigned.
+static inline __m512i look_up(__m512i codes, const int8_t values[16], int offset) {
+    const __m128i table = _mm_loadu_si128((const __m128i*)(const void*)values);
+    const __m128i unsigned_table = _mm_add_epi8(table, _mm_set1_epi8((char)offset));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(unsigned_table), codes);
+}
+
+#define IQ4_OFFSET 128
+#define FP4_OFFSET 12
+
+static inline avx512_weights unpack_iq4_nl(const uint8_t* b) {
+    avx512_weights w = unpack_q4_0(b); // the same layout
+    for (int j = 0; j < 4; j++) {
+        w.u[j] = look_up(w.u[j], iq4_values, IQ4_OFFSET);
+    }
+    return w;
+}
+
+static inline avx512_weights unpack_iq4_xs(const uint8_t* b) {
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        const uint8_t* codes = b + 8 + 32 * j;
+        w.u[j] = look_up(pair_nibbles(codes, codes + 16), iq4_values, IQ4_OFFSET);
+    }
+    uint16_t high_scales;
+    uint32_t low_scales;
+    memcpy(&high_scales, b + 2, sizeof high_scales);
+    memcpy(&low_scales, b + 4, sizeof low_scales);
+    const __m512i shifts = _mm512_setr_epi32(0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14);
+    const __m512i high = _mm512_srlv_epi32(_mm512_set1_epi32(high_scales), shifts);
+    const __m512i low =
+        _mm512_srlv_epi32(_mm512_set1_epi32((int)low_scales), _mm512_add_epi32(shifts, shifts));
+    const __m512i scales =
+        _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0x0F)),
+                        _mm512_slli_epi32(_mm512_and_si512(high, _mm512_set1_epi32(3)), 4));
+    w.scale = _mm512_mul_ps(_mm512_set1_ps(f16_at(b)),
+                            _mm512_cvtepi32_ps(_mm512_sub_epi32(scales, _mm512_set1_epi32(32))));
+    w.minimum = _mm512_setzero_ps();
+    return w;
+}
+
+// Half of the powers of two with these exponents, as e8m0_half in tensor/dtype_values.h.
+static inline __m512 e8m0_halves(__m512i exponents) {
+    const __m512i one = _mm512_set1_epi32(1);
+    const __m512i normal = _mm512_slli_epi32(_mm512_sub_epi32(exponents, one), 23);
+    const __m512i small = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), exponents);
+    const __mmask16 is_small = _mm512_cmple_epu32_mask(exponents, one);
+    const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(exponents, _mm512_set1_epi32(255));
+    const __m512i bits = _mm512_mask_mov_epi32(normal, is_small, small);
+    return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, is_nan, _mm512_set1_epi32(0x7FC00000)));
+}
+
+static inline avx512_weights unpack_mxfp4(const uint8_t* b) {
+    avx512_weights w;
+    for (int j = 0; j < 4; j++) {
+        const __m512i codes = pair_nibbles(b + 34 * j + 1, b + 34 * j + 18);
+        w.u[j] = look_up(codes, fp4_values, FP4_OFFSET);
+    }
+    uint64_t exponents = 0;
+    for (int i = 0; i < 8; i++) {
+        exponents |= (uint64_t)b[17 * i] << (8 * i);
+    }
+    const __m128i twice = _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    w.scale = e8m0_halves(
+        _mm512_cvtepu8_epi32(_mm_shuffle_epi8(_mm_cvtsi64_si128((long long)exponents), twice)));
     w.minimum = _mm512_setzero_ps();
     return w;
 }
