@@ -18,6 +18,10 @@ static void print_line(const weir_device_info* info) {
     }
     printf("%-10s %.1f GiB%s", "", (double)info->memory_bytes / (1024.0 * 1024.0 * 1024.0),
            info->unified ? ", shared with the host" : "");
+    if (info->budget_bytes > 0) {
+        printf(", %.1f GiB for one process now",
+               (double)info->budget_bytes / (1024.0 * 1024.0 * 1024.0));
+    }
     if (info->subgroup_max > 0) {
         printf(info->subgroup_min == info->subgroup_max ? ", subgroups of %u"
                                                         : ", subgroups of %u to %u",
@@ -37,6 +41,7 @@ static void print_json(const weir_device_info* infos, uint32_t count) {
         json_bool(&writer, "available", infos[i].available);
         json_bool(&writer, "unified", infos[i].unified);
         json_u64(&writer, "memory_bytes", infos[i].memory_bytes);
+        json_u64(&writer, "budget_bytes", infos[i].budget_bytes);
         json_u64(&writer, "subgroup_min", infos[i].subgroup_min);
         json_u64(&writer, "subgroup_max", infos[i].subgroup_max);
         json_text(&writer, "features", infos[i].features);

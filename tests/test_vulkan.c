@@ -1,6 +1,6 @@
 // The Vulkan device: what it says where it cannot be had, its memory, its limits, code of the
 // caller. What holds on any device is in other programs, which run on this one too.
-#include "testing.h"
+#include "vulkan_testing.h"
 
 #include <math.h>
 #include <unistd.h>
@@ -8,77 +8,7 @@
 #include <weir/vulkan.h>
 
 #include "backends/vulkan/vulkan_cache.h"
-#include "backends/vulkan/vulkan_device.h"
 #include "backends/vulkan/vulkan_target.h"
-#include "testing_allocator.h"
-
-static const uint32_t scale_words[] = {
-#include "shaders/scale.inc"
-};
-
-static weir_device* gpu; // shared by the tests that leave it as it was
-
-static weir_device* open_vulkan(test_allocator* counter) {
-    weir_device_desc desc = {.name = "vulkan"};
-    if (counter) {
-        desc.allocator = test_allocator_of(counter);
-    }
-    weir_device* device = NULL;
-    const weir_status status = weir_device_create(&desc, &device);
-    need_test_device(status);
-    assert_ok(status);
-    return device;
-}
-
-static int open_gpu(void** state) {
-    (void)state;
-    gpu = open_vulkan(NULL);
-    return 0;
-}
-
-static int close_gpu(void** state) {
-    (void)state;
-    weir_device_destroy(gpu);
-    return 0;
-}
-
-static weir_storage* allocate(weir_device* device, uint64_t byte_size, weir_fill fill,
-                              bool device_only) {
-    const weir_storage_desc desc = {
-        .byte_size = byte_size, .fill = fill, .name = "memory", .device_only = device_only};
-    weir_storage* storage = NULL;
-    assert_ok(weir_storage_allocate(device, &desc, &storage));
-    return storage;
-}
-
-static weir_view floats(weir_storage* storage, uint64_t byte_offset, int64_t count) {
-    const weir_shape shape = weir_shape_make(1, &count);
-    weir_view view;
-    assert_ok(weir_view_make(storage, byte_offset, WEIR_DTYPE_F32, &shape, &view));
-    return view;
-}
-
-typedef struct scale_constants {
-    float factor;
-    uint32_t count;
-} scale_constants;
-
-// Records y = factor * x.
-static weir_status scale(weir_session* session, const weir_view* x, const weir_view* y,
-                         float factor, weir_verdict* verdict) {
-    const uint32_t count = (uint32_t)x->shape.dims[0];
-    const scale_constants constants = {factor, count};
-    const weir_kernel_code code = {
-        .words = scale_words, .byte_size = sizeof scale_words, .groups = {(count + 63) / 64}};
-    const weir_operand operands[] = {{*x, WEIR_ACCESS_READ}, {*y, WEIR_ACCESS_WRITE}};
-    const weir_dispatch_desc desc = {.name = "scale",
-                                     .code = &code,
-                                     .operands = operands,
-                                     .operand_count = 2,
-                                     .constants = &constants,
-                                     .constants_size = sizeof constants};
-    return weir_session_dispatch(session, &desc, verdict);
-}
 
 static void what_cannot_be_had_is_said(void** state) {
     (void)state;
@@ -332,26 +262,6 @@ static void wrapped_host_memory_is_used_in_place(void** state) {
     weir_storage_release(inner);
     weir_storage_release(outer);
     free(memory);
-}
-
-static void what_does_not_fit_is_a_status_and_the_next_work_runs(void** state) {
-    (void)state;
-    const vulkan_probe* probe = &vulkan_device_of(gpu)->probe;
-    weir_storage* storage = NULL;
-    const weir_storage_desc large = {.byte_size = probe->allocation_bytes_max + 1};
-    assert_status(weir_storage_allocate(gpu, &large, &storage), WEIR_DEVICE_OUT_OF_MEMORY);
-    // The heap itself, where one allocation may be larger than it.
-    vulkan_memory memory;
-    vulkan_device* device = vulkan_device_of(gpu);
-    const VkDeviceSize heap_size = device->probe.memory.memoryHeaps[0].size;
-    const uint64_t memory_bytes = device->probe.memory_bytes;
-    device->probe.memory.memoryHeaps[0].size = device->probe.memory_bytes = 1 << 20;
-    assert_status(vulkan_memory_create(device, VULKAN_PLACE_HOST, 2 << 20, &memory),
-                  WEIR_DEVICE_OUT_OF_MEMORY);
-    assert_message_has("pass the heap");
-    device->probe.memory.memoryHeaps[0].size = heap_size;
-    device->probe.memory_bytes = memory_bytes;
-    code_of_the_caller_runs_in_the_order_of_its_accesses(state);
 }
 
 static void bindings_beyond_the_cap_are_refused_by_name(void** state) {
@@ -786,7 +696,6 @@ int main(void) {
         cmocka_unit_test(memory_of_the_device_is_reached_by_copies_only),
         cmocka_unit_test(copies_and_fills_move_any_bytes),
         cmocka_unit_test(wrapped_host_memory_is_used_in_place),
-        cmocka_unit_test(what_does_not_fit_is_a_status_and_the_next_work_runs),
         cmocka_unit_test(bindings_beyond_the_cap_are_refused_by_name),
         cmocka_unit_test(tables_beyond_the_cap_are_read_in_pieces),
         cmocka_unit_test(plans_take_tables_beyond_the_cap_and_no_other_operand),

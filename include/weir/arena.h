@@ -34,7 +34,8 @@ typedef struct weir_arena_deficit {
     uint64_t needed_bytes;    // = planned_bytes + twin_bytes
     uint64_t planned_bytes;   // of all blocks
     uint64_t twin_bytes;      // of the f16 twin
-    uint64_t available_bytes; // the budget; for a block that the device cannot have, its limit
+    uint64_t available_bytes; // the budget; for a block that the device cannot have, its limit;
+                              // 0: nobody says
     uint64_t deficit_bytes;   // more than is available; 0: it fits
     uint64_t block_bytes;     // of the largest block
     uint32_t blocks;
@@ -56,7 +57,7 @@ typedef struct weir_arena_desc {
                               // slot; NULL: all slots
     weir_twin twin;
     bool device_only;            // no host pointer: host I/O goes through the device
-    uint64_t byte_budget;        // 0 = no limit
+    uint64_t byte_budget;        // 0 = what the device has left, where it knows
     weir_arena_deficit* deficit; // receives the figures, also on failure; may be NULL
     const char* name;            // for messages; copied (31 bytes); NULL = "arena"
 } weir_arena_desc;
@@ -66,7 +67,8 @@ typedef struct weir_arena_desc {
 //
 // Ownership: the caller destroys it; the plan is not kept.
 // Errors:    WEIR_OUT_OF_MEMORY over the budget, or the system has no more;
-//            WEIR_DEVICE_OUT_OF_MEMORY a block is larger than the device allows;
+//            WEIR_DEVICE_OUT_OF_MEMORY a block is larger than the device allows, or all of them
+//            than what it has left (weir_device_memory_now);
 //            WEIR_INVALID_ARGUMENT no plan and no size, a plan with several pools, an extent larger
 //            than its slot, a name given twice.
 // Threads:   thread-safe.

@@ -17,6 +17,7 @@ WEIR_C_BEGIN
 
 typedef struct weir_device weir_device;
 typedef struct weir_target weir_target;
+typedef struct weir_vulkan_options weir_vulkan_options; // weir/vulkan.h
 
 #define WEIR_THREADS_MAX 1024
 
@@ -30,6 +31,7 @@ typedef struct weir_device_desc {
     const char*
         cache_path; // vulkan: a file to keep compiled pipelines in between runs; one that is
                     // damaged or of another device is ignored and replaced. NULL: none
+    const weir_vulkan_options* vulkan; // vulkan: read by the call alone; NULL: the defaults
 } weir_device_desc;
 
 // Counted since creation; also kept per session and per program.
@@ -65,6 +67,7 @@ typedef struct weir_device_info {
     bool available;        // weir_device_create can open it
     bool unified;          // the host shares its memory
     uint64_t memory_bytes; // of the device
+    uint64_t budget_bytes; // of these for this process, as the system estimates it; 0: no estimate
     uint32_t subgroup_min; // lanes that run in step; 0 where there is no such thing
     uint32_t subgroup_max; // differs from subgroup_min where a kernel may choose
     char features[256];    // what it has beyond the base, separated by spaces
@@ -77,6 +80,19 @@ typedef struct weir_device_info {
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_device_list(weir_device_info* infos, uint32_t capacity,
                                                     uint32_t* count);
+
+// The memory of a device as it stands; 0 where nobody says.
+typedef struct weir_device_memory {
+    uint64_t total_bytes;  // of the device
+    uint64_t budget_bytes; // what this process may have of it before allocations fail or memory is
+                           // paged out: an estimate of the system, which changes all the time
+    uint64_t used_bytes;   // of the budget, by this process
+} weir_device_memory;
+
+// Asks for the memory of a device.
+//
+// Threads: thread-safe.
+WEIR_API weir_device_memory weir_device_memory_now(weir_device* device);
 
 // Return facts of a device.
 //

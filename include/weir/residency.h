@@ -12,13 +12,17 @@
 // With a budget, a member that does not fit takes the place of others: those of lower priority
 // first, then those that were used longest ago, never one that a pass in flight uses. An evicted
 // member comes back with the next pass that uses it. What the system or the budget refuses is
-// counted and fails nothing: residency changes the speed of a pass, not its result.
+// counted and fails nothing: residency changes the speed of a pass, not its result. Where a device
+// says how much of its memory this process may have (weir_device_memory_now), members in it keep to
+// that as well.
 //
 //     weir_residency_create(device, &(weir_residency_desc){.byte_budget = 8 << 30}, &set);
 //     weir_residency_register(set, weights, NULL);   // a mapped file, on request
 //
 // On the CPU memory is locked (mlock, within RLIMIT_MEMLOCK) or asked for ahead (madvise). Owned
-// memory whose removal is staged is given back by the flush.
+// memory whose removal is staged is given back by the flush. On Vulkan a member that becomes
+// resident gets the priority by which the driver pages (VK_EXT_pageable_device_local_memory, where
+// there is such), and the lowest when it leaves or is evicted; nothing can be locked.
 #ifndef WEIR_RESIDENCY_H
 #define WEIR_RESIDENCY_H
 
@@ -35,7 +39,7 @@ typedef enum weir_residency_mode {
 
 typedef struct weir_residency_desc {
     weir_residency_mode mode;
-    uint64_t byte_budget; // of resident members; 0 = no limit
+    uint64_t byte_budget; // of resident members; 0 = none but that of the device
 } weir_residency_desc;
 
 typedef struct weir_residency_counters {
@@ -51,6 +55,9 @@ typedef struct weir_residency_counters {
     uint64_t resident_bytes;   // now
     uint64_t staged_bytes;     // of removals, now: owned memory that the next flush gives back
     uint64_t members;          // now, whether resident or not
+    uint64_t budget_bytes;     // that the last add had to fit in: the least of the set's and the
+                               // device's; 0: no limit
+    uint64_t deficit_bytes;    // that the last add was short of; 0: it fit
 } weir_residency_counters;
 
 // Gives a device its residency set. Storages made before join on request only.

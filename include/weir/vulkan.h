@@ -1,5 +1,6 @@
-// What is peculiar to Vulkan: handles of the caller, memory shared by file descriptors, and the
-// judge of barriers. Handles are plain numbers and pointers here: no header of Vulkan is needed.
+// What is peculiar to Vulkan: options, handles of the caller, memory shared by file descriptors,
+// and the judge of barriers. Handles are plain numbers and pointers here: no header of Vulkan is
+// needed.
 //
 // Devices of weir's own are opened by name (weir/device.h).
 //
@@ -15,6 +16,17 @@
 
 WEIR_C_BEGIN
 
+// What a device does not decide for itself, in weir_device_desc. The limits let a large device be
+// used as a smaller one, to share it or to see what will fit elsewhere; 0 is its own limit.
+struct weir_vulkan_options {
+    uint64_t memory_bytes_max;     // most that is allocated at once, of each heap of the device
+    uint64_t allocation_bytes_max; // of one allocation; files larger than it lie in parts
+    uint64_t binding_bytes_max;    // of what one binding reaches: 128 MiB is all that is promised
+    bool copies_files;     // copy mapped files, as for a card, where they could be read in place
+    bool without_barriers; // record none between dispatches. Passes compute nonsense: this is for
+                           // measuring what the barriers of a schedule cost
+};
+
 typedef struct weir_vulkan_handles {
     void* instance;        // VkInstance, of Vulkan 1.2 or later
     void* physical_device; // VkPhysicalDevice
@@ -27,7 +39,7 @@ typedef struct weir_vulkan_handles {
 // Opens a device on handles of the caller. The VkDevice must have been made with
 // VK_KHR_synchronization2 and the features synchronization2, storageBuffer16BitAccess and
 // storageBuffer8BitAccess; extensions for external memory are used where they were switched on. Of
-// `desc` (may be NULL) allocator, log and cache count.
+// `desc` (may be NULL) allocator, log, cache and options count.
 //
 // Ownership: the caller destroys the device; the handles stay the caller's and outlive it.
 // Errors:    WEIR_INVALID_ARGUMENT a handle is missing; WEIR_UNSUPPORTED the device lacks the base;

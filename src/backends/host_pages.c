@@ -81,7 +81,8 @@ void host_pages_decommit(weir_storage* storage, uint64_t begin, uint64_t end) {
 }
 
 // Advice that the system does not take changes nothing, so its answer is not looked at.
-weir_status host_pages_hold(const weir_storage* storage, weir_residency_mode mode) {
+weir_status host_pages_hold(const weir_storage* storage, weir_residency_mode mode, int priority) {
+    (void)priority; // the system knows none
     char* host = atomic_load(&storage->host);
     const size_t lead = (uintptr_t)host % host_pages_size();
     const size_t length = (size_t)storage->byte_size + lead;
@@ -93,7 +94,9 @@ weir_status host_pages_hold(const weir_storage* storage, weir_residency_mode mod
     return WEIR_OK;
 }
 
-void host_pages_let_go(void* pages, uint64_t byte_size, weir_residency_mode mode) {
+void host_pages_let_go(const weir_storage* storage, void* pages, uint64_t byte_size,
+                       weir_residency_mode mode) {
+    (void)storage;
     if (mode == WEIR_RESIDENCY_LOCK) {
         munlock(pages, (size_t)byte_size);
     }

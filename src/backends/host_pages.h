@@ -13,7 +13,9 @@ WEIR_MUST_USE weir_status host_pages_reserve(weir_device* device, uint64_t byte_
                                              const char* name, weir_storage** storage);
 WEIR_MUST_USE weir_status host_pages_commit(weir_storage* storage, uint64_t begin, uint64_t end);
 void host_pages_decommit(weir_storage* storage, uint64_t begin, uint64_t end);
-WEIR_MUST_USE weir_status host_pages_hold(const weir_storage* storage, weir_residency_mode mode);
-void host_pages_let_go(void* pages, uint64_t byte_size, weir_residency_mode mode);
+WEIR_MUST_USE weir_status host_pages_hold(const weir_storage* storage, weir_residency_mode mode,
+                                          int priority);
+void host_pages_let_go(const weir_storage* storage, void* pages, uint64_t byte_size,
+                       weir_residency_mode mode);
 
 #endif

@@ -61,11 +61,24 @@ static weir_status size_blocks(weir_arena* arena, const weir_arena_desc* desc) {
     return WEIR_OK;
 }
 
+// What the caller allows, else what the device has left, where it says so.
+static uint64_t find_budget(weir_device* device, const weir_arena_desc* desc) {
+    const weir_device_memory memory = device->vtable->memory(device);
+    if (desc->byte_budget > 0) {
+        return desc->byte_budget;
+    }
+    if (memory.budget_bytes == 0 || !(desc->device_only || device->maps_budget)) {
+        return UINT64_MAX;
+    }
+    return memory.used_bytes < memory.budget_bytes ? memory.budget_bytes - memory.used_bytes : 0;
+}
+
 // Compares what the arena takes with what there may be, before anything is allocated.
 static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
-    const weir_device* device = arena->device;
+    weir_device* device = arena->device;
+    uint64_t limit = find_budget(device, desc);
     weir_arena_deficit figures = {.blocks = (uint32_t)arena->blocks.count,
-                                  .available_bytes = desc->byte_budget};
+                                  .available_bytes = limit < UINT64_MAX ? limit : 0};
     for (size_t i = 0; i < arena->blocks.count; i++) {
         const uint64_t byte_size = arena->blocks.items[i].byte_size;
         if (!add_u64(figures.planned_bytes, byte_size, &figures.planned_bytes) ||
@@ -79,7 +92,6 @@ static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
     arena->byte_size = figures.planned_bytes;
     arena->twin_bytes = figures.twin_bytes;
     uint64_t wanted = figures.needed_bytes;
-    uint64_t limit = desc->byte_budget > 0 ? desc->byte_budget : UINT64_MAX;
     const uint64_t block_limit = device->target.storage_bytes_max;
     const bool large_block = block_limit > 0 && figures.block_bytes > block_limit;
     if (large_block) {
@@ -92,7 +104,8 @@ static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
     }
     return figures.deficit_bytes == 0
                ? WEIR_OK
-               : WEIR_FAIL(large_block ? WEIR_DEVICE_OUT_OF_MEMORY : WEIR_OUT_OF_MEMORY,
+               : WEIR_FAIL(large_block || desc->byte_budget == 0 ? WEIR_DEVICE_OUT_OF_MEMORY
+                                                                 : WEIR_OUT_OF_MEMORY,
                            "%s of an arena takes %llu bytes of %llu, %llu too many",
                            large_block ? "a block" : "the whole", (unsigned long long)wanted,
                            (unsigned long long)limit, (unsigned long long)figures.deficit_bytes);

@@ -81,6 +81,7 @@ struct weir_storage {
     atomic_bool touched;    // a lazy one that has its memory
     bool device_only;       // `host` is for kernels alone
     bool is_foreign;        // mapped or wrapped: not the device's own
+    bool in_budget;         // once it has memory: counts as the device's (weir_device_memory)
     atomic_bool huge_pages; // asked for and granted
     char name[32];          // for messages; cut to fit
 
@@ -201,10 +202,14 @@ struct device_vtable {
     weir_status (*commit)(weir_storage* storage, uint64_t begin, uint64_t end);
     void (*decommit)(weir_storage* storage, uint64_t begin, uint64_t end);
 
-    // Keeps a storage resident, or lets whole pages go that were. A device whose memory is always
-    // resident takes weir_hold_nothing and weir_let_go_nothing.
-    weir_status (*hold)(const weir_storage* storage, weir_residency_mode mode);
-    void (*let_go)(void* pages, uint64_t byte_size, weir_residency_mode mode);
+    // Tells how much memory there is, and how much of it this process may have.
+    weir_device_memory (*memory)(weir_device* device);
+
+    // Keeps a storage resident, again where its priority has changed, or lets it go: the whole
+    // pages given, on devices that have pages (else NULL and all its bytes).
+    weir_status (*hold)(const weir_storage* storage, weir_residency_mode mode, int priority);
+    void (*let_go)(const weir_storage* storage, void* pages, uint64_t byte_size,
+                   weir_residency_mode mode);
 
     // Prepares dispatches, which hold as long as the work.
     weir_status (*prepare)(weir_device* device, const device_dispatch* dispatches, uint32_t count,
@@ -237,6 +242,7 @@ struct weir_device {
     weir_log log;
     weir_target target;
     uint32_t thread_count;
+    bool maps_budget;    // memory that the host reaches comes out of the budget of the device, too
     bool runs_code;      // kernels of the caller are code, not functions of the host
     uint64_t page_bytes; // of commit and hold; 0: memory has no pages
     _Atomic(weir_residency*) residency;
@@ -382,8 +388,6 @@ WEIR_MUST_USE weir_status weir_reserve_whole(weir_device* device, uint64_t byte_
                                              const char* name, weir_storage** storage);
 WEIR_MUST_USE weir_status weir_commit_nothing(weir_storage* storage, uint64_t begin, uint64_t end);
 void weir_decommit_nothing(weir_storage* storage, uint64_t begin, uint64_t end);
-WEIR_MUST_USE weir_status weir_hold_nothing(const weir_storage* storage, weir_residency_mode mode);
-void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mode);
 
 // The devices that registry.c knows.
 WEIR_MUST_USE weir_status weir_cpu_device_create(const weir_device_desc* desc,

@@ -36,6 +36,10 @@ void weir_device_destroy(weir_device* device) {
     }
 }
 
+weir_device_memory weir_device_memory_now(weir_device* device) {
+    return device->vtable->memory(device);
+}
+
 const weir_target* weir_device_target(const weir_device* device) {
     return &device->target;
 }

@@ -14,8 +14,9 @@ typedef struct member_list {
 } member_list;
 
 // Invariants, whenever the lock is free: each member is in the list of its state and in no other;
-// counted.resident_bytes sums the bytes of RESIDENT and LEAVING members, counted.staged_bytes those
-// of LEAVING ones that nobody holds a reference to.
+// counted.resident_bytes sums the bytes of RESIDENT and LEAVING members, device_bytes those of them
+// that are in the budget of the device, counted.staged_bytes those of LEAVING ones that nobody
+// holds a reference to.
 struct weir_residency {
     weir_device* device;
     weir_residency_mode mode;
@@ -23,21 +24,10 @@ struct weir_residency {
     pthread_mutex_t lock; // guards what follows
     uint64_t room;        // counts what was let go; the system is asked again when it has changed
     weir_residency_counters counted;
+    uint64_t device_bytes;
     member_list lists[RESIDENCY_STATES];
     weir_storage* tree; // of all members that have an address
 };
-
-weir_status weir_hold_nothing(const weir_storage* storage, weir_residency_mode mode) {
-    (void)storage;
-    (void)mode;
-    return WEIR_OK;
-}
-
-void weir_let_go_nothing(void* pages, uint64_t byte_size, weir_residency_mode mode) {
-    (void)pages;
-    (void)byte_size;
-    (void)mode;
-}
 
 // Moves a storage to the end of the list of a state; members are in the tree once they have an
 // address.
@@ -125,8 +115,8 @@ typedef struct page_sweep {
 
 static void let_go_up_to(page_sweep* sweep, uint64_t end) {
     if (end > sweep->cursor) {
-        sweep->set->device->vtable->let_go((void*)(uintptr_t)sweep->cursor, end - sweep->cursor,
-                                           sweep->set->mode);
+        sweep->set->device->vtable->let_go(sweep->leaving, (void*)(uintptr_t)sweep->cursor,
+                                           end - sweep->cursor, sweep->set->mode);
         sweep->cursor = end;
     }
 }
@@ -153,8 +143,11 @@ static void let_go(weir_residency* set, weir_storage* storage) {
         page_sweep sweep = {.set = set, .leaving = storage, .cursor = member->begin / page * page};
         residency_tree_visit(set->tree, sweep.cursor, end, keep_pages_of, &sweep);
         let_go_up_to(&sweep, end);
+    } else if (page == 0) {
+        set->device->vtable->let_go(storage, NULL, storage->byte_size, set->mode);
     }
     set->counted.resident_bytes -= storage->byte_size;
+    set->device_bytes -= storage->in_budget ? storage->byte_size : 0;
     set->room++;
 }
 
@@ -165,15 +158,15 @@ static bool is_in_use(const weir_residency* set, const weir_storage* storage) {
 }
 
 // The member to evict for one of priority `priority`: the lowest priority first, then the longest
-// unused. None of a higher priority, and none in use.
+// unused. None of a higher priority, and none in use; `in_budget` asks for memory of the device.
 static weir_storage* find_victim(const weir_residency* set, const weir_storage* newcomer,
-                                 uint64_t now) {
+                                 uint64_t now, bool in_budget) {
     weir_storage* victim = NULL;
     for (weir_storage* other = set->lists[RESIDENCY_RESIDENT].first; other;
          other = other->residency.next) {
         const storage_residency* member = &other->residency;
         if (member->priority > newcomer->residency.priority || member->last_use == now ||
-            is_in_use(set, other)) {
+            (in_budget && !other->in_budget) || is_in_use(set, other)) {
             continue;
         }
         if (!victim || member->priority < victim->residency.priority ||
@@ -185,26 +178,59 @@ static weir_storage* find_victim(const weir_residency* set, const weir_storage* 
     return victim;
 }
 
-// Tells whether the budget has room, after evicting; evicts nothing where that would not do.
-static bool make_room(weir_residency* set, const weir_storage* newcomer, uint64_t now) {
-    const uint64_t budget = set->byte_budget > 0 ? set->byte_budget : UINT64_MAX;
-    if (newcomer->byte_size > budget) {
-        return false;
-    }
-    const uint64_t most = budget - newcomer->byte_size; // may stay resident
-    uint64_t kept = set->counted.resident_bytes;
-    member_list victims = {NULL, NULL};
-    while (kept > most) {
-        weir_storage* victim = find_victim(set, newcomer, now);
+// The most bytes that may stay resident beside a newcomer: of all members, and of those in memory
+// of the device. Fails where it does not fit alone.
+typedef struct room {
+    uint64_t all, device;
+} room;
+
+static uint64_t missing(uint64_t byte_size, uint64_t limit) {
+    return byte_size > limit ? byte_size - limit : 0;
+}
+
+static bool find_room(weir_residency* set, const weir_storage* newcomer, room* left) {
+    const weir_device_memory memory = set->device->vtable->memory(set->device);
+    const uint64_t all = set->byte_budget > 0 ? set->byte_budget : UINT64_MAX;
+    const uint64_t device =
+        newcomer->in_budget && memory.budget_bytes > 0 ? memory.budget_bytes : UINT64_MAX;
+    const uint64_t least = device < all ? device : all;
+    set->counted.budget_bytes = least < UINT64_MAX ? least : 0;
+    set->counted.deficit_bytes = missing(newcomer->byte_size, least);
+    left->all = all - newcomer->byte_size;
+    left->device = device < UINT64_MAX ? device - newcomer->byte_size : UINT64_MAX;
+    return set->counted.deficit_bytes == 0;
+}
+
+// Takes victims off until the rest fits in `most`, and links them; says what is missing.
+static weir_storage* choose_victims(weir_residency* set, const weir_storage* newcomer, uint64_t now,
+                                    const room* most) {
+    room kept = {set->counted.resident_bytes, set->device_bytes};
+    weir_storage* first = NULL;
+    while (kept.all > most->all || kept.device > most->device) {
+        weir_storage* victim = find_victim(set, newcomer, now, kept.all <= most->all);
         if (!victim) {
             break;
         }
-        kept -= victim->byte_size;
+        kept.all -= victim->byte_size;
+        kept.device -= victim->in_budget ? victim->byte_size : 0;
         move_to(set, victim, RESIDENCY_AWAY); // to the end of its list, where it is found again
-        victims.first = victims.first ? victims.first : victim;
+        first = first ? first : victim;
     }
-    const bool fits = kept <= most;
-    for (weir_storage* victim = victims.first; victim;) {
+    const uint64_t all = missing(kept.all, most->all);
+    const uint64_t device = missing(kept.device, most->device);
+    set->counted.deficit_bytes = all > device ? all : device;
+    return first;
+}
+
+// Tells whether the budgets have room, after evicting; evicts nothing where that would not do.
+static bool make_room(weir_residency* set, const weir_storage* newcomer, uint64_t now) {
+    room most;
+    if (!find_room(set, newcomer, &most)) {
+        return false;
+    }
+    weir_storage* victim = choose_victims(set, newcomer, now, &most);
+    const bool fits = set->counted.deficit_bytes == 0;
+    while (victim) {
         weir_storage* next = victim->residency.next;
         if (fits) {
             let_go(set, victim);
@@ -224,7 +250,7 @@ static bool apply_add(weir_residency* set, weir_storage* storage, uint64_t now) 
         move_to(set, storage, RESIDENCY_AWAY);
         return false;
     }
-    if (set->device->vtable->hold(storage, set->mode) != WEIR_OK) {
+    if (set->device->vtable->hold(storage, set->mode, storage->residency.priority) != WEIR_OK) {
         set->counted.refusals++;
         storage->residency.refused = set->room + 1;
         move_to(set, storage, RESIDENCY_AWAY);
@@ -233,6 +259,7 @@ static bool apply_add(weir_residency* set, weir_storage* storage, uint64_t now) 
     storage->residency.refused = 0;
     move_to(set, storage, RESIDENCY_RESIDENT);
     set->counted.resident_bytes += storage->byte_size;
+    set->device_bytes += storage->in_budget ? storage->byte_size : 0;
     set->counted.adds_applied++;
     return true;
 }
@@ -353,6 +380,16 @@ void weir_residency_join(weir_storage* storage) {
     }
 }
 
+static void change_priority(weir_residency* set, weir_storage* storage, int priority) {
+    storage_residency* member = &storage->residency;
+    const bool is_held = member->state == RESIDENCY_RESIDENT || member->state == RESIDENCY_LEAVING;
+    if (is_held && member->priority != priority) {
+        const weir_status status = set->device->vtable->hold(storage, set->mode, priority);
+        (void)status; // it stays resident as it was
+    }
+    member->priority = priority;
+}
+
 weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
                                     const weir_residency_options* options) {
     static const weir_residency_options defaults = {0};
@@ -370,11 +407,11 @@ weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
         join(set, storage, options->priority, options->session);
     } else if (member->state == RESIDENCY_LEAVING) { // it never went
         set->counted.removals--;
-        member->priority = options->priority;
+        change_priority(set, storage, options->priority);
         move_to(set, storage, RESIDENCY_RESIDENT);
     } else {
         set->counted.duplicates++;
-        member->priority = options->priority;
+        change_priority(set, storage, options->priority);
     }
     pthread_mutex_unlock(&set->lock);
     return WEIR_OK;

@@ -22,6 +22,17 @@ static void destroy(weir_device* base) {
     weir_free(&allocator, device, sizeof *device, CPU_LINE);
 }
 
+static uint64_t physical_bytes(void) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+}
+
+static weir_device_memory cpu_memory(weir_device* device) {
+    (void)device;
+    return (weir_device_memory){.total_bytes = physical_bytes()};
+}
+
 static const device_vtable cpu_device_vtable = {
     .destroy = destroy,
     .allocate = host_storage_allocate,
@@ -30,6 +41,7 @@ static const device_vtable cpu_device_vtable = {
     .reserve = host_pages_reserve,
     .commit = host_pages_commit,
     .decommit = host_pages_decommit,
+    .memory = cpu_memory,
     .hold = host_pages_hold,
     .let_go = host_pages_let_go,
     .prepare = cpu_work_create,
@@ -44,10 +56,8 @@ static uint32_t available_cores(void) {
 }
 
 weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page_bytes = sysconf(_SC_PAGESIZE);
-    weir_device_info info = {.name = "cpu", .available = true, .unified = true};
-    info.memory_bytes = pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
+    weir_device_info info = {
+        .name = "cpu", .available = true, .unified = true, .memory_bytes = physical_bytes()};
     snprintf(info.description, sizeof info.description, "%u cores", available_cores());
     if (*count < capacity) {
         infos[*count] = info;

@@ -73,9 +73,14 @@ static weir_status null_commit(weir_storage* storage, uint64_t begin, uint64_t e
     return host_pages_commit(storage, begin, end);
 }
 
-static weir_status null_hold(const weir_storage* storage, weir_residency_mode mode) {
+static weir_device_memory null_memory(weir_device* device) {
+    (void)device;
+    return (weir_device_memory){0};
+}
+
+static weir_status null_hold(const weir_storage* storage, weir_residency_mode mode, int priority) {
     WEIR_TRY(step(storage->device, "hold"));
-    return host_pages_hold(storage, mode);
+    return host_pages_hold(storage, mode, priority);
 }
 
 static weir_status null_submit(device_work* work, const device_pass_desc* pass) {
@@ -216,6 +221,7 @@ static const device_vtable null_device_vtable = {
     .reserve = null_reserve,
     .commit = null_commit,
     .decommit = host_pages_decommit,
+    .memory = null_memory,
     .hold = null_hold,
     .let_go = host_pages_let_go,
     .prepare = null_prepare,

@@ -3,14 +3,12 @@
 #include <dlfcn.h>
 #include <string.h>
 
-#define LIBRARY "libvulkan.so.1"
-
 static weir_status missing(const char* name) {
     return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: the driver has no vk%s", name);
 }
 
-weir_status vulkan_api_open(vulkan_api* api) {
-    vulkan_api found = {.library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL)};
+weir_status vulkan_api_open(const char* library, vulkan_api* api) {
+    vulkan_api found = {.library = dlopen(library, RTLD_NOW | RTLD_LOCAL)};
     if (!found.library) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: no driver loader: %s", dlerror());
     }

@@ -84,7 +84,8 @@
 #define VULKAN_OPTIONAL_FUNCTIONS(X)                                                               \
     X(GetMemoryHostPointerPropertiesEXT)                                                           \
     X(GetMemoryFdKHR)                                                                              \
-    X(GetMemoryFdPropertiesKHR)
+    X(GetMemoryFdPropertiesKHR)                                                                    \
+    X(SetDeviceMemoryPriorityEXT)
 
 typedef struct vulkan_api {
     void* library; // NULL where the caller brought the functions
@@ -97,10 +98,12 @@ typedef struct vulkan_api {
 #undef VULKAN_MEMBER
 } vulkan_api;
 
+#define VULKAN_LIBRARY "libvulkan.so.1" // the loader of drivers
+
 // Opens the loader and looks up the global functions; undone by vulkan_api_close.
 //
-// Errors: WEIR_UNSUPPORTED no libvulkan.so.1, or a function is missing in it.
-WEIR_MUST_USE weir_status vulkan_api_open(vulkan_api* api);
+// Errors: WEIR_UNSUPPORTED no such library, or a function is missing in it.
+WEIR_MUST_USE weir_status vulkan_api_open(const char* library, vulkan_api* api);
 void vulkan_api_close(vulkan_api* api);
 
 // Look up the functions of an instance and of a device.

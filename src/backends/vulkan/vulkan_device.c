@@ -36,8 +36,9 @@ static const device_vtable vulkan_device_vtable = {
     .reserve = weir_reserve_whole,
     .commit = weir_commit_nothing,
     .decommit = weir_decommit_nothing,
-    .hold = weir_hold_nothing,
-    .let_go = weir_let_go_nothing,
+    .memory = vulkan_device_memory,
+    .hold = vulkan_storage_hold,
+    .let_go = vulkan_storage_let_go,
     .prepare = vulkan_work_create,
 };
 
@@ -60,8 +61,16 @@ static weir_status open_device(vulkan_device* device) {
                                            .queueFamilyIndex = probe->queue_family,
                                            .queueCount = 1,
                                            .pQueuePriorities = &priority};
+    VkPhysicalDevicePageableDeviceLocalMemoryFeaturesEXT pageable = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PAGEABLE_DEVICE_LOCAL_MEMORY_FEATURES_EXT,
+        .pageableDeviceLocalMemory = VK_TRUE};
+    VkPhysicalDeviceMemoryPriorityFeaturesEXT priorities = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PRIORITY_FEATURES_EXT,
+        .pNext = probe->pageable_memory ? &pageable : NULL,
+        .memoryPriority = VK_TRUE};
     VkPhysicalDeviceSynchronization2Features synchronization = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES,
+        .pNext = probe->memory_priority ? &priorities : NULL,
         .synchronization2 = VK_TRUE};
     VkPhysicalDeviceVulkan12Features core12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -94,6 +103,13 @@ static weir_status make_locks(vulkan_device* device) {
 }
 
 weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc) {
+    if (desc->vulkan) {
+        device->options = *desc->vulkan;
+        vulkan_probe_limit(&device->probe, desc->vulkan);
+    }
+    device->heap = vulkan_memory_heap(&device->probe, VULKAN_PLACE_DEVICE);
+    device->base.maps_budget =
+        device->heap == vulkan_memory_heap(&device->probe, VULKAN_PLACE_SHARED);
     device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
     WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
     WEIR_TRY(vulkan_queue_open(device));

@@ -27,7 +27,9 @@ typedef struct vulkan_memory {
     VkDeviceMemory memory;
     VkBuffer buffer;
     uint64_t byte_size;
-    void* mapped; // where the host can reach it, else NULL
+    void* mapped;             // where the host can reach it, else NULL
+    uint32_t heap;            // that it comes from
+    uint64_t allocated_bytes; // of the heap; 0: memory of others
 } vulkan_memory;
 
 typedef enum vulkan_place {
@@ -54,6 +56,9 @@ struct vulkan_device {
     VkDevice handle;
     VkQueue queue;
     bool borrowed; // handle and instance belong to the caller
+    weir_vulkan_options options;
+    uint32_t heap;                                   // of VULKAN_PLACE_DEVICE
+    atomic_uint_least64_t used[VK_MAX_MEMORY_HEAPS]; // bytes that were allocated of each heap
 
     pthread_mutex_t pipeline_lock;                              // guards what follows
     VkDescriptorSetLayout set_layouts[VULKAN_BINDINGS_MAX + 1]; // by number of bindings
@@ -107,7 +112,31 @@ WEIR_MUST_USE weir_status vulkan_device_open(const weir_device_desc* desc,
                                              const weir_target* target, const vulkan_layers* layers,
                                              vulkan_device** device);
 
+// vulkan_budget.c
+typedef struct vulkan_budget {
+    uint64_t byte_size;  // what this process may have of a heap; 0: nobody says
+    uint64_t used_bytes; // of it
+} vulkan_budget;
+// Asks the driver about a heap; nothing need be opened for it.
+void vulkan_budget_find(const vulkan_api* api, const vulkan_probe* probe, uint32_t heap,
+                        vulkan_budget* budget);
+// Count what is allocated and freed. What passes heap or limit is refused, with what is missing.
+WEIR_MUST_USE weir_status vulkan_budget_take(vulkan_device* device, uint32_t heap,
+                                             uint64_t byte_size);
+void vulkan_budget_give(vulkan_device* device, uint32_t heap, uint64_t byte_size);
+// Fails with `status` and the figures of a heap that had no room.
+WEIR_MUST_USE weir_status vulkan_budget_explain(vulkan_device* device, uint32_t heap,
+                                                uint64_t byte_size, weir_status status);
+// Entries of the device vtable.
+weir_device_memory vulkan_device_memory(weir_device* base);
+WEIR_MUST_USE weir_status vulkan_storage_hold(const weir_storage* storage, weir_residency_mode mode,
+                                              int priority);
+void vulkan_storage_let_go(const weir_storage* storage, void* pages, uint64_t byte_size,
+                           weir_residency_mode mode);
+
 // vulkan_memory.c
+// The heap from which memory of a place comes.
+uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place);
 WEIR_MUST_USE weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place,
                                                uint64_t byte_size, vulkan_memory* memory);
 // Makes memory of the device out of host memory, without a copy. `pointer` and `byte_size` are

@@ -25,6 +25,7 @@ static weir_status adopt(vulkan_device* device, const weir_device_desc* desc,
     // What the device can do is not what the caller has switched on.
     device->probe.external_memory_host = instance->api.GetMemoryHostPointerPropertiesEXT != NULL;
     device->probe.external_memory_fd = instance->api.GetMemoryFdKHR != NULL;
+    device->probe.pageable_memory = instance->api.SetDeviceMemoryPriorityEXT != NULL;
     return WEIR_OK;
 }
 
@@ -127,6 +128,7 @@ static weir_status shared_storage(weir_device* device, const char* name, uint64_
     made->base.byte_size = byte_size;
     made->base.native = (uint64_t)(uintptr_t)memory->buffer;
     made->base.device_only = true;
+    made->base.in_budget = true;
     made->base.memory_id = identity_new_id(device);
     make_known(made, false);
     *storage = &made->base;

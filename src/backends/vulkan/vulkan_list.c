@@ -2,8 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backends/vulkan/vulkan_probe.h"
-#include "device/backend.h"
+#include "backends/vulkan/vulkan_device.h"
 
 static void append_feature(weir_device_info* info, bool there, const char* name) {
     const size_t used = strlen(info->features);
@@ -13,7 +12,12 @@ static void append_feature(weir_device_info* info, bool there, const char* name)
     }
 }
 
-static void describe(const vulkan_probe* probe, uint32_t index, weir_device_info* info) {
+static void describe(const vulkan_instance* instance, const vulkan_probe* probe, uint32_t index,
+                     weir_device_info* info) {
+    vulkan_budget budget;
+    vulkan_budget_find(&instance->api, probe, vulkan_memory_heap(probe, VULKAN_PLACE_DEVICE),
+                       &budget);
+    info->budget_bytes = budget.byte_size;
     snprintf(info->name, sizeof info->name, "vulkan:%u", index);
     snprintf(info->description, sizeof info->description, "%s, Vulkan %u.%u.%u", probe->name,
              VK_API_VERSION_MAJOR(probe->api_version), VK_API_VERSION_MINOR(probe->api_version),
@@ -31,7 +35,7 @@ static void describe(const vulkan_probe* probe, uint32_t index, weir_device_info
     append_feature(info, probe->external_memory_host, "host-import");
     append_feature(info, probe->external_memory_fd, "fd");
     append_feature(info, probe->memory_budget, "budget");
-    append_feature(info, probe->memory_priority, "priority");
+    append_feature(info, probe->pageable_memory, "priority");
     append_feature(info, probe->timestamp_bits > 0, "timestamps");
 }
 
@@ -57,7 +61,7 @@ weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, 
         weir_device_info info = {0};
         status = vulkan_probe_device(&instance, instance.devices[i], &probe);
         if (status == WEIR_OK) {
-            describe(&probe, i, &info);
+            describe(&instance, &probe, i, &info);
             add(infos, capacity, count, &info);
         }
     }

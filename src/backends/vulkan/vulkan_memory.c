@@ -21,25 +21,23 @@ static const VkMemoryPropertyFlags wishes[][WISHES] = {
 };
 
 // Some cards show the host a window of little memory, which is not for what may be large.
-static bool is_window(const vulkan_device* device, uint32_t type) {
-    const VkPhysicalDeviceMemoryProperties* memory = &device->probe.memory;
-    const VkMemoryType* found = &memory->memoryTypes[type];
-    return (found->propertyFlags & LOCAL) != 0 && (found->propertyFlags & VISIBLE) != 0 &&
-           memory->memoryHeaps[found->heapIndex].size < device->probe.memory_bytes / 2;
-}
-
-static uint32_t find_type(const vulkan_device* device, vulkan_place place, uint32_t allowed) {
-    const VkPhysicalDeviceMemoryProperties* memory = &device->probe.memory;
+static uint32_t find_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
+    const VkPhysicalDeviceMemoryProperties* memory = &probe->memory;
+    allowed &= ~probe->window_types;
     for (int wish = 0; wish < WISHES && wishes[place][wish] != 0; wish++) {
         for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
             const VkMemoryPropertyFlags flags = memory->memoryTypes[i].propertyFlags;
-            if ((allowed >> i & 1) != 0 && (flags & wishes[place][wish]) == wishes[place][wish] &&
-                !is_window(device, i)) {
+            if ((allowed >> i & 1) != 0 && (flags & wishes[place][wish]) == wishes[place][wish]) {
                 return i;
             }
         }
     }
     return NO_TYPE;
+}
+
+uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place) {
+    const uint32_t type = find_type(probe, place, UINT32_MAX);
+    return type == NO_TYPE ? 0 : probe->memory.memoryTypes[type].heapIndex;
 }
 
 static weir_status create_buffer(vulkan_device* device, uint64_t byte_size, const void* next,
@@ -53,33 +51,37 @@ static weir_status create_buffer(vulkan_device* device, uint64_t byte_size, cons
                          "vkCreateBuffer");
 }
 
-// The heap is asked before the driver: what passes it cannot come, and some drivers try for long.
-static weir_status check_heap(const vulkan_device* device, uint32_t type, uint64_t byte_size) {
-    const VkPhysicalDeviceMemoryProperties* memory = &device->probe.memory;
-    const uint64_t heap_bytes = memory->memoryHeaps[memory->memoryTypes[type].heapIndex].size;
-    return byte_size <= heap_bytes ? WEIR_OK
-                                   : WEIR_FAIL(WEIR_DEVICE_OUT_OF_MEMORY,
-                                               "vulkan: %llu bytes pass the heap of %s, %llu bytes",
-                                               (unsigned long long)byte_size, device->probe.name,
-                                               (unsigned long long)heap_bytes);
+// Allocates memory of a type for a buffer and binds it; `next` goes to the allocation.
+static weir_status take_memory(vulkan_device* device, uint32_t type, uint64_t byte_size,
+                               const void* next, vulkan_memory* made) {
+    const vulkan_api* api = &device->instance.api;
+    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+                                       .pNext = next,
+                                       .allocationSize = byte_size,
+                                       .memoryTypeIndex = type};
+    made->heap = device->probe.memory.memoryTypes[type].heapIndex;
+    WEIR_TRY(vulkan_budget_take(device, made->heap, byte_size));
+    made->allocated_bytes = byte_size;
+    const VkResult result = api->AllocateMemory(device->handle, &info, NULL, &made->memory);
+    const weir_status status = vulkan_status(result, "vkAllocateMemory");
+    if (status == WEIR_OUT_OF_MEMORY || status == WEIR_DEVICE_OUT_OF_MEMORY) {
+        return vulkan_budget_explain(device, made->heap, byte_size, status);
+    }
+    WEIR_TRY(status);
+    return vulkan_status(api->BindBufferMemory(device->handle, made->buffer, made->memory, 0),
+                         "vkBindBufferMemory");
 }
 
 static weir_status allocate(vulkan_device* device, vulkan_place place, vulkan_memory* made) {
     const vulkan_api* api = &device->instance.api;
     VkMemoryRequirements needed;
     api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
-    const uint32_t type = find_type(device, place, needed.memoryTypeBits);
+    const uint32_t type = find_type(&device->probe, place, needed.memoryTypeBits);
     if (type == NO_TYPE) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s has no memory %s", device->probe.name,
                          place == VULKAN_PLACE_DEVICE ? "of its own" : "that the host can map");
     }
-    WEIR_TRY(check_heap(device, type, needed.size));
-    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-                                       .allocationSize = needed.size,
-                                       .memoryTypeIndex = type};
-    VULKAN_TRY("vkAllocateMemory", api->AllocateMemory(device->handle, &info, NULL, &made->memory));
-    VULKAN_TRY("vkBindBufferMemory",
-               api->BindBufferMemory(device->handle, made->buffer, made->memory, 0));
+    WEIR_TRY(take_memory(device, type, needed.size, NULL, made));
     const VkMemoryPropertyFlags flags = device->probe.memory.memoryTypes[type].propertyFlags;
     if (place == VULKAN_PLACE_DEVICE || (flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) == 0) {
         return WEIR_OK;
@@ -119,8 +121,8 @@ static weir_status import(vulkan_device* device, void* pointer, vulkan_memory* m
     VkMemoryRequirements needed;
     api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
     const uint32_t types = needed.memoryTypeBits & allowed.memoryTypeBits;
-    uint32_t type = find_type(device, VULKAN_PLACE_HOST, types);
-    type = type == NO_TYPE ? find_type(device, VULKAN_PLACE_DEVICE, types) : type;
+    uint32_t type = find_type(&device->probe, VULKAN_PLACE_HOST, types);
+    type = type == NO_TYPE ? find_type(&device->probe, VULKAN_PLACE_DEVICE, types) : type;
     if (type == NO_TYPE || needed.size > made->byte_size) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s cannot take host memory for its own",
                          device->probe.name);
@@ -169,19 +171,12 @@ static weir_status allocate_shared(vulkan_device* device, const void* next, vulk
     VkMemoryRequirements needed;
     WEIR_TRY(create_buffer(device, made->byte_size, &external, &made->buffer));
     api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
-    const uint32_t type = find_type(device, VULKAN_PLACE_DEVICE, needed.memoryTypeBits);
+    const uint32_t type = find_type(&device->probe, VULKAN_PLACE_DEVICE, needed.memoryTypeBits);
     if (type == NO_TYPE) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s shares no memory of its own",
                          device->probe.name);
     }
-    WEIR_TRY(check_heap(device, type, needed.size));
-    const VkMemoryAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
-                                       .pNext = next,
-                                       .allocationSize = needed.size,
-                                       .memoryTypeIndex = type};
-    VULKAN_TRY("vkAllocateMemory", api->AllocateMemory(device->handle, &info, NULL, &made->memory));
-    return vulkan_status(api->BindBufferMemory(device->handle, made->buffer, made->memory, 0),
-                         "vkBindBufferMemory");
+    return take_memory(device, type, needed.size, next, made);
 }
 
 weir_status vulkan_memory_export(vulkan_device* device, uint64_t byte_size, vulkan_memory* memory,
@@ -235,6 +230,9 @@ void vulkan_memory_destroy(vulkan_device* device, vulkan_memory* memory) {
     }
     if (memory->memory) {
         api->FreeMemory(device->handle, memory->memory, NULL);
+    }
+    if (memory->allocated_bytes > 0) {
+        vulkan_budget_give(device, memory->heap, memory->allocated_bytes);
     }
     *memory = (vulkan_memory){0};
 }

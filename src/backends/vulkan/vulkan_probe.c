@@ -115,7 +115,7 @@ weir_status vulkan_instance_open(const weir_allocator* allocator, const char* co
                                  uint32_t layer_count, const void* next,
                                  vulkan_instance* instance) {
     vulkan_instance made = {.allocator = allocator ? *allocator : (weir_allocator){0}};
-    WEIR_TRY(vulkan_api_open(&made.api));
+    WEIR_TRY(vulkan_api_open(VULKAN_LIBRARY, &made.api));
     weir_status status = create_instance(&made, layers, layer_count, next);
     if (status == WEIR_OK) {
         status = vulkan_api_instance(&made.api, made.handle);
@@ -206,6 +206,29 @@ static void probe_features(const vulkan_instance* instance, vulkan_probe* probe)
     probe->synchronization2_feature = synchronization.synchronization2;
 }
 
+static bool is_local(const VkPhysicalDeviceMemoryProperties* memory, uint32_t heap) {
+    return (memory->memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0;
+}
+
+static void count_memory(vulkan_probe* probe) {
+    probe->memory_bytes = 0;
+    for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
+        probe->memory_bytes += is_local(&probe->memory, i) ? probe->memory.memoryHeaps[i].size : 0;
+    }
+}
+
+static void find_windows(vulkan_probe* probe) {
+    const VkPhysicalDeviceMemoryProperties* memory = &probe->memory;
+    for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
+        const VkMemoryType* type = &memory->memoryTypes[i];
+        const bool visible = (type->propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) != 0;
+        if (visible && is_local(memory, type->heapIndex) &&
+            memory->memoryHeaps[type->heapIndex].size < probe->memory_bytes / 2) {
+            probe->window_types |= UINT32_C(1) << i;
+        }
+    }
+}
+
 static void probe_memory(const vulkan_instance* instance, vulkan_probe* probe) {
     VkPhysicalDeviceMemoryProperties2 found = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
@@ -213,13 +236,10 @@ static void probe_memory(const vulkan_instance* instance, vulkan_probe* probe) {
     probe->memory = found.memoryProperties;
     probe->unified = true;
     for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
-        const VkMemoryHeap* heap = &probe->memory.memoryHeaps[i];
-        if ((heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0) {
-            probe->memory_bytes += heap->size;
-        } else {
-            probe->unified = false;
-        }
+        probe->unified = probe->unified && is_local(&probe->memory, i);
     }
+    count_memory(probe);
+    find_windows(probe);
 }
 
 // Of the families that compute the first: it is the one that every driver schedules well.
@@ -347,6 +367,19 @@ weir_status vulkan_probe_find(const vulkan_instance* instance, const char* name,
     WEIR_TRY(vulkan_probe_check(&best));
     *probe = best;
     return WEIR_OK;
+}
+
+static void limit(uint64_t* value, uint64_t most) {
+    *value = most > 0 && most < *value ? most : *value;
+}
+
+void vulkan_probe_limit(vulkan_probe* probe, const weir_vulkan_options* options) {
+    limit(&probe->binding_bytes_max, options->binding_bytes_max);
+    limit(&probe->allocation_bytes_max, options->allocation_bytes_max);
+    for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
+        limit(&probe->memory.memoryHeaps[i].size, options->memory_bytes_max);
+    }
+    count_memory(probe);
 }
 
 weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* target) {

@@ -8,6 +8,7 @@
 
 #include <weir/device.h>
 #include <weir/target.h>
+#include <weir/vulkan.h>
 
 #include "backends/vulkan/vulkan_api.h"
 
@@ -18,9 +19,10 @@
     X(external_memory_host, "VK_EXT_external_memory_host")                                         \
     X(external_memory_fd, "VK_KHR_external_memory_fd")                                             \
     X(memory_budget, "VK_EXT_memory_budget")                                                       \
-    X(memory_priority, "VK_EXT_memory_priority")
+    X(memory_priority, "VK_EXT_memory_priority")                                                   \
+    X(pageable_memory, "VK_EXT_pageable_device_local_memory")
 
-#define VULKAN_EXTENSIONS_MAX 8
+#define VULKAN_EXTENSIONS_MAX 16
 #define VULKAN_NO_QUEUE UINT32_MAX
 
 typedef struct vulkan_instance {
@@ -42,7 +44,8 @@ typedef struct vulkan_probe {
     uint32_t timestamp_bits;
     float timestamp_period_ns;
     VkPhysicalDeviceMemoryProperties memory;
-    bool unified; // all memory is that of the device
+    uint32_t window_types; // bit i: memory type i is a small window that some cards show the host
+    bool unified;          // all memory is that of the device
     uint64_t memory_bytes;
     uint64_t binding_bytes_max;
     uint64_t allocation_bytes_max;
@@ -81,6 +84,9 @@ WEIR_MUST_USE weir_status vulkan_probe_check(const vulkan_probe* probe);
 // Errors: WEIR_NOT_FOUND no such device, the message lists those there are; as vulkan_probe_check.
 WEIR_MUST_USE weir_status vulkan_probe_find(const vulkan_instance* instance, const char* name,
                                             vulkan_probe* probe);
+
+// Lowers the limits of a device to those of `options`.
+void vulkan_probe_limit(vulkan_probe* probe, const weir_vulkan_options* options);
 
 // The target of a device: that of planning with its own limits.
 weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* target);

@@ -139,6 +139,9 @@ weir_status vulkan_queue_once(vulkan_device* device, vulkan_record_fn record, co
     pthread_mutex_lock(&device->queue_lock);
     const weir_status status = run_once(device, record, context);
     pthread_mutex_unlock(&device->queue_lock);
+    if (status == WEIR_DEVICE_LOST) {
+        weir_device_lose(&device->base, weir_last_error());
+    }
     return status;
 }
 

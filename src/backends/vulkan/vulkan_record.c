@@ -62,7 +62,7 @@ static void write_time(const vulkan_work* work, VkCommandBuffer commands, bool t
 static void record_groups(const vulkan_work* work, VkCommandBuffer commands, bool timed) {
     const vulkan_groups* groups = &work->groups;
     for (uint32_t group = 0; group < groups->group_count; group++) {
-        if (group > 0) {
+        if (group > 0 && !work->device->options.without_barriers) {
             vulkan_boundary_record(&work->device->instance.api, commands,
                                    &groups->boundaries[group]);
         }

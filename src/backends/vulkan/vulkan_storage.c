@@ -97,6 +97,7 @@ static weir_status take_memory(vulkan_storage* made) {
     }
     made->parts[0] = memory;
     made->base.native = (uint64_t)(uintptr_t)memory.buffer;
+    made->base.in_budget = memory.heap == device->heap;
     atomic_store(&made->base.host, memory.mapped);
     return WEIR_OK;
 }
