@@ -36,6 +36,7 @@ typedef enum cli_option_kind {
     CLI_U64 = 4,   // uint64_t
     CLI_FLOAT = 5, // float, finite
     CLI_PAIR = 6,  // const char*[2]: the value and the argument after it
+    CLI_BYTES = 7, // uint64_t: a number with K, M, G or T behind it, powers of 1024
 } cli_option_kind;
 
 typedef struct cli_option {
@@ -44,6 +45,19 @@ typedef struct cli_option {
     cli_option_kind kind;
     void* target; // left alone when the option is not given
 } cli_option;
+
+// The options that limit what a model may ask for, and what a usage says of them.
+#define CLI_LIMITS(limits)                                                                         \
+    {"max-file", 0, CLI_BYTES, &(limits)->file_bytes},                                             \
+        {"max-memory", 0, CLI_BYTES, &(limits)->memory_bytes},                                     \
+        {"max-context", 0, CLI_U32, &(limits)->context}, {                                         \
+        "max-vocabulary", 0, CLI_U32, &(limits)->vocabulary                                        \
+    }
+#define CLI_LIMITS_USAGE                                                                           \
+    "      --max-file SIZE, --max-memory SIZE  refuse models whose files, or whose memory of a "   \
+    "run,\n"                                                                                       \
+    "                     is larger, as in 512M or 8G (default: the memory of this machine)\n"     \
+    "      --max-context N, --max-vocabulary N  refuse more positions or tokens\n"
 
 // Reads the command line of a command that takes one model file, or none where `model_path` is
 // NULL. `--help` prints `usage`.
@@ -81,6 +95,7 @@ WEIR_MUST_USE weir_status cli_read_ids(const char* path, uint32_t limit, weir_id
 
 // A model with what it takes to use it. Zero-initialised = nothing open.
 typedef struct cli_model {
+    weir_limits limits; // set before it is opened
     weir_device* device;
     weir_model* model;
     weir_tokenizer* tokenizer;

@@ -14,7 +14,7 @@ static const char usage[] =
     "      --logits FILE  write the logits that follow each token: float32, little-endian,\n"
     "                     one row of the size of the vocabulary per token\n"
     "      --device NAME  what to run on, see weir devices (default: cpu)\n"
-    "      --threads N    worker threads (default: one per core)\n"
+    "      --threads N    worker threads (default: one per core)\n" CLI_LIMITS_USAGE
     "      --json         print one object {nll, count}\n";
 
 typedef struct eval_options {
@@ -23,6 +23,7 @@ typedef struct eval_options {
     const char* logits;
     const char* device;
     uint32_t threads;
+    weir_limits limits;
     bool json;
 } eval_options;
 
@@ -132,7 +133,7 @@ static void print_result(const eval_state* eval) {
 }
 
 static cli_exit eval_command(const eval_options* options) {
-    eval_state eval = {.options = options};
+    eval_state eval = {.options = options, .opened.limits = options->limits};
     weir_status status = prepare(&eval);
     if (status == WEIR_OK) {
         status = feed_all(&eval);
@@ -158,8 +159,11 @@ static cli_exit eval_command(const eval_options* options) {
 int eval_main(int argc, char** argv) {
     eval_options eval = {0};
     const cli_option options[] = {
-        {"ids", 0, CLI_TEXT, &eval.ids},       {"logits", 0, CLI_TEXT, &eval.logits},
-        {"device", 0, CLI_TEXT, &eval.device}, {"threads", 0, CLI_U32, &eval.threads},
+        {"ids", 0, CLI_TEXT, &eval.ids},
+        {"logits", 0, CLI_TEXT, &eval.logits},
+        {"device", 0, CLI_TEXT, &eval.device},
+        {"threads", 0, CLI_U32, &eval.threads},
+        CLI_LIMITS(&eval.limits),
         {"json", 0, CLI_FLAG, &eval.json},
     };
     const cli_exit code =

@@ -172,7 +172,8 @@ weir_status cli_model_open(const char* path, const char* device, uint32_t thread
     // A file that is cut short while it is read ends the command with a message.
     WEIR_TRY(weir_fault_handler_install());
     WEIR_TRY(weir_device_create(&desc, &opened->device));
-    WEIR_TRY(weir_model_open(NULL, opened->device, path, NULL, &opened->model));
+    const weir_model_options options = {.limits = opened->limits};
+    WEIR_TRY(weir_model_open(NULL, opened->device, path, &options, &opened->model));
     return weir_tokenizer_create(NULL, weir_model_gguf(opened->model), &opened->tokenizer);
 }
 

@@ -1,19 +1,18 @@
-// weir info: what a file holds. The model is checked as for a run; weights are not read.
+// weir info: what a file holds. A model is checked as for a run; weights are not read.
 #include <string.h>
+#include <sys/stat.h>
+#include <weir-llm/context.h>
 
-#include "cli.h"
-#include "json.h"
+#include "info.h"
 
-static const char usage[] = "usage: weir info MODEL [OPTION...]\n\n"
-                            "Describes a model file.\n\n"
-                            "      --tensors      list every tensor\n"
-                            "      --json         print one object\n";
-
-typedef struct info_options {
-    const char* model;
-    bool tensors;
-    bool json;
-} info_options;
+static const char usage[] =
+    "usage: weir info MODEL [OPTION...]\n"
+    "       weir info FILE.safetensors [OPTION...]\n\n"
+    "Describes a model, and the memory that a run of it needs; or what a safetensors file "
+    "holds.\n\n"
+    "      --context N    tell the memory for so many positions (default: as of weir run)\n"
+    "      --tensors      list every tensor\n" CLI_LIMITS_USAGE
+    "      --json         print one object\n";
 
 typedef struct dtype_sum {
     uint64_t tensors;
@@ -69,6 +68,51 @@ static void json_tokenizer(json* writer, const weir_tokenizer* tokenizer) {
     json_end(writer, '}');
 }
 
+void info_json_shape(json* writer, const weir_shape* shape) {
+    json_begin(writer, "shape", '[');
+    for (uint32_t d = 0; d < shape->rank; d++) {
+        json_u64(writer, NULL, (uint64_t)shape->dims[d]);
+    }
+    json_end(writer, ']');
+}
+
+// The memory of a run by its parts, for both forms of output.
+#define MEMORY_COUNT 6
+
+static void list_memory(const weir_context_memory* memory, named_count list[MEMORY_COUNT]) {
+    const named_count counts[MEMORY_COUNT] = {
+        {"weights", memory->weights},       {"caches", memory->caches},
+        {"arena", memory->arena},           {"operands", memory->operands},
+        {"vocabulary", memory->vocabulary}, {"total", memory->total},
+    };
+    memcpy(list, counts, sizeof counts);
+}
+
+static void json_memory(json* writer, const info_options* options,
+                        const weir_context_memory* memory, const weir_model* model) {
+    named_count counts[MEMORY_COUNT];
+    list_memory(memory, counts);
+    json_begin(writer, "memory", '{');
+    json_u64(writer, "context", options->context);
+    for (int i = 0; i < MEMORY_COUNT; i++) {
+        json_u64(writer, counts[i].name, counts[i].number);
+    }
+    json_u64(writer, "allowed", weir_model_limits(model)->memory_bytes);
+    json_end(writer, '}');
+}
+
+static void print_memory(const info_options* options, const weir_context_memory* memory,
+                         const weir_model* model) {
+    named_count counts[MEMORY_COUNT];
+    list_memory(memory, counts);
+    printf("a run         %llu bytes at a context of %u, allowed are %llu\n",
+           (unsigned long long)memory->total, options->context,
+           (unsigned long long)weir_model_limits(model)->memory_bytes);
+    for (int i = 0; i < MEMORY_COUNT - 1; i++) { // the last is the total
+        printf("  %-11s %llu bytes\n", counts[i].name, (unsigned long long)counts[i].number);
+    }
+}
+
 static void json_tensors(json* writer, const weir_gguf* gguf) {
     uint64_t count = 0;
     const weir_gguf_tensor* tensors = weir_gguf_tensors(gguf, &count);
@@ -77,11 +121,7 @@ static void json_tensors(json* writer, const weir_gguf* gguf) {
         json_begin(writer, NULL, '{');
         json_bytes(writer, "name", tensors[i].name.bytes, (size_t)tensors[i].name.length);
         json_text(writer, "type", weir_dtype_describe(tensors[i].dtype)->name);
-        json_begin(writer, "shape", '[');
-        for (uint32_t d = 0; d < tensors[i].shape.rank; d++) {
-            json_u64(writer, NULL, (uint64_t)tensors[i].shape.dims[d]);
-        }
-        json_end(writer, ']');
+        info_json_shape(writer, &tensors[i].shape);
         json_u64(writer, "part", tensors[i].part);
         json_u64(writer, "offset", tensors[i].byte_offset);
         json_u64(writer, "bytes", tensors[i].byte_size);
@@ -90,7 +130,8 @@ static void json_tensors(json* writer, const weir_gguf* gguf) {
     json_end(writer, ']');
 }
 
-static void print_json(const info_options* options, const cli_model* opened) {
+static void print_json(const info_options* options, const cli_model* opened,
+                       const weir_context_memory* memory) {
     const weir_gguf* gguf = weir_model_gguf(opened->model);
     const weir_llama_params* params = weir_model_params(opened->model);
     named_count counts[PARAM_COUNT];
@@ -99,7 +140,7 @@ static void print_json(const info_options* options, const cli_model* opened) {
     sum_dtypes(gguf, sums);
     json writer = {.file = stdout};
     json_begin(&writer, NULL, '{');
-    json_text(&writer, "file", options->model);
+    json_text(&writer, "file", options->path);
     json_text(&writer, "architecture", "llama");
     json_u64(&writer, "gguf_version", weir_gguf_version(gguf));
     json_u64(&writer, "parts", weir_gguf_part_count(gguf));
@@ -124,6 +165,7 @@ static void print_json(const info_options* options, const cli_model* opened) {
     json_end(&writer, '}');
     json_u64(&writer, "mapped_bytes", weir_model_mapped_bytes(opened->model));
     json_u64(&writer, "copied_bytes", weir_model_copied_bytes(opened->model));
+    json_memory(&writer, options, memory, opened->model);
     json_tokenizer(&writer, opened->tokenizer);
     if (options->tensors) {
         json_tensors(&writer, gguf);
@@ -157,7 +199,8 @@ static void print_tensors(const weir_gguf* gguf) {
     }
 }
 
-static void print_text(const info_options* options, const cli_model* opened) {
+static void print_text(const info_options* options, const cli_model* opened,
+                       const weir_context_memory* memory) {
     const weir_gguf* gguf = weir_model_gguf(opened->model);
     const weir_llama_params* params = weir_model_params(opened->model);
     const weir_tokenizer* tokenizer = opened->tokenizer;
@@ -165,7 +208,7 @@ static void print_text(const info_options* options, const cli_model* opened) {
     dtype_sum sums[WEIR_DTYPE_COUNT];
     list_params(params, counts);
     sum_dtypes(gguf, sums);
-    printf("file          %s (GGUF version %u", options->model, weir_gguf_version(gguf));
+    printf("file          %s (GGUF version %u", options->path, weir_gguf_version(gguf));
     if (weir_gguf_part_count(gguf) > 1) {
         printf(", in %u parts", weir_gguf_part_count(gguf));
     }
@@ -183,6 +226,7 @@ static void print_text(const info_options* options, const cli_model* opened) {
     printf("\nmapped        %llu bytes\ncopied        %llu bytes\n",
            (unsigned long long)weir_model_mapped_bytes(opened->model),
            (unsigned long long)weir_model_copied_bytes(opened->model));
+    print_memory(options, memory, opened->model);
     for (int i = 0; i < WEIR_DTYPE_COUNT; i++) {
         if (sums[i].tensors > 0) {
             printf("%-13s %llu tensors, %llu bytes\n", weir_dtype_describe((weir_dtype)i)->name,
@@ -194,27 +238,66 @@ static void print_text(const info_options* options, const cli_model* opened) {
     }
 }
 
-int info_main(int argc, char** argv) {
-    info_options info = {0};
-    const cli_option options[] = {
-        {"tensors", 0, CLI_FLAG, &info.tensors},
-        {"json", 0, CLI_FLAG, &info.json},
-    };
-    const cli_exit parsed =
-        cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &info.model);
-    if (parsed != CLI_GO_ON) {
-        return parsed;
+// A safetensors file begins with the size of its header, and that with a brace.
+static bool is_safetensors(const char* path) {
+    char head[9] = {0};
+    struct stat facts;
+    // What is no file can be read only once: it is left to the mapping, which refuses it.
+    if (stat(path, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        return false;
     }
-    cli_model opened = {0};
-    const weir_status status = cli_model_open(info.model, "cpu", 1, &opened);
+    FILE* file = fopen(path, "rb");
+    if (!file) {
+        return false;
+    }
+    const size_t length = fread(head, 1, sizeof head, file);
+    fclose(file);
+    const char* ending = strrchr(path, '.');
+    const bool is_named = ending && strcmp(ending, ".safetensors") == 0;
+    return memcmp(head, "GGUF", 4) != 0 && (is_named || (length == sizeof head && head[8] == '{'));
+}
+
+// The memory is that of weir run with its defaults, but for the context.
+static weir_status open_model(info_options* options, cli_model* opened,
+                              weir_context_memory* memory) {
+    WEIR_TRY(cli_model_open(options->path, "cpu", 1, opened));
+    const uint32_t limit = weir_model_params(opened->model)->context;
+    const uint32_t common =
+        limit < WEIR_CONTEXT_LENGTH_DEFAULT ? limit : WEIR_CONTEXT_LENGTH_DEFAULT;
+    options->context = options->context > 0 ? options->context : common;
+    const weir_context_options context = {.context_length = options->context};
+    return weir_context_measure(NULL, opened->model, &context, memory);
+}
+
+static cli_exit info_model_command(info_options* options) {
+    cli_model opened = {.limits = options->limits};
+    weir_context_memory memory;
+    const weir_status status = open_model(options, &opened, &memory);
     cli_exit code = CLI_OK;
     if (status != WEIR_OK) {
         code = cli_fail(status);
-    } else if (info.json) {
-        print_json(&info, &opened);
+    } else if (options->json) {
+        print_json(options, &opened, &memory);
     } else {
-        print_text(&info, &opened);
+        print_text(options, &opened, &memory);
     }
     cli_model_close(&opened);
     return cli_finish(code);
+}
+
+// Looking at a model takes none of its memory: files of any size are described.
+int info_main(int argc, char** argv) {
+    info_options info = {.limits.file_bytes = WEIR_LIMIT_NONE};
+    const cli_option options[] = {
+        {"context", 0, CLI_U32, &info.context},
+        {"tensors", 0, CLI_FLAG, &info.tensors},
+        CLI_LIMITS(&info.limits),
+        {"json", 0, CLI_FLAG, &info.json},
+    };
+    const cli_exit parsed =
+        cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &info.path);
+    if (parsed != CLI_GO_ON) {
+        return parsed;
+    }
+    return is_safetensors(info.path) ? info_safetensors_command(&info) : info_model_command(&info);
 }

@@ -25,6 +25,27 @@ static bool parse_u64(const char* text, uint64_t max, uint64_t* number) {
     return *text != '\0' && read <= max;
 }
 
+// A number and at most one letter: powers of 1024.
+static bool parse_bytes(const char* text, uint64_t* number) {
+    static const char letters[] = "KMGT";
+    char digits[24];
+    const size_t length = strlen(text);
+    const char* letter = length > 0 ? strchr(letters, text[length - 1]) : NULL;
+    const size_t digit_count = length - (letter ? 1 : 0);
+    if (digit_count >= sizeof digits) {
+        return false;
+    }
+    memcpy(digits, text, digit_count);
+    digits[digit_count] = '\0';
+    const unsigned shift = letter ? 10 * (unsigned)(letter - letters + 1) : 0;
+    uint64_t read = 0;
+    if (!parse_u64(digits, UINT64_MAX >> shift, &read)) {
+        return false;
+    }
+    *number = read << shift;
+    return true;
+}
+
 static bool parse_float(const char* text, float* number) {
     char* end = NULL;
     const float read = strtof(text, &end);
@@ -64,6 +85,12 @@ static bool store(const cli_option* option, const char* text) {
         return true;
     case CLI_PAIR:
         *(const char**)option->target = text;
+        return true;
+    case CLI_BYTES:
+        if (!parse_bytes(text, &number)) {
+            return false;
+        }
+        *(uint64_t*)option->target = number;
         return true;
     }
     return false;
@@ -138,7 +165,9 @@ static cli_exit parse_options(int argc, char** argv, const char* usage, const cl
         }
         if (!store(option, optarg)) {
             return cli_usage(argv[0], "--%s: '%s' is not %s", option->name, optarg,
-                             option->kind == CLI_FLOAT ? "a number" : "a whole number in range");
+                             option->kind == CLI_FLOAT   ? "a number"
+                             : option->kind == CLI_BYTES ? "a size such as 4096, 512M or 8G"
+                                                         : "a whole number in range");
         }
     }
     return CLI_GO_ON;

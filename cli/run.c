@@ -24,7 +24,7 @@ static const char usage[] =
     "      --plan FILE    take the plans of weir plan MODEL -o FILE, made with the same --context\n"
     "                     and --rows\n"
     "      --trace FILE   write when each worker ran which tile, for Perfetto or chrome://tracing\n"
-    "      --trace-passes N  of the last N passes (default: 4)\n"
+    "      --trace-passes N  of the last N passes (default: 4)\n" CLI_LIMITS_USAGE
     "      --stats        print figures to standard error at the end\n"
     "      --json         print one object {prompt_ids, ids, text, stats} instead of the text\n";
 
@@ -42,6 +42,7 @@ typedef struct run_options {
     const char* plan;
     const char* trace;
     uint32_t trace_passes;
+    weir_limits limits;
     bool stats;
     bool json;
 } run_options;
@@ -236,7 +237,7 @@ static cli_exit report(const run_state* run, weir_status status) {
 }
 
 static cli_exit run_command(const run_options* options) {
-    run_state run = {.options = options};
+    run_state run = {.options = options, .opened.limits = options->limits};
     weir_status status = prepare(&run);
     cli_exit code = CLI_ERROR;
     if (status == WEIR_OK) {
@@ -275,6 +276,7 @@ int run_main(int argc, char** argv) {
         {"plan", 0, CLI_TEXT, &run.plan},
         {"trace", 0, CLI_TEXT, &run.trace},
         {"trace-passes", 0, CLI_U32, &run.trace_passes},
+        CLI_LIMITS(&run.limits),
         {"stats", 0, CLI_FLAG, &run.stats},
         {"json", 0, CLI_FLAG, &run.json},
     };

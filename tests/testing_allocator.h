@@ -11,12 +11,14 @@ typedef struct test_allocator {
     atomic_size_t calls;       // allocations asked for
     atomic_size_t live_blocks; // not given back yet
     atomic_size_t live_bytes;  // in these
+    atomic_size_t asked_bytes; // in all allocations, failed ones too
     size_t fail_at;            // this call gets nothing, counted from 0; SIZE_MAX: none
 } test_allocator;
 
 static inline void* test_allocate(void* context, size_t byte_size, size_t alignment) {
     test_allocator* counter = context;
     void* pointer = NULL;
+    atomic_fetch_add(&counter->asked_bytes, byte_size);
     const size_t least = alignment < sizeof(void*) ? sizeof(void*) : alignment;
     if (atomic_fetch_add(&counter->calls, 1) == counter->fail_at ||
         posix_memalign(&pointer, least, byte_size) != 0) {

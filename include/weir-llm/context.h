@@ -31,6 +31,17 @@ typedef struct weir_context_options {
                                  // alone. `schedule` is then that of the file. NULL: plan now
 } weir_context_options;
 
+// The memory that a context takes, in bytes. The lists of its plans are not counted: they follow
+// the number of operations, not their sizes.
+typedef struct weir_context_memory {
+    uint64_t weights;    // of the model, where they are mapped or as the copy of a device
+    uint64_t caches;     // keys and values of all positions; memory comes as the text grows
+    uint64_t arena;      // the larger of both plans
+    uint64_t operands;   // inputs and outputs of both programs
+    uint64_t vocabulary; // tables of a tokenizer for the model, at most
+    uint64_t total;      // of all these
+} weir_context_memory;
+
 typedef enum weir_output {
     WEIR_OUTPUT_NONE = 0, // no logits
     WEIR_OUTPUT_LAST = 1, // the logits that follow the last token
@@ -48,11 +59,24 @@ typedef enum weir_phase {
 // Threads: thread-safe.
 WEIR_API const char* weir_phase_name(weir_phase phase);
 
-// Creates an empty context; options may be NULL.
+// Computes what a context would take, without taking it; options may be NULL. The limit of memory
+// is not looked at.
+//
+// Errors:  as weir_context_create.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_context_measure(const weir_allocator* allocator,
+                                                        weir_model* model,
+                                                        const weir_context_options* options,
+                                                        weir_context_memory* memory);
+
+// Creates an empty context; options may be NULL. What it needs is compared with the limits of the
+// model before any of it is taken.
 //
 // Ownership: the caller destroys it; the model must outlive it.
-// Errors:    WEIR_OUT_OF_RANGE more positions than the model has; WEIR_OUT_OF_MEMORY,
-//            WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create, or as weir_plan_file_load.
+// Errors:    WEIR_OUT_OF_RANGE more positions than the model has or its limits allow, or more
+//            memory than they do (the message has the needed and the allowed bytes);
+//            WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create, or as
+//            weir_plan_file_load.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_context_create(const weir_allocator* allocator,
                                                        weir_model* model,
@@ -71,6 +95,7 @@ WEIR_API uint32_t weir_context_position(const weir_context* context); // tokens 
 WEIR_API uint32_t weir_context_length(const weir_context* context);   // tokens that fit
 WEIR_API uint32_t weir_context_rows(const weir_context* context);     // tokens of one pass
 WEIR_API weir_model* weir_context_model(const weir_context* context);
+WEIR_API const weir_context_memory* weir_context_memory_of(const weir_context* context);
 
 // Returns the caches of keys and values: memory that grows with the text, and is given back when
 // the text is cut. Two slots per block.

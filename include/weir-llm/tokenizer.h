@@ -50,6 +50,12 @@ WEIR_API WEIR_MUST_USE weir_status weir_tokenizer_create(const weir_allocator* a
                                                          const weir_gguf* gguf,
                                                          weir_tokenizer** tokenizer);
 
+// Returns the most memory, in bytes, that weir_tokenizer_create asks for with this file; 0 where
+// the file has no list of tokens.
+//
+// Threads: thread-safe.
+WEIR_API uint64_t weir_tokenizer_bytes(const weir_gguf* gguf);
+
 // Destroys a tokenizer; NULL is a no-op.
 //
 // Threads: thread-compatible.

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "context_memory.h"
 #include "memory.h"
 
 // One compiled pass. The schedule must outlive the program.
@@ -23,6 +24,7 @@ struct weir_context {
     uint32_t rows;     // tokens of one prefill pass
     uint32_t outputs;  // rows of logits of one prefill pass
     uint32_t position; // tokens fed
+    weir_context_memory memory;
     context_phase phases[WEIR_PHASE_COUNT];
     weir_state* cache;   // slots: keys and values of block 0, of block 1, ...
     weir_arena* arena;   // of both programs: they never run together
@@ -36,9 +38,7 @@ const char* weir_phase_name(weir_phase phase) {
     return (unsigned)phase < WEIR_PHASE_COUNT ? names[phase] : NULL;
 }
 
-// Plans one phase. No tensor memory is taken, so the larger of both plans can be known first.
-static weir_status make_schedule(weir_context* context, weir_phase kind,
-                                 const weir_context_options* options) {
+static weir_status make_graph(weir_context* context, weir_phase kind) {
     context_phase* phase = &context->phases[kind];
     const bool prefill = kind == WEIR_PHASE_PREFILL;
     const weir_llama_graph_desc desc = {.params = weir_model_params(context->model),
@@ -46,8 +46,13 @@ static weir_status make_schedule(weir_context* context, weir_phase kind,
                                         .rows = prefill ? context->rows : 1,
                                         .outputs = prefill ? context->outputs : 1,
                                         .gguf = weir_model_gguf(context->model)};
+    return weir_llama_graph_build(&context->allocator, &desc, &phase->pass);
+}
+
+static weir_status make_schedule(weir_context* context, weir_phase kind,
+                                 const weir_context_options* options) {
+    context_phase* phase = &context->phases[kind];
     const weir_target* target = weir_device_target(weir_model_device(context->model));
-    WEIR_TRY(weir_llama_graph_build(&context->allocator, &desc, &phase->pass));
     return options->plans ? weir_plan_file_load(options->plans, weir_phase_name(kind),
                                                 phase->pass.graph, target, &phase->schedule)
                           : weir_schedule_create(&context->allocator, phase->pass.graph, target,
@@ -103,22 +108,34 @@ static weir_status make_program(weir_context* context, context_phase* phase) {
     return status;
 }
 
-static uint64_t arena_bytes(const context_phase* phase) {
-    return weir_schedule_report_of(phase->schedule)->arena_bytes;
+// Plans both phases. No tensor memory is taken: the larger of both plans is known before that, and
+// a shape that cannot be scheduled costs nothing. With `is_limited` what is too large is refused
+// here, and what is so without any arena even before it is planned.
+static weir_status plan(weir_context* context, const weir_context_options* options,
+                        bool is_limited) {
+    const context_phase* phases = context->phases;
+    WEIR_TRY(make_graph(context, WEIR_PHASE_PREFILL));
+    weir_context_memory_least(context->model, phases[WEIR_PHASE_PREFILL].pass.graph,
+                              &context->memory);
+    if (is_limited) {
+        WEIR_TRY(weir_context_memory_check(context->model, context->length, &context->memory));
+    }
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, options));
+    WEIR_TRY(make_graph(context, WEIR_PHASE_DECODE));
+    WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, options));
+    const weir_schedule* const schedules[] = {phases[WEIR_PHASE_PREFILL].schedule,
+                                              phases[WEIR_PHASE_DECODE].schedule};
+    weir_context_memory_sum(context->model, schedules, &context->memory);
+    return is_limited ? weir_context_memory_check(context->model, context->length, &context->memory)
+                      : WEIR_OK;
 }
 
-// Both plans come before any memory: the arena is as large as the larger of them, and a shape that
-// cannot be scheduled costs nothing.
-static weir_status build(weir_context* context, const weir_context_options* options) {
-    context_phase* prefill = &context->phases[WEIR_PHASE_PREFILL];
-    context_phase* decode = &context->phases[WEIR_PHASE_DECODE];
+// What was planned is taken.
+static weir_status build(weir_context* context) {
     WEIR_TRY(llm_array_new(&context->allocator, context->outputs, &context->wanted));
-    WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, options));
-    WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, options));
     WEIR_TRY(make_cache(context));
-    const uint64_t larger =
-        arena_bytes(prefill) > arena_bytes(decode) ? arena_bytes(prefill) : arena_bytes(decode);
-    WEIR_TRY(weir_arena_create_sized(weir_model_device(context->model), larger, &context->arena));
+    WEIR_TRY(weir_arena_create_sized(weir_model_device(context->model), context->memory.arena,
+                                     &context->arena));
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         WEIR_TRY(make_program(context, &context->phases[i]));
         // Schedule and program hold copies of what they need.
@@ -134,26 +151,65 @@ static uint32_t at_most(uint32_t wanted, uint32_t fallback, uint32_t limit) {
     return number < limit ? number : limit;
 }
 
-weir_status weir_context_create(const weir_allocator* allocator, weir_model* model,
-                                const weir_context_options* options, weir_context** context) {
-    static const weir_context_options defaults = {0};
-    options = options ? options : &defaults;
+static weir_status check_length(const weir_model* model, uint32_t length) {
+    const char* file = weir_gguf_file_name(weir_model_gguf(model));
     const uint32_t model_length = weir_model_params(model)->context;
-    if (options->context_length > model_length) {
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: a context of %u positions; the model has %u",
-                         weir_gguf_file_name(weir_model_gguf(model)), options->context_length,
-                         model_length);
+    const uint32_t allowed = weir_model_limits(model)->context;
+    if (length > model_length) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: a context of %u positions; the model has %u", file,
+                         length, model_length);
     }
+    if (length > allowed) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: a context of %u positions; allowed are %u", file,
+                         length, allowed);
+    }
+    return WEIR_OK;
+}
+
+// Makes a context with nothing but its numbers.
+static weir_status begin(const weir_allocator* allocator, weir_model* model,
+                         const weir_context_options* options, weir_context** context) {
+    const uint32_t model_length = weir_model_params(model)->context;
+    const uint32_t allowed = weir_model_limits(model)->context;
+    WEIR_TRY(check_length(model, options->context_length));
     weir_context* created = NULL;
     WEIR_TRY(llm_array_new(allocator, 1, &created));
     *created = (weir_context){.model = model};
     if (allocator) {
         created->allocator = *allocator;
     }
-    created->length = at_most(options->context_length, WEIR_CONTEXT_LENGTH_DEFAULT, model_length);
+    created->length = at_most(options->context_length, WEIR_CONTEXT_LENGTH_DEFAULT,
+                              model_length < allowed ? model_length : allowed);
     created->rows = at_most(options->prefill_rows, WEIR_CONTEXT_ROWS_DEFAULT, created->length);
     created->outputs = options->output_all ? created->rows : 1;
-    const weir_status status = build(created, options);
+    *context = created;
+    return WEIR_OK;
+}
+
+static const weir_context_options default_options = {0};
+
+weir_status weir_context_measure(const weir_allocator* allocator, weir_model* model,
+                                 const weir_context_options* options, weir_context_memory* memory) {
+    weir_context* planned = NULL;
+    options = options ? options : &default_options;
+    WEIR_TRY(begin(allocator, model, options, &planned));
+    const weir_status status = plan(planned, options, false);
+    if (status == WEIR_OK) {
+        *memory = planned->memory;
+    }
+    weir_context_destroy(planned);
+    return status;
+}
+
+weir_status weir_context_create(const weir_allocator* allocator, weir_model* model,
+                                const weir_context_options* options, weir_context** context) {
+    weir_context* created = NULL;
+    options = options ? options : &default_options;
+    WEIR_TRY(begin(allocator, model, options, &created));
+    weir_status status = plan(created, options, true);
+    if (status == WEIR_OK) {
+        status = build(created);
+    }
     if (status != WEIR_OK) {
         weir_context_destroy(created);
         return status;
@@ -193,6 +249,10 @@ uint32_t weir_context_rows(const weir_context* context) {
 
 weir_model* weir_context_model(const weir_context* context) {
     return context->model;
+}
+
+const weir_context_memory* weir_context_memory_of(const weir_context* context) {
+    return &context->memory;
 }
 
 const weir_state* weir_context_cache(const weir_context* context) {

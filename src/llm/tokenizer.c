@@ -1,5 +1,7 @@
 #include "tokenizer_impl.h"
 
+#include <weir-llm/limits.h>
+
 #include "memory.h"
 
 weir_status weir_tokenizer_create(const weir_allocator* allocator, const weir_gguf* gguf,
@@ -22,6 +24,19 @@ weir_status weir_tokenizer_create(const weir_allocator* allocator, const weir_gg
     return WEIR_OK;
 }
 
+// The arrays of struct weir_tokenizer, as if every token were in all that it can be in: the table
+// of slots or, where it was given up, also the list of pieces; and one of the other two sets.
+uint64_t weir_tokenizer_bytes(const weir_gguf* gguf) {
+    const weir_gguf_value* tokens = weir_gguf_find(gguf, "tokenizer.ggml.tokens");
+    if (!tokens || tokens->type != WEIR_GGUF_ARRAY || tokens->count > WEIR_VOCABULARY_MAX) {
+        return 0;
+    }
+    const uint64_t count = tokens->count;
+    const uint64_t lists = sizeof(size_t) + sizeof(float) + sizeof(uint8_t) + 2 * sizeof(uint32_t);
+    return sizeof(weir_tokenizer) + tokens->byte_length + count * lists + sizeof(size_t) +
+           weir_tokenizer_slots((size_t)count) * sizeof(uint32_t);
+}
+
 void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
     if (!tokenizer) {
         return;
@@ -32,6 +47,7 @@ void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
     llm_array_free(&allocator, tokenizer->scores, tokenizer->size);
     llm_array_free(&allocator, tokenizer->types, tokenizer->size);
     llm_array_free(&allocator, tokenizer->slots, tokenizer->slot_count);
+    llm_array_free(&allocator, tokenizer->pieces.ids, tokenizer->pieces.capacity);
     llm_array_free(&allocator, tokenizer->user_defined.ids, tokenizer->user_defined.capacity);
     llm_array_free(&allocator, tokenizer->control.ids, tokenizer->control.capacity);
     llm_array_free(&allocator, tokenizer, 1);

@@ -42,8 +42,9 @@ struct weir_tokenizer {
     uint8_t* types;  // [size] token_type
 
     uint32_t* slots;   // [slot_count] ids of the pieces that merging may make, or WEIR_TOKEN_NONE
-    size_t slot_count; // a power of two, at least twice the pieces
-    size_t longest;    // bytes of the longest piece in slots
+    size_t slot_count; // a power of two, at least twice the pieces; 0: `pieces` has them
+    token_set pieces;  // the same pieces in order; empty while there are slots
+    size_t longest;    // bytes of the longest of them
     uint32_t joins[256][8]; // bit b of row a: a piece in slots has byte b right behind byte a
     token_set user_defined;
     token_set control;
@@ -79,6 +80,15 @@ WEIR_MUST_USE weir_status weir_tokenizer_read(weir_tokenizer* tokenizer, const w
 
 // Builds slots and sets from what was read.
 WEIR_MUST_USE weir_status weir_tokenizer_index(weir_tokenizer* tokenizer);
+
+// Returns the slots of a table for `count` pieces: at most half of them are taken.
+static inline size_t weir_tokenizer_slots(size_t count) {
+    size_t slots = 2;
+    while (slots / 2 < count) {
+        slots *= 2;
+    }
+    return slots;
+}
 
 // Finds the token that merging may make out of these bytes, else WEIR_TOKEN_NONE.
 uint32_t weir_tokenizer_find(const weir_tokenizer* tokenizer, const char* bytes, size_t length);

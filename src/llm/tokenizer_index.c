@@ -1,10 +1,18 @@
 // Finding tokens by their bytes: a hash table for merging, where whole pieces are asked for, and
 // ordered lists for tokens that are sought at a place of unknown length.
+//
+// Whoever makes a vocabulary can choose pieces that share slots. A table in which such pieces form
+// a run longer than chance would is given up for an ordered list: lookups then take O(log n) steps,
+// and no vocabulary makes them take more.
 #include "tokenizer_impl.h"
 
 #include <string.h>
 
 #include "memory.h"
+
+// At most half of the slots are taken; the longest run of taken ones is then about 5 ln n long with
+// hashes that are as good as random (Knuth, TAOCP 3, section 6.4): below 90 for 2^24 pieces.
+#define RUN_MAX 256
 
 // FNV-1a (Fowler, Noll, Vo), with a last step because the table uses the low bits alone.
 static uint64_t hash_bytes(const char* bytes, size_t length) {
@@ -30,11 +38,37 @@ static size_t find_slot(const weir_tokenizer* tokenizer, const char* bytes, size
     return slot;
 }
 
+// Returns < 0, 0 or > 0 as the text of a token comes before, is, or comes after these bytes.
+static int compare_token(const weir_tokenizer* tokenizer, uint32_t id, const char* bytes,
+                         size_t length) {
+    const weir_text text = token_text(tokenizer, id);
+    const size_t common = text.length < length ? (size_t)text.length : length;
+    const int order = memcmp(text.bytes, bytes, common);
+    return order != 0 ? order : (text.length > length) - (text.length < length);
+}
+
+static uint32_t find_ordered(const weir_tokenizer* tokenizer, const char* bytes, size_t length) {
+    const token_set* pieces = &tokenizer->pieces;
+    uint32_t low = pieces->first[(uint8_t)bytes[0]];
+    uint32_t high = pieces->first[(uint8_t)bytes[0] + 1];
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        const int order = compare_token(tokenizer, pieces->ids[middle], bytes, length);
+        if (order == 0) {
+            return pieces->ids[middle];
+        }
+        low = order < 0 ? middle + 1 : low;
+        high = order < 0 ? high : middle;
+    }
+    return WEIR_TOKEN_NONE;
+}
+
 uint32_t weir_tokenizer_find(const weir_tokenizer* tokenizer, const char* bytes, size_t length) {
     if (length > tokenizer->longest) {
         return WEIR_TOKEN_NONE;
     }
-    return tokenizer->slots[find_slot(tokenizer, bytes, length)];
+    return tokenizer->slot_count > 0 ? tokenizer->slots[find_slot(tokenizer, bytes, length)]
+                                     : find_ordered(tokenizer, bytes, length);
 }
 
 // Text never becomes a control, unknown or byte token by merging: "</s>" written by a user stays
@@ -53,34 +87,44 @@ static void note_joins(weir_tokenizer* tokenizer, weir_text piece) {
     }
 }
 
-// Of pieces spelled alike the first one is found, whatever their scores.
-static weir_status build_slots(weir_tokenizer* tokenizer) {
-    size_t count = 0;
+// Puts a piece in its slot; false when the way there is too long.
+static bool insert_piece(weir_tokenizer* tokenizer, uint32_t id) {
+    const weir_text piece = token_text(tokenizer, id);
+    const size_t mask = tokenizer->slot_count - 1;
+    size_t slot = (size_t)hash_bytes(piece.bytes, (size_t)piece.length) & mask;
+    for (size_t steps = 0; tokenizer->slots[slot] != WEIR_TOKEN_NONE; steps++) {
+        const uint32_t other = tokenizer->slots[slot];
+        if (compare_token(tokenizer, other, piece.bytes, (size_t)piece.length) == 0) {
+            return true; // of pieces spelled alike the first one is found, whatever their scores
+        }
+        if (steps == RUN_MAX) {
+            return false;
+        }
+        slot = (slot + 1) & mask;
+    }
+    tokenizer->slots[slot] = id;
+    return true;
+}
+
+// Text that is no piece is sought to the end of a run: none may be long.
+static bool has_short_runs(const weir_tokenizer* tokenizer) {
+    size_t run = 0;
+    // The second time round closes the run that spans the end of the table.
+    for (size_t i = 0; i < 2 * tokenizer->slot_count && run <= RUN_MAX; i++) {
+        const size_t slot = i & (tokenizer->slot_count - 1);
+        run = tokenizer->slots[slot] != WEIR_TOKEN_NONE ? run + 1 : 0;
+    }
+    return run <= RUN_MAX;
+}
+
+// Fills a table of `slot_count` slots, which are empty; false when it is no good.
+static bool fill_slots(weir_tokenizer* tokenizer) {
     for (uint32_t id = 0; id < tokenizer->size; id++) {
-        count += is_mergeable(tokenizer, id);
-    }
-    size_t slot_count = 2;
-    while (slot_count / 2 < count) {
-        slot_count *= 2;
-    }
-    WEIR_TRY(llm_array_new(&tokenizer->allocator, slot_count, &tokenizer->slots));
-    tokenizer->slot_count = slot_count;
-    memset(tokenizer->slots, 0xFF, slot_count * sizeof *tokenizer->slots);
-    for (uint32_t id = 0; id < tokenizer->size; id++) {
-        if (!is_mergeable(tokenizer, id)) {
-            continue;
-        }
-        const weir_text piece = token_text(tokenizer, id);
-        const size_t slot = find_slot(tokenizer, piece.bytes, (size_t)piece.length);
-        if (tokenizer->slots[slot] == WEIR_TOKEN_NONE) {
-            tokenizer->slots[slot] = id;
-            note_joins(tokenizer, piece);
-        }
-        if (piece.length > tokenizer->longest) {
-            tokenizer->longest = (size_t)piece.length;
+        if (is_mergeable(tokenizer, id) && !insert_piece(tokenizer, id)) {
+            return false;
         }
     }
-    return WEIR_OK;
+    return has_short_runs(tokenizer);
 }
 
 // Orders texts by their bytes, a prefix before what it begins, equal texts by id.
@@ -142,22 +186,28 @@ static void index_first_bytes(const weir_tokenizer* tokenizer, token_set* set) {
     set->first[256] = at;
 }
 
-static bool is_member(const weir_tokenizer* tokenizer, uint32_t id, token_type type) {
-    return tokenizer->types[id] == type && token_text(tokenizer, id).length > 0;
+typedef bool (*member_fn)(const weir_tokenizer* tokenizer, uint32_t id);
+
+static bool is_user_defined(const weir_tokenizer* tokenizer, uint32_t id) {
+    return tokenizer->types[id] == TOKEN_USER_DEFINED && token_text(tokenizer, id).length > 0;
+}
+
+static bool is_control(const weir_tokenizer* tokenizer, uint32_t id) {
+    return tokenizer->types[id] == TOKEN_CONTROL && token_text(tokenizer, id).length > 0;
 }
 
 // Fills one set; of tokens spelled alike the first one stays, and weir_tokenizer_match relies on
 // there being no other.
-static weir_status build_set(const weir_tokenizer* tokenizer, token_type type, token_set* set) {
+static weir_status build_set(const weir_tokenizer* tokenizer, member_fn is_member, token_set* set) {
     uint32_t count = 0;
     for (uint32_t id = 0; id < tokenizer->size; id++) {
-        count += is_member(tokenizer, id, type);
+        count += is_member(tokenizer, id);
     }
     WEIR_TRY(llm_array_new(&tokenizer->allocator, count, &set->ids));
     set->capacity = count;
     count = 0;
     for (uint32_t id = 0; id < tokenizer->size; id++) {
-        if (is_member(tokenizer, id, type)) {
+        if (is_member(tokenizer, id)) {
             set->ids[count++] = id;
         }
     }
@@ -172,10 +222,35 @@ static weir_status build_set(const weir_tokenizer* tokenizer, token_type type, t
     return WEIR_OK;
 }
 
+// Makes the table of pieces, or the ordered list where the table is no good.
+static weir_status index_pieces(weir_tokenizer* tokenizer) {
+    size_t count = 0;
+    for (uint32_t id = 0; id < tokenizer->size; id++) {
+        if (is_mergeable(tokenizer, id)) {
+            const weir_text piece = token_text(tokenizer, id);
+            const size_t length = (size_t)piece.length;
+            count++;
+            note_joins(tokenizer, piece);
+            tokenizer->longest = length > tokenizer->longest ? length : tokenizer->longest;
+        }
+    }
+    const size_t slot_count = weir_tokenizer_slots(count);
+    WEIR_TRY(llm_array_new(&tokenizer->allocator, slot_count, &tokenizer->slots));
+    tokenizer->slot_count = slot_count;
+    memset(tokenizer->slots, 0xFF, slot_count * sizeof *tokenizer->slots);
+    if (fill_slots(tokenizer)) {
+        return WEIR_OK;
+    }
+    llm_array_free(&tokenizer->allocator, tokenizer->slots, slot_count);
+    tokenizer->slots = NULL;
+    tokenizer->slot_count = 0;
+    return build_set(tokenizer, is_mergeable, &tokenizer->pieces);
+}
+
 weir_status weir_tokenizer_index(weir_tokenizer* tokenizer) {
-    WEIR_TRY(build_slots(tokenizer));
-    WEIR_TRY(build_set(tokenizer, TOKEN_USER_DEFINED, &tokenizer->user_defined));
-    return build_set(tokenizer, TOKEN_CONTROL, &tokenizer->control);
+    WEIR_TRY(index_pieces(tokenizer));
+    WEIR_TRY(build_set(tokenizer, is_user_defined, &tokenizer->user_defined));
+    return build_set(tokenizer, is_control, &tokenizer->control);
 }
 
 // Returns the first position in [low, high) whose text has at least `byte` at `depth`.

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <weir-llm/limits.h>
 
 #include "memory.h"
 
@@ -60,15 +61,15 @@ static weir_status open_array(const weir_tokenizer* tokenizer, const weir_gguf* 
     return WEIR_OK;
 }
 
-// At most 2^32 - 2 tokens, so that WEIR_TOKEN_NONE is never an id.
+// Among so many tokens WEIR_TOKEN_NONE is never an id.
 static weir_status read_size(weir_tokenizer* tokenizer, const weir_gguf* gguf,
                              const weir_gguf_value** tokens) {
     const weir_gguf_value* found = weir_gguf_find(gguf, KEY("tokens"));
     const bool is_array = found && found->type == WEIR_GGUF_ARRAY;
-    if (is_array && (found->count == 0 || found->count >= WEIR_TOKEN_NONE)) {
-        return WEIR_FAIL(WEIR_BAD_FORMAT, "%s: %s has %llu elements; expected 1 to 2^32 - 2",
-                         weir_gguf_file_name(gguf), KEY("tokens"),
-                         (unsigned long long)found->count);
+    if (is_array && (found->count == 0 || found->count > WEIR_VOCABULARY_MAX)) {
+        return WEIR_FAIL(WEIR_BAD_FORMAT, "%s: %s has %llu elements; expected 1 to %u",
+                         weir_gguf_file_name(gguf), KEY("tokens"), (unsigned long long)found->count,
+                         WEIR_VOCABULARY_MAX);
     }
     tokenizer->size = is_array ? (uint32_t)found->count : 0;
     return open_array(tokenizer, gguf, KEY("tokens"), WEIR_GGUF_STRING, tokens);

@@ -1,0 +1,78 @@
+// The program `weir` on files: limits, safetensors.
+#include "cli_fixture.h"
+
+static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
+    (void)state;
+    assert_int_equal(weir("info $M"), 0);
+    assert_has(cli.output, " bytes at a context of 64, allowed are ");
+    assert_has(cli.output, "  caches      16384 bytes"); // 2 blocks, keys and values [64, 16] F32
+    assert_int_equal(weir("info $M --context 32 --json --max-memory 3K"), 0);
+    assert_has(cli.output, "\"context\": 32, \"weights\": ");
+    assert_has(cli.output, "\"allowed\": 3072}");
+    static const struct {
+        const char* arguments;
+        const char* message;
+    } refused[] = {
+        {"run $M -p a --max-memory 20K", "allowed are 20480"},
+        {"run $M -p a --max-file 4K", "size of the model: found "},
+        {"info $M --max-file 1", "allowed are 1"},
+        {"run $M -p a --max-vocabulary 11", "found 12 tokens, allowed are 11"},
+        {"run $M -p a --context 20 --max-context 10", "20 positions; allowed are 10"},
+        {"eval $M --ids ids --max-memory 1", "allowed are 1"},
+    };
+    write_named("ids", "1 4 5\n", 6);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_int_equal(weir(refused[i].arguments), 1);
+        assert_has(cli.errors, refused[i].message);
+        assert_string_equal(cli.output, "");
+        assert_one_line(cli.errors);
+    }
+    assert_int_equal(weir("run $M -p a -n 2 --max-memory 1T --max-file 1G --max-context 10"), 0);
+    static const char* const sizes[] = {"", "K", "1k", "-1", "1.5G", "20000000000T", "1KK"};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char command[128];
+        snprintf(command, sizeof command, "run $M --max-memory '%s'", sizes[i]);
+        assert_int_equal(weir(command), 64);
+        assert_has(cli.errors, "is not a size");
+    }
+}
+
+// Names from the file hold bytes that a terminal would act on.
+static void info_describes_safetensors_files(void** state) {
+    (void)state;
+    static const char header[] =
+        "{\"__metadata__\":{\"by\":\"a\\u001b[31m\\u009b\"},"
+        "\"w\\n\":{\"dtype\":\"F16\",\"shape\":[2,3],\"data_offsets\":[0,12]},"
+        "\"b\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[12,16]}}";
+    char file[8 + sizeof header - 1 + 16] = {0};
+    const uint64_t header_size = sizeof header - 1;
+    memcpy(file, &header_size, 8);
+    memcpy(file + 8, header, sizeof header - 1);
+    write_named("x.safetensors", file, sizeof file);
+    write_named("x", file, sizeof file); // told by its content
+    assert_int_equal(weir("info x --tensors"), 0);
+    assert_has(cli.output, "x (safetensors)\ntensors       2\n");
+    assert_has(cli.output, "metadata      \"by\": \"a\\x1b[31m\\xc2\\x9b\"\n");
+    assert_has(cli.output, "F16           1 tensors, 12 bytes\n");
+    assert_has(cli.output, "  w\\x0a ");
+    assert_null(strchr(cli.output, 0x1b));
+    assert_int_equal(weir("info x.safetensors --tensors --json"), 0);
+    assert_has(cli.output, "\"format\": \"safetensors\"");
+    assert_has(cli.output, "{\"key\": \"by\", \"value\": \"a\\u001b[31m");
+    assert_has(cli.output, "{\"name\": \"w\\n\", \"type\": \"F16\", \"shape\": [2, 3], ");
+    write_named("x.safetensors", file, sizeof file - 1);
+    assert_int_equal(weir("info x.safetensors"), 1);
+    assert_has(cli.errors, "x.safetensors: offset ");
+    assert_one_line(cli.errors);
+    write_named("x.safetensors", file, 3); // by its name
+    assert_int_equal(weir("info x.safetensors"), 1);
+    assert_has(cli.errors, "header size");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_refuse_with_what_is_needed_and_allowed),
+        cmocka_unit_test(info_describes_safetensors_files),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
