@@ -4,12 +4,12 @@
 // Bytes that begin as a plan file does are taken for one. Others are changes to a file of one plan
 // that is made here, so that most of it is in order:
 //
-//     | which plan | kind, place (2 bytes), operands | ...
+//     | which plan | changes (fuzz_changes.h) ... |
 //
 // The checksum of either is then made right, since a search would not get past it, and so is the
 // length of a changed plan, unless the first byte is above 127. The first two letters of a plan's
 // name say for which graph and which target it is loaded.
-#include "fuzz.h"
+#include "fuzz_changes.h"
 #include "random_graph.h"
 
 #include <weir/plan_file.h>
@@ -30,17 +30,11 @@ static weir_target targets[2];
 static uint8_t* plans[2 * GRAPHS]; // a file for each graph and target
 static size_t plan_sizes[2 * GRAPHS];
 
-static void put_number(uint8_t* bytes, uint64_t number, size_t byte_size) {
-    for (size_t i = 0; i < byte_size; i++) {
-        bytes[i] = (uint8_t)(number >> (8 * i));
-    }
-}
-
 static void seal(uint8_t* bytes, size_t byte_size) {
     if (byte_size >= HEADER) {
-        put_number(bytes + SIZE_AT, byte_size, 8);
+        fuzz_put(bytes + SIZE_AT, byte_size, 8);
         const uint64_t hash = hash_bytes(HASH_BEGIN, bytes, CHECKSUM_AT);
-        put_number(bytes + CHECKSUM_AT, hash_bytes(hash, bytes + HEADER, byte_size - HEADER), 8);
+        fuzz_put(bytes + CHECKSUM_AT, hash_bytes(hash, bytes + HEADER, byte_size - HEADER), 8);
     }
 }
 
@@ -76,76 +70,18 @@ static void prepare(void) {
     }
 }
 
-// Makes room for, or takes out, `length` bytes at a place.
-static void move_tail(uint8_t* bytes, size_t* byte_size, size_t place, size_t length, bool insert) {
-    const size_t left = *byte_size - place;
-    if (insert && length <= left && *byte_size + length <= CHANGED_MAX) {
-        memmove(bytes + place + length, bytes + place, left);
-        *byte_size += length;
-    } else if (!insert && length <= left) {
-        memmove(bytes + place, bytes + place + length, left - length);
-        *byte_size -= length;
-    }
-}
-
-static void swap_bytes(uint8_t* bytes, size_t place, size_t other, size_t length) {
-    for (size_t i = 0; i < length; i++) {
-        const uint8_t kept = bytes[place + i];
-        bytes[place + i] = bytes[other + i];
-        bytes[other + i] = kept;
-    }
-}
-
-static void change_number(fuzz_input* input, uint8_t* place, size_t byte_size) {
-    static const uint64_t bounds[] = {
-        0, 1, UINT8_MAX, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, 1u << 30, UINT64_C(1) << 40};
-    uint64_t number = 0;
-    for (size_t i = byte_size; i > 0; i--) {
-        number = number << 8 | place[i - 1];
-    }
-    const uint32_t choice = fuzz_byte(input);
-    if (choice < 16) {
-        number = bounds[choice % (sizeof bounds / sizeof *bounds)];
-    } else if (choice < 32) {
-        number = fuzz_u64(input);
-    } else { // a little more or less
-        number += (uint64_t)(int64_t)(int8_t)choice;
-    }
-    put_number(place, number, byte_size);
-}
-
-static void change_once(fuzz_input* input, uint8_t* bytes, size_t* byte_size) {
-    const uint32_t kind = fuzz_below(input, 6);
-    const size_t high = fuzz_byte(input);
-    const size_t place = (high << 8 | fuzz_byte(input)) % *byte_size;
-    const size_t length = kind < 2 ? 4u + 4u * kind : 1 + fuzz_below(input, 32);
-    if (place + 2 * length > *byte_size) {
-        bytes[place] = fuzz_byte(input);
-    } else if (kind < 2) {
-        change_number(input, bytes + place, length);
-    } else if (kind < 4) {
-        move_tail(bytes, byte_size, place, length, kind == 2);
-    } else if (kind == 4) { // neighbours in a list
-        swap_bytes(bytes, place, place + length, length);
-    } else {
-        bytes[place] = (uint8_t)(bytes[place] ^ length);
-    }
-}
-
 static uint8_t* changed_file(fuzz_input* input, size_t* byte_size) {
-    uint8_t* bytes = malloc(CHANGED_MAX);
-    fuzz_require(bytes);
     const uint32_t choice = fuzz_byte(input);
     const uint32_t index = choice % (2 * GRAPHS);
-    memcpy(bytes, plans[index], plan_sizes[index]);
-    *byte_size = plan_sizes[index];
-    for (int changes = 0; input->left > 0 && *byte_size > HEADER && changes < 32; changes++) {
-        change_once(input, bytes, byte_size);
+    fuzz_bytes bytes = {malloc(CHANGED_MAX), plan_sizes[index], CHANGED_MAX};
+    fuzz_require(bytes.items);
+    memcpy(bytes.items, plans[index], bytes.count);
+    fuzz_change(input, &bytes);
+    if (choice < 128 && bytes.count >= HEADER + NAME_END) {
+        fuzz_put(bytes.items + HEADER, bytes.count - HEADER - NAME_END, 8);
     }
-    if (choice < 128 && *byte_size >= HEADER + NAME_END) {
-        put_number(bytes + HEADER, *byte_size - HEADER - NAME_END, 8);
-    }
-    return bytes;
+    *byte_size = bytes.count;
+    return bytes.items;
 }
 
 // A plan that was loaded is saved as the bytes that it was loaded from.
