@@ -35,6 +35,7 @@ static struct {
     atomic_size_t map_calls, commit_calls, thread_calls;
     atomic_size_t mapped_bytes, live_threads; // not given back yet
     size_t fail_map_at, fail_commit_at, fail_thread_at;
+    size_t stride; // from one failing call of a kind to the next; 0: 1, each call fails
 } faults = {.allocator = {.fail_at = SIZE_MAX},
             .fail_map_at = SIZE_MAX,
             .fail_commit_at = SIZE_MAX,
@@ -133,22 +134,23 @@ static inline weir_status run_cycle(fault_cycle_fn cycle, void* context, fault_k
     return status;
 }
 
-// Runs a cycle again and again, until every call of each kind has failed once. Each failure must
-// come out as a status with a message, leave nothing behind, and let the next run work.
+// Runs a cycle again and again, until every call of each kind (or each faults.stride-th) has failed
+// once. Each failure must come out as a status with a message, leave nothing behind, and let the
+// next run work.
 static inline void fail_each_in_turn(fault_cycle_fn cycle, void* context,
                                      size_t failures[FAULT_KINDS]) {
     bool failed = false;
     assert_ok(run_cycle(cycle, context, FAULT_ALLOCATION, SIZE_MAX, &failed));
     for (fault_kind kind = FAULT_ALLOCATION; kind < FAULT_KINDS; kind++) {
         failures[kind] = 0;
-        for (;;) {
-            const weir_status status = run_cycle(cycle, context, kind, failures[kind], &failed);
+        for (size_t step = 0;; step += faults.stride > 0 ? faults.stride : 1) {
+            const weir_status status = run_cycle(cycle, context, kind, step, &failed);
             if (!failed) {
                 assert_ok(status);
                 break;
             }
             if (status == WEIR_OK || weir_last_error()[0] == '\0') {
-                fail_msg("failure %zu of kind %d gave '%s' (%s)", failures[kind], (int)kind,
+                fail_msg("failing call %zu of kind %d gave '%s' (%s)", step, (int)kind,
                          weir_status_text(status), weir_last_error());
             }
             failures[kind]++;

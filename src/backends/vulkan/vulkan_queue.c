@@ -1,5 +1,7 @@
 #include "backends/vulkan/vulkan_device.h"
 
+#include "base/log_line.h"
+
 #define FOREVER UINT64_MAX
 
 static weir_status make_commands(vulkan_device* device) {
@@ -43,6 +45,25 @@ static weir_status record_order(vulkan_device* device) {
     return vulkan_status(api->EndCommandBuffer(device->order), "vkEndCommandBuffer");
 }
 
+// Where a wait fails, the commands may run on, and what they use is about to go. A device that is
+// lost returns at once. Under the lock of the queue.
+static void settle(vulkan_device* device) {
+    const VkResult result = device->instance.api.DeviceWaitIdle(device->handle);
+    if (result != VK_SUCCESS) {
+        log_line(&device->base.log, WEIR_LOG_WARNING, "vulkan: vkDeviceWaitIdle: result %d",
+                 (int)result);
+    }
+}
+
+// A wait that failed loses the device: nobody knows what has run.
+static void lose(vulkan_device* device, uint64_t sequence) {
+    pthread_mutex_lock(&device->queue_lock);
+    settle(device);
+    pthread_mutex_unlock(&device->queue_lock);
+    weir_device_lose(&device->base, weir_last_error());
+    weir_device_complete(&device->base, sequence, WEIR_DEVICE_LOST, weir_last_error());
+}
+
 // Waits for the passes in the order of their submission and completes them.
 static void* wait_for_fences(void* context) {
     vulkan_device* device = context;
@@ -63,9 +84,8 @@ static void* wait_for_fences(void* context) {
         const VkResult result = api->WaitForFences(device->handle, 1, &fence, VK_TRUE, FOREVER);
         if (vulkan_status(result, "vkWaitForFences") == WEIR_OK) {
             vulkan_work_finish(work, sequence);
-        } else { // the driver holds nothing any more
-            weir_device_lose(&device->base, weir_last_error());
-            weir_device_complete(&device->base, sequence, WEIR_DEVICE_LOST, weir_last_error());
+        } else {
+            lose(device, sequence);
         }
         pthread_mutex_lock(&device->waiter_lock);
         device->pending_begin++;
@@ -130,9 +150,12 @@ static weir_status run_once(vulkan_device* device, vulkan_record_fn record, cons
     VULKAN_TRY("vkResetFences", api->ResetFences(device->handle, 1, &device->once_fence));
     const VkCommandBufferSubmitInfo commands = submission(device->once);
     WEIR_TRY(submit(device, &commands, 1, device->once_fence));
-    return vulkan_status(
-        api->WaitForFences(device->handle, 1, &device->once_fence, VK_TRUE, FOREVER),
-        "vkWaitForFences");
+    const VkResult result =
+        api->WaitForFences(device->handle, 1, &device->once_fence, VK_TRUE, FOREVER);
+    if (result != VK_SUCCESS) {
+        settle(device);
+    }
+    return vulkan_status(result, "vkWaitForFences");
 }
 
 weir_status vulkan_queue_once(vulkan_device* device, vulkan_record_fn record, const void* context) {
