@@ -1,5 +1,5 @@
 // Products with weights, one thread: for each type the rate at which weights are read (one row of
-// x) and at which numbers are multiplied (many rows), with both targets of the CPU interleaved.
+// x) and at which numbers are multiplied (many rows), with the targets of the CPU in turn.
 // Times are those that the thread had the processor, so that a busy machine disturbs less.
 //
 //     bench_kernels [ROUNDS]        CSV: target, type, rows, n, k, GB/s, GMAC/s; medians
@@ -11,6 +11,7 @@
 
 #define ROUNDS_DEFAULT 7
 #define ROUNDS_MAX 101
+#define TARGETS_MAX 4
 
 typedef struct bench_case {
     weir_dtype dtype;
@@ -91,7 +92,7 @@ static void run_case(const bench_case* wanted, const weir_target* targets, int t
     for (int i = 0; i < 3; i++) {
         pointers[i] = filled((size_t)weir_view_byte_length(&views[i]));
     }
-    double seconds[2][ROUNDS_MAX];
+    double seconds[TARGETS_MAX][ROUNDS_MAX];
     for (int round = 0; round < rounds; round++) {
         for (int t = 0; t < target_count; t++) {
             const weir_kernel* kernel = find_kernel(&targets[t], views);
@@ -123,10 +124,11 @@ int main(int argc, char** argv) {
         WEIR_DTYPE_MXFP4, WEIR_DTYPE_F16,  WEIR_DTYPE_BF16,   WEIR_DTYPE_F32};
     const int wanted = argc > 1 ? atoi(argv[1]) : ROUNDS_DEFAULT;
     const int rounds = wanted < 1 ? 1 : wanted > ROUNDS_MAX ? ROUNDS_MAX : wanted;
-    weir_target targets[2];
+    weir_target targets[TARGETS_MAX];
     int target_count = 0;
-    static const char* const names[] = {"cpu:plain", "cpu:avx512"};
-    for (int i = 0; i < 2; i++) {
+    static const char* const names[TARGETS_MAX] = {"cpu:plain", "cpu:avx2", "cpu:avx512",
+                                                   "cpu:neon"};
+    for (int i = 0; i < TARGETS_MAX; i++) {
         target_count += weir_target_find(names[i], &targets[target_count]) == WEIR_OK ? 1 : 0;
     }
     printf("target,type,rows,n,k,gigabytes_per_second,gigaproducts_per_second\n");

@@ -41,6 +41,22 @@ static inline void teardown(fixture* f) {
     weir_device_destroy(f->device);
 }
 
+#define CPU_DEVICES 8
+
+// Finds the devices of this processor that are named for their kernels ("cpu:plain").
+static inline uint32_t list_cpu_devices(weir_device_info infos[CPU_DEVICES]) {
+    uint32_t listed = 0;
+    uint32_t count = 0;
+    assert_ok(weir_device_list(infos, CPU_DEVICES, &listed));
+    for (uint32_t i = 0; i < listed && i < CPU_DEVICES; i++) {
+        if (strncmp(infos[i].name, "cpu:", 4) == 0) {
+            infos[count++] = infos[i];
+        }
+    }
+    assert_true(count > 0);
+    return count;
+}
+
 // The ids and bytes that generation emits.
 typedef struct listener {
     uint32_t ids[LISTENER_TOKENS];

@@ -30,6 +30,7 @@ static void devices_are_listed_with_what_they_can_do(void** state) {
     setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
     assert_int_equal(weir("devices"), 0);
     assert_has(cli.output, "cpu        ");
+    assert_has(cli.output, "cpu:plain  ");
     assert_has(cli.output, "shared with the host");
     assert_has(cli.output, "vulkan");
     assert_int_equal(weir("devices --json"), 0);

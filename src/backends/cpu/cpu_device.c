@@ -3,8 +3,10 @@
 #include <assert.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "backends/cpu/cpu_target.h"
 #include "backends/host_pages.h"
 #include "backends/host_storage.h"
 #include "base/log_line.h"
@@ -55,14 +57,29 @@ static uint32_t available_cores(void) {
     return count > 0 ? (uint32_t)count : 1;
 }
 
-weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
-    weir_device_info info = {
-        .name = "cpu", .available = true, .unified = true, .memory_bytes = physical_bytes()};
-    snprintf(info.description, sizeof info.description, "%u cores", available_cores());
+static void append_info(const char* name, const char* same_as, weir_device_info* infos,
+                        uint32_t capacity, uint32_t* count) {
+    weir_device_info info = {.available = true, .unified = true, .memory_bytes = physical_bytes()};
+    snprintf(info.name, sizeof info.name, "%s", name);
+    snprintf(info.description, sizeof info.description, "%u cores%s%s", available_cores(),
+             same_as ? ", the kernels of " : "", same_as ? same_as : "");
     if (*count < capacity) {
         infos[*count] = info;
     }
     ++*count;
+}
+
+// "cpu" first, then the kernels that can be asked for, each name once.
+weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
+    append_info("cpu", weir_cpu_target_best()->name, infos, capacity, count);
+    const weir_target* before = NULL;
+    const weir_target* target = NULL;
+    for (uint32_t i = 0; (target = weir_cpu_target_at(i)) != NULL; i++) {
+        if (!before || strcmp(target->name, before->name) != 0) {
+            append_info(target->name, NULL, infos, capacity, count);
+        }
+        before = target;
+    }
     return WEIR_OK;
 }
 

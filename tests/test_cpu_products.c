@@ -1,21 +1,23 @@
-// The kernels for AVX-512 against a plain f64 reference. Products with quantised weights round x to
-// 8 bits; the reference rounds it the same way, so that nothing else may differ.
+// The products of every instruction set that this processor has, against a plain f64 reference.
+// Those with quantised weights round x to 8 bits; the reference rounds it the same way, so that
+// nothing else may differ.
 #include "kernel_testing.h"
 
+#include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_target.h"
 
 static test_random random_state = {0xA512u};
+static const weir_target* target; // whose kernels are tested
 
 // The kernel that a schedule would take for a run.
 static const weir_kernel* kernel_for(weir_op_kind op, const kernel_run* run) {
-    const weir_target* target = weir_cpu_target_avx512();
     weir_view views[KERNEL_OPERANDS];
     kernel_views(run, views);
     const weir_kernel_use use = {.operands = views, .operand_count = run->operand_count};
     for (uint32_t i = 0; i < target->kernel_count; i++) {
         const weir_kernel* kernel = &target->kernels[i];
         if (kernel->op == op && kernel->accepts(&use)) {
-            assert_non_null(strstr(kernel->name, "avx512"));
+            assert_true(strcmp(kernel->name, weir_op_name(op)) != 0); // not the plain one
             return kernel;
         }
     }
@@ -77,23 +79,25 @@ static void reference_matmul(const tensor* x, const tensor* w, double* result, d
     free(weights);
 }
 
+static void check_product(const tensor* x, const tensor* w) {
+    tensor y = new_tensor(WEIR_DTYPE_F32, x->rows, w->rows, 2);
+    reference expected = new_reference(x->rows, w->rows);
+    reference_matmul(x, w, expected.result, expected.scale);
+    kernel_run run = {NULL, {x, w, &y}, 3, {0}, {0}};
+    run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+    // Types with minima cancel large sums: the magnitudes of the products do not show that.
+    check_kernel(&run, expected.result, expected.scale, is_float(w->view.dtype) ? 4e-6 : 4e-5, 0,
+                 &random_state);
+    free_reference(&expected);
+    free_tensor(&y);
+}
+
 static void check_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
     tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 3);
     tensor w = new_random(&random_state, dtype, n, k, 1);
-    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
-    double* result = calloc((size_t)(m * n), sizeof *result);
-    double* scale = calloc((size_t)(m * n), sizeof *scale);
-    assert_true(result && scale);
-    reference_matmul(&x, &w, result, scale);
-    kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
-    run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
-    // Types with minima cancel large sums: the magnitudes of the products do not show that.
-    check_kernel(&run, result, scale, is_float(dtype) ? 4e-6 : 4e-5, 0, &random_state);
-    free(result);
-    free(scale);
+    check_product(&x, &w);
     free_tensor(&x);
     free_tensor(&w);
-    free_tensor(&y);
 }
 
 // y = x * w + c, in place on c too; y = silu(x * w) * (x * v).
@@ -189,6 +193,20 @@ static void products_agree_on_edge_shapes(void** state) {
     }
 }
 
+// Rows of x are taken in blocks of several sizes.
+static void every_number_of_rows_agrees(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_K,
+                                        WEIR_DTYPE_Q6_K, WEIR_DTYPE_F16};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        for (int64_t m = 1; m <= 14; m++) {
+            check_matmul(dtypes[i], m, 19, 256);
+        }
+        check_matmul(dtypes[i], 64, 15, 512);
+        check_matmul(dtypes[i], 65, 16, 256);
+    }
+}
+
 // Rows of x of more chunks than are held at a time.
 static void products_agree_for_long_rows(void** state) {
     (void)state;
@@ -218,17 +236,141 @@ static void rows_of_zeros_give_zeros(void** state) {
     }
 }
 
-int main(void) {
-    if (!weir_cpu_target_avx512()) {
-        print_message("this processor has no AVX-512 with VNNI\n");
-        return 77;
+static bool block_is_sane(weir_dtype dtype, const uint8_t* block) {
+    const uint32_t count = weir_dtype_describe(dtype)->block_elements;
+    float decoded[256];
+    assert_ok(weir_dtype_to_f32(dtype, block, count, decoded));
+    return is_sane(decoded, count);
+}
+
+// Puts `byte` wherever a random block still decodes to modest numbers with it: in the quants, not
+// in the exponents of scales.
+static void fill_with_byte(tensor* w, uint8_t byte) {
+    const weir_dtype_info* info = weir_dtype_describe(w->view.dtype);
+    for (int64_t row = 0; row < w->rows; row++) {
+        for (size_t at = 0; at < w->row_bytes; at += info->block_bytes) {
+            uint8_t* block = tensor_row(w, row) + at;
+            for (uint32_t i = 0; i < info->block_bytes; i++) {
+                const uint8_t before = block[i];
+                block[i] = byte;
+                block[i] = block_is_sane(w->view.dtype, block) ? byte : before;
+            }
+        }
     }
+}
+
+// The largest weights meet the largest x, with signs that add up and that do not: integer sums are
+// as large as they get.
+static void extreme_numbers_do_not_overflow(void** state) {
+    (void)state;
+    static const uint8_t bytes[] = {0x00, 0x7F, 0x80, 0xFF};
+    for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
+        const weir_dtype dtype = (weir_dtype)i;
+        for (size_t b = 0; b < sizeof bytes && weir_dtype_is_decodable(dtype); b++) {
+            for (int64_t m = 1; m <= 5; m += 4) {
+                tensor x = new_tensor(WEIR_DTYPE_F32, m, 512, 0);
+                for (int64_t at = 0; at < m * 512; at++) {
+                    const float number = at / 512 % 2 == 1 && at % 2 == 1 ? -3.0f : 3.0f;
+                    memcpy(tensor_row(&x, 0) + 4 * at, &number, sizeof number);
+                }
+                tensor w = new_random(&random_state, dtype, 17, 512, 0);
+                fill_with_byte(&w, bytes[b]);
+                check_product(&x, &w);
+                free_tensor(&x);
+                free_tensor(&w);
+            }
+        }
+    }
+}
+
+// Workers of a device give the bits that one thread gives.
+static void bits_do_not_depend_on_threads(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_F16};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        for (int64_t m = 2; m < 80; m += 70) {
+            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 512, 0);
+            tensor w = new_random(&random_state, dtypes[i], 700, 512, 0);
+            tensor alone = new_tensor(WEIR_DTYPE_F32, m, 700, 0);
+            kernel_run run = {NULL, {&x, &w, &alone}, 3, {0}, {0}};
+            run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+            assert_ok(run_here(&run, 1, &random_state));
+            for (uint32_t threads = 1; threads <= 5; threads += 2) {
+                tensor y = new_tensor(WEIR_DTYPE_F32, m, 700, 0);
+                run.operands[2] = &y;
+                weir_device* device = NULL;
+                const weir_device_desc desc = {.name = "cpu:plain", .thread_count = threads};
+                assert_ok(weir_device_create(&desc, &device));
+                assert_ok(run_on_device(device, &run));
+                assert_same_rows(&alone, &y);
+                weir_device_destroy(device);
+                free_tensor(&y);
+            }
+            free_tensor(&x);
+            free_tensor(&w);
+            free_tensor(&alone);
+        }
+    }
+}
+
+// What decides which kernels run is what the system says too.
+static void features_are_those_that_the_system_lists(void** state) {
+    (void)state;
+    static const struct {
+        const char* flags[8];
+        size_t offset;
+    } sets[] = {
+        {{"avx2", "fma", "f16c"}, offsetof(cpu_features, avx2)},
+        {{"avx2", "fma", "f16c", "avx_vnni"}, offsetof(cpu_features, avx2_vnni)},
+        {{"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
+         offsetof(cpu_features, avx512)},
+        {{"asimd"}, offsetof(cpu_features, neon)},
+        {{"asimddp"}, offsetof(cpu_features, neon_dotprod)},
+    };
+    char line[8192] = "";
+    FILE* file = fopen("/proc/cpuinfo", "r");
+    while (file && fgets(line, sizeof line, file) && strncmp(line, "flags", 5) != 0 &&
+           strncmp(line, "Features", 8) != 0) {
+    }
+    if (file) {
+        fclose(file);
+    }
+    char* list = strchr(line, ':');
+    if (!list || getenv("WEIR_EMULATED")) {
+        print_message("skipped: the system lists no flags of this processor\n");
+        skip();
+    }
+    list[strlen(list) - 1] = ' ';
+    const cpu_features found = cpu_features_find();
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        bool expected = true;
+        for (size_t k = 0; k < 8 && sets[i].flags[k]; k++) {
+            char word[32];
+            snprintf(word, sizeof word, " %s ", sets[i].flags[k]);
+            expected = expected && strstr(list, word) != NULL;
+        }
+        assert_int_equal(((const bool*)&found)[sets[i].offset], expected);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest once[] = {
+        cmocka_unit_test(features_are_those_that_the_system_lists),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_for_every_weight_type),
         cmocka_unit_test(products_agree_on_edge_shapes),
         cmocka_unit_test(products_agree_for_long_rows),
         cmocka_unit_test(rows_of_zeros_give_zeros),
         cmocka_unit_test(fused_products_agree),
+        cmocka_unit_test(every_number_of_rows_agrees),
+        cmocka_unit_test(extreme_numbers_do_not_overflow),
+        cmocka_unit_test(bits_do_not_depend_on_threads),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(once, NULL, NULL);
+    for (uint32_t i = 0; (target = weir_cpu_target_at(i)) != &weir_cpu_target; i++) {
+        print_message("with %s\n", target->kernels[0].name);
+        failed += cmocka_run_group_tests_name(target->kernels[0].name, tests, NULL, NULL);
+    }
+    return failed;
 }
