@@ -282,6 +282,18 @@ static inline bool takes_weights(weir_dtype dtype) {
     return taken;
 }
 
+#define LOCAL_BYTES 524288
+#define LOCALS 2
+
+// Memory of workers, which holds what the kernel before left there.
+static inline void take_locals(weir_kernel_local locals[LOCALS]) {
+    _Alignas(64) static uint8_t memory[LOCALS][LOCAL_BYTES];
+    for (int i = 0; i < LOCALS; i++) {
+        locals[i] = (weir_kernel_local){memory[i], LOCAL_BYTES, false};
+    }
+}
+
+// Each tile runs on one of two workers with memory, or on one that has none.
 static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
                                    test_random* random) {
     weir_view views[KERNEL_OPERANDS];
@@ -298,19 +310,23 @@ static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
     uint32_t* order = malloc(tiles * sizeof *order);
     assert_non_null(order);
     weir_status status = WEIR_OK;
+    weir_kernel_local locals[LOCALS];
+    take_locals(locals);
     for (uint32_t i = 0; i < tiles; i++) {
         const uint32_t j = (uint32_t)random_below(random, i + 1);
         order[i] = order[j];
         order[j] = i;
     }
     for (uint32_t i = 0; i < tiles && status == WEIR_OK; i++) {
+        const uint64_t worker = random_below(random, LOCALS + 1);
         const weir_kernel_call call = {.views = views,
                                        .pointers = pointers,
                                        .operand_count = run->operand_count,
                                        .tile = order[i],
                                        .tile_count = tiles,
                                        .constants = &run->constants,
-                                       .params = run->params};
+                                       .params = run->params,
+                                       .local = worker < LOCALS ? &locals[worker] : NULL};
         status = run->kernel->run(&call);
     }
     free(order);

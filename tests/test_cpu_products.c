@@ -211,6 +211,9 @@ static void every_number_of_rows_agrees(void** state) {
 static void products_agree_for_long_rows(void** state) {
     (void)state;
     check_matmul(WEIR_DTYPE_Q8_0, 1, 3, 256 * 97 + 32);
+    check_matmul(WEIR_DTYPE_Q4_0, 2, 12, 256 * 96);
+    check_matmul(WEIR_DTYPE_Q4_0, 4, 5, 256 * 97);
+    check_matmul(WEIR_DTYPE_Q4_K, 1, 12, 256 * 97);
     check_matmul(WEIR_DTYPE_Q4_K, 3, 2, 256 * 98);
     check_matmul(WEIR_DTYPE_Q6_K, 6, 2, 256 * 98);
 }

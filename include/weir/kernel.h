@@ -17,14 +17,24 @@
 
 WEIR_C_BEGIN
 
+// Memory of a worker for what its tiles of one dispatch share: a tile that finds it not filled may
+// put there what the next ones would compute again, and say so. It is not filled when the worker
+// comes to the dispatch; whoever counts on it works without it as well.
+typedef struct weir_kernel_local {
+    void* memory; // aligned to 64
+    size_t byte_size;
+    bool filled; // by an earlier tile of this dispatch and pass
+} weir_kernel_local;
+
 typedef struct weir_kernel_call {
-    const weir_view* views; // operands in the order of the dispatch, with the dims of this pass
-    void* const* pointers;  // address of the first element of each operand
-    uint32_t operand_count; // of both lists
-    uint32_t tile;          // which tile to compute: 0 .. tile_count - 1
-    uint32_t tile_count;    // of the dispatch
-    const void* constants;  // bytes given with the dispatch, aligned to 16
-    const uint64_t* params; // the parameter block of the pass; NULL in a session
+    const weir_view* views;   // operands in the order of the dispatch, with the dims of this pass
+    void* const* pointers;    // address of the first element of each operand
+    uint32_t operand_count;   // of both lists
+    uint32_t tile;            // which tile to compute: 0 .. tile_count - 1
+    uint32_t tile_count;      // of the dispatch
+    const void* constants;    // bytes given with the dispatch, aligned to 16
+    const uint64_t* params;   // the parameter block of the pass; NULL in a session
+    weir_kernel_local* local; // of the worker; NULL: none
 } weir_kernel_call;
 
 // Computes one tile. A status other than WEIR_OK ends the pass with that status and the message

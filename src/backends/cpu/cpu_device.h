@@ -27,7 +27,8 @@
 
 #define CPU_INDEX_BITS 24
 #define CPU_INDEX_MASK ((UINT64_C(1) << CPU_INDEX_BITS) - 1)
-#define CPU_LINE 64 // bytes of a cache line
+#define CPU_LINE 64            // bytes of a cache line
+#define CPU_LOCAL_BYTES 524288 // of each worker, for its tiles of a dispatch; taken when touched
 
 typedef struct cpu_work cpu_work;
 typedef struct cpu_device cpu_device;
@@ -37,6 +38,7 @@ typedef struct cpu_worker {
     _Alignas(CPU_LINE) _Atomic(cpu_work*) reading;
     cpu_device* device;
     uint32_t number;
+    weir_kernel_local local;
     struct {
         uint64_t sequence;
         uint32_t position; // in the ready list of that pass
@@ -62,6 +64,7 @@ struct cpu_device {
     weir_device base;
     cpu_worker* workers;
     uint32_t worker_count;
+    uint8_t* locals; // memory of the workers
 
     _Alignas(CPU_LINE) atomic_uint_least64_t active; // bit i: the pass of entry i runs
     _Atomic(cpu_work*) executing[PASSES_IN_FLIGHT];  // its work

@@ -125,14 +125,16 @@ static void fail_pass(cpu_work* work, const device_dispatch* dispatch, weir_stat
     }
 }
 
-static weir_kernel_call call_of(const cpu_work* work, uint32_t index, uint32_t tile_count) {
+static weir_kernel_call call_of(cpu_worker* worker, const cpu_work* work, uint32_t index,
+                                uint32_t tile_count) {
     const device_dispatch* dispatch = &work->dispatches[index];
     return (weir_kernel_call){.views = dispatch->views,
                               .pointers = dispatch->pointers,
                               .operand_count = dispatch->operand_count,
                               .tile_count = tile_count,
                               .constants = dispatch->constants,
-                              .params = work->params};
+                              .params = work->params,
+                              .local = &worker->local};
 }
 
 static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
@@ -164,6 +166,7 @@ static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
 static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
     cpu_slot* slot = &work->slots[index];
     uint64_t cursor = atomic_load_explicit(&slot->cursor, memory_order_acquire);
+    worker->local.filled = false; // what is there is of another dispatch
     while (sequence_of(cursor) == sequence) {
         const uint32_t tile = index_of(cursor);
         const uint32_t tile_count = atomic_load_explicit(&slot->tile_count, memory_order_acquire);
@@ -176,7 +179,7 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
         if (tile == 0 && work->timings) {
             work->timings[index].begin_ns = clock_ns();
         }
-        weir_kernel_call call = call_of(work, index, tile_count);
+        weir_kernel_call call = call_of(worker, work, index, tile_count);
         call.tile = tile;
         run_tile(worker, work, index, &call);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
@@ -193,7 +196,8 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
 // The dispatches in their order, which no predecessor breaks: all smaller than their successors.
 static void run_alone(cpu_worker* worker, cpu_work* work) {
     for (uint32_t i = 0; i < work->count; i++) {
-        weir_kernel_call call = call_of(work, i, cpu_work_size(work, i));
+        weir_kernel_call call = call_of(worker, work, i, cpu_work_size(work, i));
+        worker->local.filled = false;
         if (work->timings) {
             work->timings[i].begin_ns = clock_ns();
         }
@@ -401,11 +405,17 @@ weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count) {
         weir_alloc(&device->base.allocator, worker_count * sizeof(cpu_worker), CPU_LINE, &memory));
     device->workers = memory;
     device->base.thread_count = worker_count;
+    WEIR_TRY(weir_alloc(&device->base.allocator, (size_t)worker_count * CPU_LOCAL_BYTES, CPU_LINE,
+                        &memory));
+    device->locals = memory;
     device->base.assist = worker_count == 1 ? cpu_executor_assist : NULL;
     fegetenv(&device->environment);
     for (uint32_t i = 0; i < worker_count; i++) {
         cpu_worker* worker = &device->workers[i];
-        *worker = (cpu_worker){.device = device, .number = i};
+        *worker = (cpu_worker){.device = device,
+                               .number = i,
+                               .local.memory = device->locals + (size_t)i * CPU_LOCAL_BYTES,
+                               .local.byte_size = CPU_LOCAL_BYTES};
         const int error = pthread_create(&worker->thread, NULL, work_until_stopped, worker);
         if (error != 0) {
             return WEIR_FAIL(WEIR_IO, "cannot start worker %u of %u: %s", i, worker_count,
@@ -423,6 +433,8 @@ void cpu_executor_stop(cpu_device* device) {
     for (uint32_t i = 0; i < device->worker_count; i++) {
         pthread_join(device->workers[i].thread, NULL);
     }
+    weir_free(&device->base.allocator, device->locals,
+              (size_t)device->base.thread_count * CPU_LOCAL_BYTES, CPU_LINE);
     weir_free(&device->base.allocator, device->workers,
               device->base.thread_count * sizeof(cpu_worker), CPU_LINE);
     device->worker_count = 0;

@@ -77,9 +77,18 @@ AVX512_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t element
     }
 }
 
-// A constant number of rows keeps all sums in registers.
+// A constant number of rows keeps all sums in registers. What decoding needs most has functions of
+// its own.
 AVX512_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements,
                            const cpu_chunk* x, int64_t stride, int64_t count, float* results) {
+    if (type.unpack == unpack_q4_0) {
+        avx512_dot_q4_0(weights, elements, x, stride, count, results);
+        return;
+    }
+    if (type.unpack == unpack_q4_k && count == 1) {
+        avx512_dot_q4_k(weights, elements, x, results);
+        return;
+    }
     switch (count) {
     case 1:
         dot_rows(type, weights, elements, x, stride, 1, results);
@@ -252,5 +261,6 @@ const cpu_products avx512_products = {
     .floats = avx512_float_types,
     .float_count = AVX512_FLOAT_TYPES,
     .quantize = avx512_quantize,
+    .arrange = avx512_arrange,
     .multiply_floats = avx512_multiply_floats,
 };

@@ -1,5 +1,5 @@
-// Products with quantised weights. x is quantised by every tile for itself: that is quicker than
-// waiting for one who does it for all, as a tile has many weight rows for each row of x.
+// Products with quantised weights. x is quantised by every worker for itself, for few rows once for
+// all its tiles: that is quicker than waiting for one who does it for all.
 #include "backends/cpu/products/product_tile.h"
 
 #define X CPU_PRODUCT_X
@@ -25,11 +25,22 @@ static void quantize(const cpu_products* set, const weir_kernel_call* call, cpu_
     }
 }
 
+static void quantize_few(const cpu_products* set, const weir_kernel_call* call, int64_t begin,
+                         int64_t end, cpu_chunk* chunks) {
+    const int64_t rows = call->views[X].shape.dims[0];
+    quantize(set, call, (cpu_span){0, rows}, begin, end, FEW_CHUNKS, chunks);
+    for (int64_t row = 0; set->arrange && row < rows; row++) {
+        for (int64_t c = 0; c < end - begin; c++) {
+            set->arrange(&chunks[row * FEW_CHUNKS + c]);
+        }
+    }
+}
+
 // Rows of x that do not fit are quantised part by part for each unit instead.
 static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
     const weir_view* x = &call->views[X];
     if (chunk_count(x) <= FEW_CHUNKS) {
-        quantize(set, call, (cpu_span){0, x->shape.dims[0]}, 0, chunk_count(x), FEW_CHUNKS, state);
+        quantize_few(set, call, 0, chunk_count(x), state);
     }
 }
 
@@ -43,7 +54,7 @@ static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t 
         const int64_t end = cpu_min(begin + FEW_CHUNKS, chunks);
         const int64_t elements = cpu_min(end * CPU_CHUNK, x->shape.dims[1]) - begin * CPU_CHUNK;
         if (chunks > FEW_CHUNKS) {
-            quantize(set, call, (cpu_span){0, rows}, begin, end, FEW_CHUNKS, state);
+            quantize_few(set, call, begin, end, state);
         }
         for (int64_t n = columns.begin; n < columns.end; n++) {
             const char* row = cpu_row(call, operand, n) + begin * type->chunk_bytes;

@@ -78,13 +78,21 @@ uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matric
 static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
                            const weir_kernel_call* call, const cpu_matrices* matrices,
                            cpu_finish_fn finish) {
-    _Alignas(64) uint8_t state[CPU_STATE_BYTES];
+    _Alignas(64) uint8_t own[CPU_STATE_BYTES];
+    weir_kernel_local* local = call->local;
+    const bool kept = local && local->byte_size >= CPU_STATE_BYTES;
+    void* state = kept ? local->memory : own;
     float sums[CPU_MATRICES_MAX][CPU_FEW_ROWS * CPU_FEW_COLUMNS];
     const cpu_product_sums found = {.of = {sums[0], sums[1]}, .stride = CPU_FEW_COLUMNS};
     const int64_t width = call->views[matrices->operands[0]].shape.dims[0];
     const cpu_span rows = {0, call->views[X].shape.dims[0]};
     const cpu_span units = cpu_tile_units(call, cpu_divide_up(width, CPU_FEW_COLUMNS));
-    way->prepare_few(set, call, state);
+    if (!kept || !local->filled) {
+        way->prepare_few(set, call, state);
+    }
+    if (kept) {
+        local->filled = true;
+    }
     for (int64_t unit = units.begin; unit < units.end; unit++) {
         const cpu_span columns = cpu_unit_items(unit, CPU_FEW_COLUMNS, width);
         for (uint32_t m = 0; m < matrices->count; m++) {
