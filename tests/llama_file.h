@@ -18,6 +18,9 @@ typedef enum change_kind {
     CHANGE_TYPE = 7,   // the tensor has type `number` (of the file format)
     CHANGE_EXTRA = 8,  // a tensor [32] of that name and type `number` is added
     CHANGE_RANK_2 = 9, // the vector is written as [n, 1]
+    CHANGE_COUNT = 10, // the array of the vocabulary has `number` elements
+    CHANGE_TOKEN = 11, // token `number` is `text`, of type `real`
+    CHANGE_RAW = 12,   // `number` bytes of `text` stand behind the keys, counted as `real` pairs
 } change_kind;
 
 typedef struct llama_change {
@@ -56,6 +59,10 @@ static inline void put_changed_key(llama_writer* writer) {
     case CHANGE_TEXT:
         gguf_put_string(&writer->builder, change->name, change->text);
         break;
+    case CHANGE_RAW:
+        gguf_append(&writer->builder.values, change->text, change->number);
+        writer->builder.value_count += (uint64_t)change->real;
+        break;
     case CHANGE_ARRAY:
         gguf_put_array(&writer->builder, change->name, WEIR_GGUF_U32, items, change->number,
                        change->number * sizeof *items);
@@ -70,6 +77,14 @@ static inline void put_u32(llama_writer* writer, const char* key, uint32_t numbe
         put_changed_key(writer);
     } else {
         gguf_put_u32(&writer->builder, key, number);
+    }
+}
+
+static inline void put_text(llama_writer* writer, const char* key, const char* text) {
+    if (is_changed(writer, key)) {
+        put_changed_key(writer);
+    } else {
+        gguf_put_string(&writer->builder, key, text);
     }
 }
 
@@ -129,23 +144,51 @@ static inline void put_block(llama_writer* writer, uint32_t block) {
     }
 }
 
+// Puts an array of the vocabulary, cut or left out where that is the change.
+static inline void put_vocabulary_array(llama_writer* writer, const char* key, weir_gguf_type type,
+                                        const void* items) {
+    const llama_change* change = writer->change;
+    const bool changed = is_changed(writer, key);
+    const uint64_t count =
+        changed && change->kind == CHANGE_COUNT ? change->number : TINY_VOCABULARY;
+    if (changed && change->kind != CHANGE_COUNT && change->kind != CHANGE_F32) {
+        put_changed_key(writer);
+    } else {
+        gguf_put_array(&writer->builder, key, type, items, count, count * 4);
+    }
+}
+
+static inline void put_tokens(llama_writer* writer, const gguf_text* tokens) {
+    if (is_changed(writer, "tokenizer.ggml.tokens")) {
+        put_changed_key(writer);
+    } else {
+        gguf_put_strings(&writer->builder, "tokenizer.ggml.tokens", tokens, TINY_VOCABULARY);
+    }
+}
+
 static inline void put_tokenizer(llama_writer* writer) {
-    const gguf_text tokens[TINY_VOCABULARY] = {
+    gguf_text tokens[TINY_VOCABULARY] = {
         GGUF_TEXT("<unk>"), GGUF_TEXT("<s>"), GGUF_TEXT("</s>"), GGUF_TEXT("\xe2\x96\x81"),
         GGUF_TEXT("a"),     GGUF_TEXT("b"),   GGUF_TEXT("c"),    GGUF_TEXT("d"),
         GGUF_TEXT("e"),     GGUF_TEXT("f"),   GGUF_TEXT("g"),    GGUF_TEXT("\xe2\x96\x81h")};
-    const float scores[TINY_VOCABULARY] = {0};
-    const int32_t types[TINY_VOCABULARY] = {2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    gguf_builder* builder = &writer->builder;
-    gguf_put_string(builder, "tokenizer.ggml.model", "llama");
-    gguf_put_strings(builder, "tokenizer.ggml.tokens", tokens, TINY_VOCABULARY);
-    gguf_put_array(builder, "tokenizer.ggml.scores", WEIR_GGUF_F32, scores, TINY_VOCABULARY,
-                   sizeof scores);
-    gguf_put_array(builder, "tokenizer.ggml.token_type", WEIR_GGUF_I32, types, TINY_VOCABULARY,
-                   sizeof types);
-    gguf_put_u32(builder, "tokenizer.ggml.bos_token_id", 1);
+    float scores[TINY_VOCABULARY] = {0};
+    int32_t types[TINY_VOCABULARY] = {2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const llama_change* change = writer->change;
+    if (change->kind == CHANGE_TOKEN) {
+        writer->applied = true;
+        tokens[change->number] = (gguf_text){change->text, strlen(change->text)};
+        types[change->number] = (int32_t)change->real;
+    }
+    for (int i = 0; change->kind == CHANGE_F32 && i < TINY_VOCABULARY; i++) {
+        scores[i] = strcmp(change->name, "tokenizer.ggml.scores") == 0 ? change->real : 0.0f;
+    }
+    put_text(writer, "tokenizer.ggml.model", "llama");
+    put_tokens(writer, tokens);
+    put_vocabulary_array(writer, "tokenizer.ggml.scores", WEIR_GGUF_F32, scores);
+    put_vocabulary_array(writer, "tokenizer.ggml.token_type", WEIR_GGUF_I32, types);
+    put_u32(writer, "tokenizer.ggml.bos_token_id", 1);
     put_u32(writer, "tokenizer.ggml.eos_token_id", 2);
-    gguf_put_u32(builder, "tokenizer.ggml.unknown_token_id", 0);
+    gguf_put_u32(&writer->builder, "tokenizer.ggml.unknown_token_id", 0);
 }
 
 static inline void put_extra(llama_writer* writer) {
@@ -164,11 +207,7 @@ static inline void put_extra(llama_writer* writer) {
 static inline uint8_t* tiny_llama(const llama_change* change, size_t* byte_size) {
     static const llama_change nothing = {.name = ""};
     llama_writer writer = {.change = change ? change : &nothing, .random = {.state = 7}};
-    if (is_changed(&writer, "general.architecture")) {
-        put_changed_key(&writer);
-    } else {
-        gguf_put_string(&writer.builder, "general.architecture", "llama");
-    }
+    put_text(&writer, "general.architecture", "llama");
     put_u32(&writer, "llama.block_count", TINY_BLOCKS);
     put_u32(&writer, "llama.embedding_length", TINY_EMBEDDING);
     put_u32(&writer, "llama.feed_forward_length", 64);

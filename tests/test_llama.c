@@ -327,6 +327,13 @@ static void wrong_tensors_are_refused_by_name(void** state) {
         {{"rope_freqs.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_BAD_FORMAT},
         {{"rope_freqs.weight", CHANGE_EXTRA, 1, 4.0f, 0}, WEIR_UNSUPPORTED}, // F16 [4]
         {{"blk.0.attn_q.bias", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"output_norm.bias", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.9.junk.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.1.attn_q_norm.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.2.attn_norm.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.00.attn_norm.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.4294967296.attn_norm.weight", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
+        {{"blk.", CHANGE_EXTRA, 0, 0, 0}, WEIR_UNSUPPORTED},
     };
     weir_device* device = open_cpu(NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -341,7 +348,9 @@ static void harmless_differences_are_accepted(void** state) {
     (void)state;
     static const llama_change changes[] = {
         {"", CHANGE_NOTHING, 0, 0, 0},
-        {"blk.9.junk.weight", CHANGE_EXTRA, 0, 0, 0},
+        {"junk.weight", CHANGE_EXTRA, 0, 0, 0},
+        {"bl", CHANGE_EXTRA, 0, 0, 0},
+        {"blk.1.attn_rot_embd.weight", CHANGE_EXTRA, 0, 0, 0},
         {"rope_freqs.weight", CHANGE_EXTRA, 0, 4.0f, 0},
         {"blk.0.attn_norm.weight", CHANGE_TYPE, 1, 0, 0},  // F16
         {"blk.0.attn_norm.weight", CHANGE_TYPE, 30, 0, 0}, // BF16

@@ -99,17 +99,50 @@ static bool ends_with(weir_text string, const char* end) {
            memcmp(string.bytes + (string.length - length), end, length) == 0;
 }
 
+static bool is_in_a_block(weir_text name) {
+    return name.length >= 4 && memcmp(name.bytes, "blk.", 4) == 0;
+}
+
+// Reads N of "blk.N.": decimal, at most so many digits as a number of blocks has.
+static uint32_t block_of(weir_text name) {
+    uint32_t block = 0;
+    for (uint64_t i = 4; i < name.length && i < 8 && name.bytes[i] >= '0' && name.bytes[i] <= '9';
+         i++) {
+        block = 10 * block + (uint32_t)(name.bytes[i] - '0');
+    }
+    return block;
+}
+
+// Tells whether the pass uses a tensor of a block. Frequencies of RoPE, which old files hold for
+// each block, are computed instead.
+static bool is_used(const weir_llama_params* params, weir_text name) {
+    const uint32_t block = block_of(name);
+    for (llama_tensor tensor = LLAMA_ATTN_NORM; tensor < LLAMA_TENSOR_COUNT; tensor++) {
+        const llama_weight weight = weir_llama_weight(params, tensor, block);
+        if (block < params->blocks && name.length == strlen(weight.name) &&
+            memcmp(name.bytes, weight.name, (size_t)name.length) == 0) {
+            return true;
+        }
+    }
+    return ends_with(name, ".attn_rot_embd.weight");
+}
+
 // Tensors that the pass does not use are ignored, except those without which the results would
-// silently be wrong.
-static weir_status check_extras(const weir_gguf* gguf) {
+// silently be wrong: biases, and what a block has beyond this architecture, or blocks beyond the
+// number that the file says.
+static weir_status check_extras(const weir_model* model) {
     uint64_t count = 0;
-    const weir_gguf_tensor* tensors = weir_gguf_tensors(gguf, &count);
+    const weir_gguf_tensor* tensors = weir_gguf_tensors(model->gguf, &count);
     for (uint64_t i = 0; i < count; i++) {
-        if (ends_with(tensors[i].name, ".bias")) {
+        const bool is_bias = ends_with(tensors[i].name, ".bias");
+        if (is_bias ||
+            (is_in_a_block(tensors[i].name) && !is_used(&model->params, tensors[i].name))) {
             char name[128];
-            return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s: biases cannot be used",
-                             weir_gguf_file_name(gguf),
-                             weir_text_escape(tensors[i].name, name, sizeof name));
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: tensor %s: %s",
+                             weir_gguf_part_name(model->gguf, tensors[i].part),
+                             weir_text_escape(tensors[i].name, name, sizeof name),
+                             is_bias ? "biases cannot be used"
+                                     : "no block of this architecture and number uses it");
         }
     }
     return WEIR_OK;
@@ -123,7 +156,7 @@ static weir_status check_tensors(const weir_model* model) {
             WEIR_TRY(check_tensor(model, tensor, block));
         }
     }
-    return check_extras(model->gguf);
+    return check_extras(model);
 }
 
 // On failure the caller destroys the half-open model.
