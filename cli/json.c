@@ -32,7 +32,7 @@ static size_t character_length(const unsigned char* bytes, size_t length) {
     return wanted;
 }
 
-// Only what the grammar asks for is escaped.
+// What the grammar asks for is escaped, and DEL.
 static void write_ascii(FILE* file, unsigned char c) {
     switch (c) {
     case '"':
@@ -53,7 +53,7 @@ static void write_ascii(FILE* file, unsigned char c) {
     default:
         break;
     }
-    if (c < 0x20) {
+    if (c < 0x20 || c == 0x7F) {
         fprintf(file, "\\u%04x", c);
     } else {
         fputc(c, file);
@@ -67,6 +67,8 @@ static void write_string(FILE* file, const char* bytes, size_t length) {
         const size_t step = character_length(rest, length);
         if (step == 0) {
             fputs("\\ufffd", file);
+        } else if (rest[0] == 0xC2 && rest[1] < 0xA0) { // a control, which a terminal may act on
+            fprintf(file, "\\u%04x", rest[1]);
         } else if (step == 1) {
             write_ascii(file, *rest);
         } else {

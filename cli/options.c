@@ -210,8 +210,12 @@ cli_exit cli_parse_many(int argc, char** argv, const char* usage, const cli_opti
 static void print_message(const char* format, va_list arguments) {
     char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
-    for (char* c = text; *c; c++) {
-        *c = (unsigned char)*c < 0x20 || *c == 0x7F ? '?' : *c;
+    for (unsigned char* c = (unsigned char*)text; *c; c++) {
+        const bool is_c1 = c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0; // U+0080 to U+009F
+        if (*c < 0x20 || *c == 0x7F || is_c1) {
+            *c = '?';
+            c[is_c1] = '?';
+        }
     }
     fflush(stdout);
     fprintf(stderr, "weir: %s", text);

@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "json.h"
+#include "terminal.h"
 #include "trace.h"
 
 static const char usage[] =
@@ -56,7 +57,8 @@ typedef struct run_state {
     weir_ids prompt;
     weir_ids made;
     cli_bytes text;     // of prompt and made; kept for JSON only
-    bool wrote_text;    // to standard output
+    terminal out;       // standard output
+    bool wrote_text;    // to it
     weir_status status; // of `emit`
     weir_generate_stats stats;
 } run_state;
@@ -79,7 +81,7 @@ static bool write_text(run_state* run, const char* bytes, size_t length) {
         return run->status == WEIR_OK;
     }
     run->wrote_text = true;
-    return fwrite(bytes, 1, length, stdout) == length && fflush(stdout) == 0;
+    return terminal_write(&run->out, bytes, length);
 }
 
 // Called for each token; the first failure is kept, since the library only hears "no".
@@ -223,10 +225,11 @@ static void print_stats(const run_state* run) {
 
 // Text that was made stays on standard output also when generation failed later: the error is
 // about what is missing.
-static cli_exit report(const run_state* run, weir_status status) {
+static cli_exit report(run_state* run, weir_status status) {
     if (run->options->json && status == WEIR_OK) {
         print_json(run);
     } else if (!run->options->json && (status == WEIR_OK || run->wrote_text)) {
+        terminal_finish(&run->out);
         putchar('\n');
     }
     const cli_exit code = cli_finish(status == WEIR_OK ? CLI_OK : cli_fail(status));
