@@ -1,8 +1,8 @@
 // A model: a GGUF file mapped into memory, with every number and every tensor checked.
 //
 // Weights are views of the mapping: when a model is opened no weight is copied or read. The file
-// must not shrink while the model is open. A model that is split into several files is opened by
-// the path of any of them; each is mapped on its own.
+// must not shrink while the model is open (weir/fault.h says what happens if it does). A model that
+// is split into several files is opened by the path of any of them; each is mapped on its own.
 //
 //     weir_model_open(NULL, device, "stories.gguf", NULL, &model);
 //     weir_model_weight(model, "output_norm.weight", &view);
@@ -31,7 +31,8 @@ typedef struct weir_model_options {
 //            weir_llama_params_read; WEIR_NOT_FOUND a tensor is missing; WEIR_BAD_FORMAT a tensor
 //            has another shape; WEIR_UNSUPPORTED a tensor has a type that weir cannot read, or one
 //            without which results would silently be wrong cannot be used; WEIR_OUT_OF_RANGE a
-//            limit is passed. The message names file and tensor, or what was found and is allowed.
+//            limit is passed; WEIR_IO a file was cut short meanwhile. The message names file and
+//            tensor, or what was found and is allowed.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_model_open(const weir_allocator* allocator,
                                                    weir_device* device, const char* path,

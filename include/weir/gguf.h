@@ -70,7 +70,8 @@ typedef struct weir_gguf_tensor {
 // for stays below four times the size of the metadata (and a few hundred bytes), and is asked for
 // after all of it was checked.
 //
-// Ownership: the caller destroys the result; `bytes` must hold as long as it. `file_name` (may be
+// Ownership: the caller destroys the result; `bytes` must hold as long as it, and may change: then
+//            what is read is of no use, but nothing is read outside of them. `file_name` (may be
 //            NULL) is copied.
 // Errors:    WEIR_BAD_FORMAT; WEIR_UNSUPPORTED versions other than 2 and 3, big-endian files,
 //            arrays of arrays, unknown tensor types; WEIR_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT NULL
@@ -188,7 +189,9 @@ WEIR_API WEIR_MUST_USE weir_status weir_gguf_get_array(const weir_gguf* gguf, co
                                                        weir_gguf_type element_type,
                                                        const weir_gguf_value** array);
 
-// Walks the strings of an array in order: start with `cursor` = NULL.
+// Walks the strings of an array in order: start with `cursor` = NULL. Where the bytes change after
+// they were parsed, as those of a mapped file may, the strings are others, and there may be more or
+// fewer than `count`; all lie within the array.
 //
 //     for (const void* cursor = NULL; weir_gguf_next_string(array, &cursor, &string);) ...
 WEIR_API bool weir_gguf_next_string(const weir_gguf_value* array, const void** cursor,

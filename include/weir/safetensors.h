@@ -55,7 +55,8 @@ typedef struct weir_safetensors_entry {
 //
 // Ownership: the caller destroys the result; `bytes` must hold as long as it. `file_name` (may be
 //            NULL) is copied.
-// Errors:    WEIR_BAD_FORMAT; WEIR_UNSUPPORTED unknown types, too many dimensions;
+// Errors:    WEIR_BAD_FORMAT; WEIR_IO the bytes changed meanwhile, as those of a mapped file may;
+//            WEIR_UNSUPPORTED unknown types, too many dimensions;
 //            WEIR_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT NULL bytes with a size.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_safetensors_parse(const weir_allocator* allocator,

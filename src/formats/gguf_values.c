@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-// Nothing here checks bounds but indices: parsing proved that every value lies in the file.
+// Parsing proved that every value lies in the file. What is read again here may have changed since,
+// where the bytes are a mapping and somebody writes to the file or cuts it short: nothing that is
+// read decides about bounds alone.
 
 static weir_status require(const weir_gguf* gguf, const char* key, const weir_gguf_value** value) {
     *value = weir_gguf_find(gguf, key);
@@ -111,10 +113,11 @@ weir_status weir_gguf_get_bool(const weir_gguf* gguf, const char* key, bool* fla
     return WEIR_OK;
 }
 
-// The parser has checked that the whole string lies in the file.
-static const uint8_t* load_string(const uint8_t* bytes, weir_text* string) {
+// Returns the end of a string that begins `left` bytes, 8 or more, before the end of its value.
+static const uint8_t* load_string(const uint8_t* bytes, uint64_t left, weir_text* string) {
     uint64_t length = 0;
     memcpy(&length, bytes, sizeof length);
+    length = length < left - sizeof length ? length : left - sizeof length;
     *string = (weir_text){(const char*)bytes + sizeof length, length};
     return bytes + sizeof length + length;
 }
@@ -125,7 +128,7 @@ weir_status weir_gguf_get_string(const weir_gguf* gguf, const char* key, weir_te
     if (value->type != WEIR_GGUF_STRING) {
         return fail_type(gguf, value, key, "string");
     }
-    load_string(value->bytes, string);
+    load_string(value->bytes, value->byte_length, string);
     return WEIR_OK;
 }
 
@@ -148,11 +151,12 @@ weir_status weir_gguf_get_array(const weir_gguf* gguf, const char* key, weir_ggu
 bool weir_gguf_next_string(const weir_gguf_value* array, const void** cursor, weir_text* string) {
     const uint8_t* start = array->bytes;
     const uint8_t* next = *cursor ? *cursor : start;
+    const uint64_t left = array->byte_length - (uint64_t)(next - start);
     if (array->type != WEIR_GGUF_ARRAY || array->element_type != WEIR_GGUF_STRING ||
-        next == start + array->byte_length) {
+        left < sizeof(uint64_t)) {
         return false;
     }
-    *cursor = load_string(next, string);
+    *cursor = load_string(next, left, string);
     return true;
 }
 

@@ -277,21 +277,16 @@ uint64_t json_string_decode(weir_text raw, char* bytes) {
     uint64_t length = 0;
     for (uint64_t i = 0; i < raw.length;) {
         if (raw.bytes[i] != '\\') {
-            if (bytes) {
-                bytes[length] = raw.bytes[i];
-            }
-            length++;
+            bytes[length++] = raw.bytes[i++];
+            continue;
+        }
+        uint32_t character = 0;
+        const uint64_t step = read_escape(raw.bytes + i, raw.length - i, &character);
+        if (step == 0) { // it was an escape before the bytes changed
             i++;
             continue;
         }
-        char encoded[4];
-        uint32_t character = 0;
-        const uint64_t step = read_escape(raw.bytes + i, raw.length - i, &character);
-        const uint64_t encoded_length = put_utf8(character, encoded);
-        if (bytes) {
-            memcpy(bytes + length, encoded, encoded_length);
-        }
-        length += encoded_length;
+        length += put_utf8(character, bytes + length);
         i += step;
     }
     return length;

@@ -60,7 +60,7 @@ WEIR_MUST_USE weir_status json_read_u64(json_reader* reader, const char* field, 
 WEIR_MUST_USE weir_status json_skip_value(json_reader* reader, const char* field);
 
 // Writes the bytes that the span of json_read_string stands for, at most as many as it has, and
-// returns their number; with NULL only counts.
+// returns their number. Bytes that changed since then give another text, no longer one.
 uint64_t json_string_decode(weir_text raw, char* bytes);
 
 #endif

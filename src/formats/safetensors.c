@@ -17,7 +17,7 @@ struct weir_safetensors {
     uint64_t data_size;
     uint64_t tensor_count;
     uint64_t entry_count;
-    uint64_t text_size; // bytes of all names, keys and values, escapes resolved
+    uint64_t text_size; // bytes of all names, keys and values, as they stand in the file
     uint64_t text_used;
     weir_safetensors_tensor* tensors; // in the order of the file
     weir_safetensors_entry* entries;  // in the order of the file
@@ -60,28 +60,67 @@ static const type_info types[] = {
 };
 
 // The header is walked twice, by the same code: the first walk checks and counts, the second fills
-// arrays of exactly that size.
+// arrays of exactly that size. Where the bytes are a mapping they may change in between: the second
+// walk believes nothing of the first but how much room there is.
 typedef struct header_walk {
     json_reader reader;
     weir_safetensors* file;
     bool fill;
+    uint64_t tensor_count; // of this walk so far
+    uint64_t entry_count;
 } header_walk;
 
 static bool is_word(weir_text text, const char* word) {
     return text_compare(text, (weir_text){word, strlen(word)}) == 0;
 }
 
-// Takes over a string of the header: counted in the first walk, decoded in the second.
-static weir_text keep_text(header_walk* walk, weir_text raw) {
+static weir_status fail_changed(const json_reader* reader) {
+    return JSON_FAIL(reader, WEIR_IO, reader->position, "header",
+                     "the file changed while it was read");
+}
+
+// Takes over a string of the header: counted in the first walk, decoded in the second, which makes
+// it no longer.
+static weir_status keep_text(header_walk* walk, weir_text raw, weir_text* kept) {
     weir_safetensors* file = walk->file;
     if (!walk->fill) {
-        file->text_size += json_string_decode(raw, NULL);
-        return (weir_text){0};
+        file->text_size += raw.length;
+        return WEIR_OK;
+    }
+    if (raw.length > file->text_size - file->text_used) {
+        return fail_changed(&walk->reader);
     }
     char* bytes = file->text + file->text_used;
     const uint64_t length = json_string_decode(raw, bytes);
     file->text_used += length;
-    return (weir_text){bytes, length};
+    *kept = (weir_text){bytes, length};
+    return WEIR_OK;
+}
+
+static weir_status keep_entry(header_walk* walk, weir_text key, weir_text value) {
+    weir_safetensors_entry entry = {0};
+    if (walk->fill && walk->entry_count == walk->file->entry_count) {
+        return fail_changed(&walk->reader);
+    }
+    WEIR_TRY(keep_text(walk, key, &entry.key));
+    WEIR_TRY(keep_text(walk, value, &entry.value));
+    if (walk->fill) {
+        walk->file->entries[walk->entry_count] = entry;
+    }
+    walk->entry_count++;
+    return WEIR_OK;
+}
+
+static weir_status keep_tensor(header_walk* walk, weir_text name, weir_safetensors_tensor tensor) {
+    if (walk->fill && walk->tensor_count == walk->file->tensor_count) {
+        return fail_changed(&walk->reader);
+    }
+    WEIR_TRY(keep_text(walk, name, &tensor.name));
+    if (walk->fill) {
+        walk->file->tensors[walk->tensor_count] = tensor;
+    }
+    walk->tensor_count++;
+    return WEIR_OK;
 }
 
 static weir_status read_type(json_reader* reader, weir_safetensors_tensor* tensor, uint32_t* bits) {
@@ -233,25 +272,18 @@ static weir_status read_metadata(header_walk* walk) {
     WEIR_TRY(json_expect(reader, '{', "__metadata__"));
     bool first = true;
     bool more = false;
-    uint64_t count = 0;
-    for (;; count++) {
+    for (;;) {
         WEIR_TRY(json_next(reader, '}', &first, "__metadata__", &more));
         if (!more) {
-            break;
+            return WEIR_OK;
         }
         weir_text key;
         weir_text value;
         WEIR_TRY(json_read_string(reader, "__metadata__", &key));
         WEIR_TRY(json_expect(reader, ':', "__metadata__"));
         WEIR_TRY(json_read_string(reader, "__metadata__", &value));
-        key = keep_text(walk, key);
-        value = keep_text(walk, value);
-        if (walk->fill) {
-            walk->file->entries[count] = (weir_safetensors_entry){key, value};
-        }
+        WEIR_TRY(keep_entry(walk, key, value));
     }
-    walk->file->entry_count = count;
-    return WEIR_OK;
 }
 
 static weir_status read_members(header_walk* walk) {
@@ -260,11 +292,10 @@ static weir_status read_members(header_walk* walk) {
     bool first = true;
     bool more = false;
     bool metadata_seen = false;
-    uint64_t count = 0;
     for (;;) {
         WEIR_TRY(json_next(reader, '}', &first, "header", &more));
         if (!more) {
-            break;
+            return WEIR_OK;
         }
         const uint64_t start = reader->position;
         weir_text name;
@@ -281,20 +312,16 @@ static weir_status read_members(header_walk* walk) {
         }
         weir_safetensors_tensor tensor = {0};
         WEIR_TRY(read_tensor(walk, &tensor));
-        tensor.name = keep_text(walk, name);
-        if (walk->fill) {
-            walk->file->tensors[count] = tensor;
-        }
-        count++;
+        WEIR_TRY(keep_tensor(walk, name, tensor));
     }
-    walk->file->tensor_count = count;
-    return WEIR_OK;
 }
 
 // Only spaces may stand behind the JSON: they pad the header.
 static weir_status walk_header(header_walk* walk) {
     json_reader* reader = &walk->reader;
     reader->position = SIZE_BYTES;
+    walk->tensor_count = 0;
+    walk->entry_count = 0;
     WEIR_TRY(read_members(walk));
     while (reader->position < reader->end) {
         if (reader->bytes[reader->position] != ' ') {
@@ -438,6 +465,8 @@ weir_status weir_safetensors_parse(const weir_allocator* allocator, const void* 
     header_walk walk = {.reader = {.bytes = bytes, .file_name = shown_name}, .file = &facts};
     WEIR_TRY(read_size(&walk, byte_size));
     WEIR_TRY(walk_header(&walk));
+    facts.tensor_count = walk.tensor_count;
+    facts.entry_count = walk.entry_count;
 
     // From here on there is something to release.
     weir_safetensors* made = NULL;
@@ -448,6 +477,10 @@ weir_status weir_safetensors_parse(const weir_allocator* allocator, const void* 
     weir_status status = allocate(made, shown_name);
     if (status == WEIR_OK) {
         status = walk_header(&walk);
+    }
+    if (status == WEIR_OK &&
+        (walk.tensor_count != made->tensor_count || walk.entry_count != made->entry_count)) {
+        status = fail_changed(&walk.reader);
     }
     if (status == WEIR_OK) {
         status = check_cover(&walk.reader, made);

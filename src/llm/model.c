@@ -169,7 +169,8 @@ static weir_status open_model(weir_model* model, const char* path) {
                          weir_gguf_file_name(model->gguf), model->params.vocabulary,
                          model->limits.vocabulary);
     }
-    return check_tensors(model);
+    WEIR_TRY(check_tensors(model));
+    return weir_model_files_check(&model->files);
 }
 
 weir_status weir_model_open(const weir_allocator* allocator, weir_device* device, const char* path,

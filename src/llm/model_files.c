@@ -110,6 +110,13 @@ weir_status weir_model_files_open(const weir_allocator* allocator, weir_device* 
     return open_set(allocator, device, path, &split, bytes_max, files, gguf);
 }
 
+weir_status weir_model_files_check(const model_files* files) {
+    for (uint32_t i = 0; i < files->count; i++) {
+        WEIR_TRY(weir_storage_check(files->items[i]));
+    }
+    return WEIR_OK;
+}
+
 void weir_model_files_close(const weir_allocator* allocator, model_files* files) {
     for (uint32_t i = 0; i < files->count; i++) {
         weir_storage_release(files->items[i]);

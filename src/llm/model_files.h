@@ -23,6 +23,12 @@ WEIR_MUST_USE weir_status weir_model_files_open(const weir_allocator* allocator,
                                                 uint64_t bytes_max, model_files* files,
                                                 weir_gguf** gguf);
 
+// Fails when one of the files has been cut short since it was mapped: what was read of it may be
+// zeros.
+//
+// Errors: WEIR_IO.
+WEIR_MUST_USE weir_status weir_model_files_check(const model_files* files);
+
 void weir_model_files_close(const weir_allocator* allocator, model_files* files);
 
 #endif

@@ -222,26 +222,33 @@ static weir_status read_byte(weir_tokenizer* tokenizer, const weir_gguf* gguf, u
     return WEIR_OK;
 }
 
-// The bytes of all tokens together lie in the file, so their sum cannot overflow.
+// All tokens are read, each once: a file that is changed meanwhile may have more of them or longer
+// ones than were checked, and does not get past the ends of the tables.
 static weir_status read_pieces(weir_tokenizer* tokenizer, const weir_gguf* gguf,
                                const weir_gguf_value* tokens) {
     const bool typed = weir_gguf_find(gguf, KEY("token_type")) != NULL;
     weir_text token = {0};
-    for (const void* cursor = NULL; weir_gguf_next_string(tokens, &cursor, &token);) {
-        tokenizer->text_capacity += (size_t)token.length;
-    }
+    tokenizer->text_capacity = (size_t)(tokens->byte_length - sizeof(uint64_t) * tokens->count);
     WEIR_TRY(llm_array_new(&tokenizer->allocator, tokenizer->text_capacity, &tokenizer->text));
     WEIR_TRY(
         llm_array_new(&tokenizer->allocator, (size_t)tokenizer->size + 1, &tokenizer->offsets));
     memset(tokenizer->byte_ids, 0xFF, sizeof tokenizer->byte_ids);
     size_t used = 0;
     uint32_t id = 0;
-    for (const void* cursor = NULL; weir_gguf_next_string(tokens, &cursor, &token); id++) {
+    const void* cursor = NULL;
+    for (; id < tokenizer->size && weir_gguf_next_string(tokens, &cursor, &token); id++) {
+        if (token.length > tokenizer->text_capacity - used) {
+            break;
+        }
         WEIR_TRY(read_byte(tokenizer, gguf, id, token, typed));
         tokenizer->offsets[id] = used;
         used += store_piece(tokenizer, id, token, tokenizer->text + used);
     }
     tokenizer->offsets[id] = used;
+    if (id != tokenizer->size) {
+        return WEIR_FAIL(WEIR_IO, "%s: %s changed while it was read", weir_gguf_file_name(gguf),
+                         KEY("tokens"));
+    }
     return WEIR_OK;
 }
 
