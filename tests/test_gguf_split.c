@@ -404,6 +404,33 @@ static void a_missing_or_renamed_part_is_named(void** state) {
     remove_split(&split);
 }
 
+// A set of as many files as there can be, of which the first is there alone.
+static void a_set_that_is_not_there_takes_little_memory(void** state) {
+    (void)state;
+    gguf_builder builder = {0};
+    put_keys(&builder, &(part_keys){0, WEIR_GGUF_PARTS_MAX, 1, NULL});
+    size_t byte_size = 0;
+    uint8_t* bytes = gguf_builder_finish(&builder, &byte_size);
+    char plain[64];
+    char path[512];
+    write_file(plain, bytes, byte_size);
+    snprintf(path, sizeof path, "%.*s%0200d-00001-of-65535.gguf",
+             (int)(strlen(plain) - strlen("model.gguf")), plain, 0);
+    assert_int_equal(rename(plain, path), 0);
+    test_allocator counter = {.fail_at = SIZE_MAX};
+    const weir_allocator allocator = test_allocator_of(&counter);
+    weir_device* device = open_device();
+    weir_model* model = NULL;
+    assert_status(weir_model_open(&allocator, device, path, NULL, &model), WEIR_IO);
+    assert_message_has("-00002-of-65535.gguf: cannot open");
+    assert_true(counter.asked_bytes < 1u << 20);
+    assert_int_equal(counter.live_blocks, 0);
+    weir_device_destroy(device);
+    assert_int_equal(rename(path, plain), 0);
+    remove_file(plain);
+    free(bytes);
+}
+
 static void the_size_of_all_parts_counts_against_the_limit(void** state) {
     (void)state;
     split_model split = write_split(3);
@@ -458,6 +485,7 @@ int main(void) {
         cmocka_unit_test(paths_of_parts_differ_in_their_numbers),
         cmocka_unit_test(any_part_opens_the_same_model_without_a_copy),
         cmocka_unit_test(a_missing_or_renamed_part_is_named),
+        cmocka_unit_test(a_set_that_is_not_there_takes_little_memory),
         cmocka_unit_test(the_size_of_all_parts_counts_against_the_limit),
         cmocka_unit_test(each_failing_allocation_of_a_split_model_leaks_nothing),
     };

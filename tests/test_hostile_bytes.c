@@ -149,9 +149,10 @@ static void changed_copies_of_a_published_model_load_or_are_refused(void** state
     close_changed(&file);
 }
 
+static volatile uint64_t seen; // keeps loads alive
+
 // Parses a copy in a block of exactly its size and reads all that the parse points at.
 static weir_status parse_safetensors(const uint8_t* bytes, size_t byte_size) {
-    static volatile uint64_t seen;
     uint8_t* copy = malloc(byte_size > 0 ? byte_size : 1);
     assert_non_null(copy);
     memcpy(copy, bytes, byte_size);

@@ -235,6 +235,6 @@ weir_status weir_model_weight(const weir_model* model, const char* name, weir_vi
         return WEIR_FAIL(WEIR_NOT_FOUND, "%s: tensor %s is missing",
                          weir_gguf_file_name(model->gguf), name);
     }
-    return weir_view_make(model->files.items[tensor->part], tensor->byte_offset, tensor->dtype,
-                          &tensor->shape, view);
+    return weir_view_make(model->files.items[tensor->part].mapping, tensor->byte_offset,
+                          tensor->dtype, &tensor->shape, view);
 }

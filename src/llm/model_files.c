@@ -9,7 +9,7 @@ static weir_status map_file(weir_device* device, const char* path, uint64_t byte
                             model_files* files) {
     weir_storage* mapping = NULL;
     WEIR_TRY(weir_storage_map(device, &(weir_storage_map_desc){.path = path}, &mapping));
-    files->items[files->count++] = mapping;
+    files->items[files->count++].mapping = mapping;
     const uint64_t byte_size = weir_storage_byte_size(mapping);
     if (byte_size > bytes_max || files->byte_size > bytes_max - byte_size) {
         return WEIR_FAIL(
@@ -37,33 +37,43 @@ static weir_status parse_part(const weir_allocator* allocator, weir_storage* map
                            weir_storage_byte_size(mapping), path, gguf);
 }
 
-// The paths of the parts, one after the other: names of one set are all as long as `path`.
+// The paths of the parts, one after the other: names of one set are all as long as the path given.
+// Room for all of them is taken once all are known to be there: what a file says of its set decides
+// about little memory.
 typedef struct part_names {
     char* text;
     size_t size; // of one, with its terminator
-    uint32_t count;
 } part_names;
 
 static char* name_of(const part_names* names, uint32_t part) {
     return names->text + part * names->size;
 }
 
-static weir_status map_parts(weir_device* device, const char* path, const weir_gguf_split* split,
-                             uint64_t bytes_max, const part_names* names, model_files* files) {
-    for (uint32_t i = 0; i < split->part_count; i++) {
-        WEIR_TRY(weir_gguf_part_path(path, split, i, name_of(names, i), names->size));
-        WEIR_TRY(map_file(device, name_of(names, i), bytes_max, files));
+static weir_status map_parts(const weir_allocator* allocator, weir_device* device, const char* path,
+                             const weir_gguf_split* split, uint64_t bytes_max, model_files* files) {
+    char* name = NULL;
+    const size_t size = strlen(path) + 1;
+    weir_status status = make_room(allocator, split->part_count, files);
+    if (status == WEIR_OK) {
+        status = llm_array_new(allocator, size, &name);
     }
-    return WEIR_OK;
+    for (uint32_t i = 0; status == WEIR_OK && i < split->part_count; i++) {
+        status = weir_gguf_part_path(path, split, i, name, size);
+        if (status == WEIR_OK) {
+            status = map_file(device, name, bytes_max, files);
+        }
+    }
+    llm_array_free(allocator, name, size);
+    return status;
 }
 
-static weir_status parse_parts(const weir_allocator* allocator, const model_files* files,
+static weir_status parse_named(const weir_allocator* allocator, const model_files* files,
                                const part_names* names, weir_gguf** gguf) {
     weir_gguf_part* parts = NULL;
     WEIR_TRY(llm_array_new(allocator, files->count, &parts));
     for (uint32_t i = 0; i < files->count; i++) {
-        parts[i] = (weir_gguf_part){.bytes = weir_storage_host_pointer(files->items[i]),
-                                    .byte_size = weir_storage_byte_size(files->items[i]),
+        parts[i] = (weir_gguf_part){.bytes = weir_storage_host_pointer(files->items[i].mapping),
+                                    .byte_size = weir_storage_byte_size(files->items[i].mapping),
                                     .file_name = name_of(names, i)};
     }
     const weir_status status = weir_gguf_parse_parts(allocator, parts, files->count, gguf);
@@ -71,21 +81,22 @@ static weir_status parse_parts(const weir_allocator* allocator, const model_file
     return status;
 }
 
-// The part that was named is mapped again with the others: mappings of one file are one memory.
-static weir_status open_set(const weir_allocator* allocator, weir_device* device, const char* path,
-                            const weir_gguf_split* split, uint64_t bytes_max, model_files* files,
-                            weir_gguf** gguf) {
-    part_names names = {.size = strlen(path) + 1, .count = split->part_count};
+static weir_status parse_parts(const weir_allocator* allocator, const char* path,
+                               const weir_gguf_split* split, const model_files* files,
+                               weir_gguf** gguf) {
+    part_names names = {.size = strlen(path) + 1};
     size_t text_size = 0;
-    if (__builtin_mul_overflow(names.size, names.count, &text_size)) {
+    if (__builtin_mul_overflow(names.size, files->count, &text_size)) {
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "%s: %u paths pass the address space", path,
-                         names.count);
+                         files->count);
     }
-    WEIR_TRY(make_room(allocator, split->part_count, files));
     WEIR_TRY(llm_array_new(allocator, text_size, &names.text));
-    weir_status status = map_parts(device, path, split, bytes_max, &names, files);
+    weir_status status = WEIR_OK;
+    for (uint32_t i = 0; status == WEIR_OK && i < files->count; i++) {
+        status = weir_gguf_part_path(path, split, i, name_of(&names, i), names.size);
+    }
     if (status == WEIR_OK) {
-        status = parse_parts(allocator, files, &names, gguf);
+        status = parse_named(allocator, files, &names, gguf);
     }
     llm_array_free(allocator, names.text, text_size);
     return status;
@@ -98,7 +109,7 @@ weir_status weir_model_files_open(const weir_allocator* allocator, weir_device* 
     weir_gguf_split split;
     WEIR_TRY(make_room(allocator, 1, files));
     WEIR_TRY(map_file(device, path, bytes_max, files));
-    WEIR_TRY(parse_part(allocator, files->items[0], path, &parsed));
+    WEIR_TRY(parse_part(allocator, files->items[0].mapping, path, &parsed));
     weir_status status = weir_gguf_split_read(parsed, &split);
     if (status == WEIR_OK && split.part_count == 1) {
         *gguf = parsed;
@@ -106,20 +117,22 @@ weir_status weir_model_files_open(const weir_allocator* allocator, weir_device* 
     }
     weir_gguf_destroy(parsed);
     WEIR_TRY(status);
+    // The part that was named is mapped again with the others.
     weir_model_files_close(allocator, files);
-    return open_set(allocator, device, path, &split, bytes_max, files, gguf);
+    WEIR_TRY(map_parts(allocator, device, path, &split, bytes_max, files));
+    return parse_parts(allocator, path, &split, files, gguf);
 }
 
 weir_status weir_model_files_check(const model_files* files) {
     for (uint32_t i = 0; i < files->count; i++) {
-        WEIR_TRY(weir_storage_check(files->items[i]));
+        WEIR_TRY(weir_storage_check(files->items[i].mapping));
     }
     return WEIR_OK;
 }
 
 void weir_model_files_close(const weir_allocator* allocator, model_files* files) {
     for (uint32_t i = 0; i < files->count; i++) {
-        weir_storage_release(files->items[i]);
+        weir_storage_release(files->items[i].mapping);
     }
     llm_array_free(allocator, files->items, files->capacity);
     *files = (model_files){0};

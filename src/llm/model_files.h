@@ -5,8 +5,12 @@
 #include <weir/gguf.h>
 #include <weir/storage.h>
 
+typedef struct model_file {
+    weir_storage* mapping; // of the whole file
+} model_file;
+
 typedef struct model_files {
-    weir_storage** items; // [capacity], of which `count` are mapped
+    model_file* items; // [capacity], of which `count` are mapped
     uint32_t count;
     uint32_t capacity;
     uint64_t byte_size; // of all files together

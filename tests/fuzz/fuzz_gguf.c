@@ -39,6 +39,22 @@ static void touch_tensors(const weir_gguf* gguf, const uint8_t* bytes, size_t by
     }
 }
 
+// The input as the only part of a set, and as two parts, which cannot agree on their places.
+static void parse_as_set(const uint8_t* bytes, size_t byte_size) {
+    fuzz_purse purse = {.most = 8 * byte_size + 2048};
+    const weir_allocator allocator = fuzz_allocator(&purse);
+    const weir_gguf_part part = {.bytes = bytes, .byte_size = byte_size, .file_name = "part.gguf"};
+    const weir_gguf_part parts[] = {part, part};
+    for (uint32_t count = 1; count <= 2; count++) {
+        weir_gguf* gguf = NULL;
+        const weir_status status = weir_gguf_parse_parts(&allocator, parts, count, &gguf);
+        fuzz_require(status != WEIR_OUT_OF_MEMORY);
+        fuzz_require(status != WEIR_OK || count == 1);
+        weir_gguf_destroy(gguf);
+    }
+    fuzz_require(purse.live == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     fuzz_purse purse = {.most = 4 * byte_size + 1024};
     const weir_allocator allocator = fuzz_allocator(&purse);
@@ -56,6 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     }
     weir_gguf_destroy(gguf);
     fuzz_require(purse.live == 0);
+    parse_as_set(exact, byte_size);
     free(exact);
     return 0;
 }
