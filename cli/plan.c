@@ -40,10 +40,11 @@ static const char usage[] =
     "      --proof        search until the peak is proven the smallest\n"
     "      --free         plan anew what has an offset\n"
     "      --verify       check the offsets of the file: exit code 0 valid, 1 not\n"
-    "  -o, --output FILE  write the CSV with a column offset\n"
+    "  -o, --output FILE  write the CSV with a column offset; - for standard output, alone\n"
     "      --map          print which buffer lies where at which time\n"
-    "      --svg FILE     draw it\n"
-    "      --json         print one object {peak, lower_bound, optimal, seconds, ...}\n"
+    "      --svg FILE     draw it (- as above)\n"
+    "      --json         print one object {peak, lower_bound, optimal, seconds, ...}, with a\n"
+    "                     key failure where exit code 2 or 3 follows\n"
     "      --entries      with --json: every buffer too\n\n"
     "Exit codes: 0 solved, 1 error, 2 proven infeasible or no order found within --arena, 3 gave "
     "up,\n"
@@ -128,6 +129,35 @@ static const char* find_unused(const plan_options* plan) {
                                  : NULL;
 }
 
+// What excludes each other in options for models, or is out of its range.
+static cli_exit check_values(const char* command, const plan_options* plan) {
+    if (plan->seconds < 0 || plan->seconds > 1e9f) {
+        return cli_usage(command, "--time: expected seconds from 0 to 10^9");
+    }
+    if (plan->pass && strcmp(plan->pass, "prefill") != 0 && strcmp(plan->pass, "decode") != 0) {
+        return cli_usage(command, "--pass: expected prefill or decode");
+    }
+    if (plan->json && plan->diff) {
+        return cli_usage(command, "--json and --diff exclude each other");
+    }
+    weir_order order = WEIR_ORDER_WAITS;
+    if (!cli_find_order(plan->order, &order)) {
+        return cli_usage(command, "--order: expected waits, bytes or given");
+    }
+    if (plan->plan && (plan->no_fusion || plan->order || plan->arena > 0 || plan->tradeoff)) {
+        return cli_usage(command, "--%s: the plans of --plan have been made already",
+                         plan->no_fusion   ? "no-fusion"
+                         : plan->order     ? "order"
+                         : plan->arena > 0 ? "arena"
+                                           : "tradeoff");
+    }
+    const char* single = find_single(plan);
+    if (plan->tradeoff && single) {
+        return cli_usage(command, "--tradeoff shows all orders, --%s is about one", single);
+    }
+    return CLI_GO_ON;
+}
+
 int plan_main(int argc, char** argv) {
     plan_options plan = {0};
     const cli_option options[] = {
@@ -164,29 +194,9 @@ int plan_main(int argc, char** argv) {
     if (parsed != CLI_GO_ON) {
         return parsed;
     }
-    if (plan.seconds < 0 || plan.seconds > 1e9f) {
-        return cli_usage(argv[0], "--time: expected seconds from 0 to 10^9");
-    }
-    if (plan.pass && strcmp(plan.pass, "prefill") != 0 && strcmp(plan.pass, "decode") != 0) {
-        return cli_usage(argv[0], "--pass: expected prefill or decode");
-    }
-    if (plan.json && plan.diff) {
-        return cli_usage(argv[0], "--json and --diff exclude each other");
-    }
-    weir_order order = WEIR_ORDER_WAITS;
-    if (!cli_find_order(plan.order, &order)) {
-        return cli_usage(argv[0], "--order: expected waits, bytes or given");
-    }
-    if (plan.plan && (plan.no_fusion || plan.order || plan.arena > 0 || plan.tradeoff)) {
-        return cli_usage(argv[0], "--%s: the plans of --plan have been made already",
-                         plan.no_fusion   ? "no-fusion"
-                         : plan.order     ? "order"
-                         : plan.arena > 0 ? "arena"
-                                          : "tradeoff");
-    }
-    const char* single = find_single(&plan);
-    if (plan.tradeoff && single) {
-        return cli_usage(argv[0], "--tradeoff shows all orders, --%s is about one", single);
+    const cli_exit checked = check_values(argv[0], &plan);
+    if (checked != CLI_GO_ON) {
+        return checked;
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

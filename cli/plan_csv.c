@@ -1,6 +1,7 @@
 // weir plan FILE.csv: places the buffers of a file, or checks where it places them.
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,24 @@ static weir_status read_csv(csv_job* job) {
                                      .id = weir_plan_csv_id,
                                      .id_context = job->csv,
                                      .figures_only = !options->entries};
+    return WEIR_OK;
+}
+
+// Offsets that count from the borders of several blocks would collide in one.
+static weir_status check_blocks(const csv_job* job) {
+    const weir_plan_entry* entries = NULL;
+    if (job->options->block_bytes > 0 || job->options->free ||
+        weir_plan_csv_entries(job->csv, &entries) != WEIR_OK) {
+        return WEIR_OK; // some offsets are to be found
+    }
+    for (uint32_t i = 0; i < job->problem.buffer_count; i++) {
+        if (entries[i].block > 0) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                             "%s: buffer %" PRIu32 " lies in block %" PRIu32
+                             ", expected --block N, --free or --verify",
+                             job->options->path, i, entries[i].block);
+        }
+    }
     return WEIR_OK;
 }
 
@@ -159,9 +178,17 @@ static weir_status write_svg(const csv_job* job, FILE* file) {
     return weir_plan_report_svg(NULL, &job->report, write_file, file);
 }
 
-// A full disk may show only when the file is closed.
+static bool goes_to_stdout(const char* path) {
+    return path && strcmp(path, "-") == 0;
+}
+
+// A full disk may show only when the file is closed; cli_finish tells of standard output.
 static weir_status write_named(const csv_job* job, const char* path,
                                weir_status (*write)(const csv_job* job, FILE* file)) {
+    if (goes_to_stdout(path)) {
+        const weir_status status = write(job, stdout);
+        return status == WEIR_IO ? WEIR_OK : status;
+    }
     FILE* file = path ? fopen(path, "wb") : NULL;
     if (!file) {
         return path ? WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", path, strerror(errno)) : WEIR_OK;
@@ -197,17 +224,47 @@ static void print_figures(const csv_job* job) {
     printf("  time         %14.6f s\n", (double)job->report.duration_ns / 1e9);
 }
 
+// What is known where no plan is as asked: scripts read the same names in every case.
+static void print_failure(const csv_job* job, weir_status status) {
+    const weir_plan_result* best = &job->report.result;
+    json writer = {.file = stdout};
+    json_begin(&writer, NULL, '{');
+    json_text(&writer, "failure", status == WEIR_INFEASIBLE ? "infeasible" : "gave up");
+    if (job->plan) {
+        json_u64(&writer, "peak", best->peak);
+        json_u64(&writer, "lower_bound", best->lower_bound);
+    } else {
+        json_f64(&writer, "peak", NAN); // null
+        json_f64(&writer, "lower_bound", NAN);
+    }
+    json_bool(&writer, "optimal", best->optimal);
+    json_f64(&writer, "seconds", (double)job->report.duration_ns / 1e9);
+    json_u64(&writer, "buffers", job->problem.buffer_count);
+    json_end(&writer, '}');
+    putchar('\n');
+}
+
 static weir_status plan_csv(csv_job* job) {
-    WEIR_TRY(make_plan(job));
-    WEIR_TRY(write_named(job, job->options->output, write_csv));
-    WEIR_TRY(write_named(job, job->options->svg, write_svg));
-    print_figures(job);
+    const plan_options* options = job->options;
+    WEIR_TRY(check_blocks(job));
+    const weir_status made = make_plan(job);
+    if (made != WEIR_OK) {
+        if (options->json && (made == WEIR_INFEASIBLE || made == WEIR_TIMEOUT)) {
+            print_failure(job, made);
+        }
+        return made;
+    }
+    WEIR_TRY(write_named(job, options->output, write_csv));
+    WEIR_TRY(write_named(job, options->svg, write_svg));
+    if (!goes_to_stdout(options->output) && !goes_to_stdout(options->svg)) {
+        print_figures(job);
+    }
     WEIR_TRY(print_map(job));
     // What can be had without a proof was the request; only a proof can be missing now.
-    const bool wanted = job->options->capacity == 0 || job->options->minimize;
-    if (job->options->proof && wanted && !job->report.result.optimal && !interrupted) {
+    const bool wanted = options->capacity == 0 || options->minimize;
+    if (options->proof && wanted && !job->report.result.optimal && !interrupted) {
         return WEIR_FAIL(WEIR_TIMEOUT, "%s: the budget is spent, and nothing is proven",
-                         job->options->path);
+                         options->path);
     }
     return WEIR_OK;
 }

@@ -551,6 +551,20 @@ static void plan_exits_with_2_where_nothing_fits(void** state) {
     assert_int_equal(weir("info none.csv"), 1); // nothing was written
     assert_has(cli.errors, "No such file");
     assert_int_equal(weir("plan collide.csv --free"), 0);
+    assert_int_equal(weir("plan small.csv --capacity 11 --json"), 2);
+    assert_one_line(cli.errors);
+    assert_one_line(cli.output);
+    assert_has(cli.output, "{\"failure\": \"infeasible\", ");
+    assert_has(cli.output, "\"buffers\": 5}");
+}
+
+static void plan_writes_csv_to_standard_output(void** state) {
+    (void)state;
+    write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
+    assert_int_equal(weir("plan small.csv -o placed.csv"), 0);
+    assert_int_equal(weir("plan small.csv -o - | cmp - placed.csv"), 0);
+    assert_int_equal(weir("plan small.csv --svg - | head -c 4"), 0);
+    assert_string_equal(cli.output, "<svg");
 }
 
 static void plan_verifies_a_foreign_plan(void** state) {
@@ -574,6 +588,9 @@ static void plan_verifies_a_foreign_plan(void** state) {
     assert_int_equal(weir("plan blocks.csv --verify --block 20"), 0);
     assert_string_equal(cli.output, "valid: 3 buffers in 28 bytes\n");
     assert_int_equal(weir("plan blocks.csv --verify --block 19"), 1);
+    assert_int_equal(weir("plan blocks.csv"), 1);
+    assert_has(cli.errors, "blocks.csv: buffer 1 lies in block 1, expected --block N, --free");
+    assert_int_equal(weir("plan blocks.csv --free"), 0);
     write_named("small.csv", SMALL_CSV, sizeof SMALL_CSV - 1);
     assert_int_equal(weir("plan small.csv --verify"), 1);
     assert_has(cli.errors, "no column 'offset'");
@@ -797,6 +814,7 @@ int main(void) {
         cmocka_unit_test(plans_of_another_pass_are_refused_with_what_differs),
         cmocka_unit_test(plan_places_the_buffers_of_a_csv),
         cmocka_unit_test(plan_exits_with_2_where_nothing_fits),
+        cmocka_unit_test(plan_writes_csv_to_standard_output),
         cmocka_unit_test(plan_exits_with_3_where_it_gives_up),
         cmocka_unit_test(a_capacity_that_is_met_alone_is_met_by_minimize),
         cmocka_unit_test(interrupt_ends_a_search_with_the_best_plan),
