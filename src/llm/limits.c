@@ -2,7 +2,7 @@
 #include <weir-llm/limits.h>
 
 #include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +27,33 @@ static uint64_t address_space(void) {
     return known ? (uint64_t)limit.rlim_cur : WEIR_LIMIT_NONE;
 }
 
+// Reads the beginning of a file as a text; false when there is none. Not by stdio, which allocates.
+static bool read_text(const char* path, char* text, size_t capacity) {
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        return false;
+    }
+    size_t length = 0;
+    ssize_t count = 0;
+    while (length < capacity - 1 &&
+           (count = read(file, text + length, capacity - 1 - length)) > 0) {
+        length += (size_t)count;
+    }
+    text[length] = '\0';
+    close(file);
+    return length > 0;
+}
+
 // Reads a file with one number; "max", like anything else that is none, is no limit.
 static uint64_t read_limit(const char* folder, const char* name) {
     char path[PATH_CAPACITY + 64];
+    char text[32];
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE* file = fopen(path, "re");
-    if (!file) {
+    if (!read_text(path, text, sizeof text)) {
         return WEIR_LIMIT_NONE;
     }
-    uint64_t limit = 0;
-    const bool found = fscanf(file, "%" SCNu64, &limit) == 1 && limit > 0;
-    fclose(file);
-    return found ? limit : WEIR_LIMIT_NONE;
+    const unsigned long long limit = strtoull(text, NULL, 10); // at its maximum past 64 bits
+    return limit > 0 ? limit : WEIR_LIMIT_NONE;
 }
 
 // The limit of a group holds for those below it: the smallest on the way to the root counts. In a
@@ -57,30 +72,35 @@ static uint64_t group_limit(const char* root, const char* group, const char* nam
     return least;
 }
 
-// Lines are "0::/path" for the unified hierarchy and "N:controllers:/path" for older ones.
-static uint64_t control_groups(void) {
-    FILE* file = fopen("/proc/self/cgroup", "re");
-    if (!file) {
+// A line is "0::/path" for the unified hierarchy and "N:controllers:/path" for older ones.
+static uint64_t line_limit(char* line) {
+    char* controllers = strchr(line, ':');
+    char* group = controllers ? strchr(controllers + 1, ':') : NULL;
+    if (!group) {
         return WEIR_LIMIT_NONE;
     }
-    char line[PATH_CAPACITY];
-    uint64_t least = WEIR_LIMIT_NONE;
-    while (fgets(line, sizeof line, file)) {
-        line[strcspn(line, "\n")] = '\0';
-        char* controllers = strchr(line, ':');
-        char* group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group) {
-            continue;
-        }
-        *group++ = '\0';
-        if (strcmp(controllers, ":") == 0) {
-            least = smaller(least, group_limit("/sys/fs/cgroup", group, "memory.max"));
-        } else if (strstr(controllers, "memory")) {
-            least = smaller(least,
-                            group_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes"));
-        }
+    *group++ = '\0';
+    if (strcmp(controllers, ":") == 0) {
+        return group_limit("/sys/fs/cgroup", group, "memory.max");
     }
-    fclose(file);
+    return strstr(controllers, "memory")
+               ? group_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes")
+               : WEIR_LIMIT_NONE;
+}
+
+static uint64_t control_groups(void) {
+    char text[4096];
+    uint64_t least = WEIR_LIMIT_NONE;
+    if (!read_text("/proc/self/cgroup", text, sizeof text)) {
+        return least;
+    }
+    for (char* line = text; *line;) {
+        char* end = line + strcspn(line, "\n");
+        char* next = *end ? end + 1 : end;
+        *end = '\0';
+        least = smaller(least, line_limit(line));
+        line = next;
+    }
     return least;
 }
 
