@@ -90,6 +90,11 @@ void cli_bytes_free(cli_bytes* bytes);
 // Reads a whole file; "-" is standard input.
 WEIR_MUST_USE weir_status cli_read_file(const char* path, cli_bytes* bytes);
 
+// Reads the first bytes of a file, fewer where it is shorter: what tells kinds of files apart. None
+// of what is no regular file, which can be read only once, or cannot be read: that is left to the
+// command that the file is for.
+size_t cli_read_head(const char* path, void* bytes, size_t capacity);
+
 // Reads token ids, decimal and separated by white space; each must be less than `limit`.
 WEIR_MUST_USE weir_status cli_read_ids(const char* path, uint32_t limit, weir_ids* ids);
 

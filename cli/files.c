@@ -125,6 +125,20 @@ static weir_status parse_ids(const char* path, const cli_bytes* bytes, uint32_t 
     return WEIR_OK;
 }
 
+size_t cli_read_head(const char* path, void* bytes, size_t capacity) {
+    struct stat facts;
+    if (stat(path, &facts) != 0 || !S_ISREG(facts.st_mode)) {
+        return 0;
+    }
+    FILE* file = fopen(path, "rb");
+    if (!file) {
+        return 0;
+    }
+    const size_t length = fread(bytes, 1, capacity, file);
+    fclose(file);
+    return length;
+}
+
 weir_status cli_read_ids(const char* path, uint32_t limit, weir_ids* ids) {
     cli_bytes bytes = {0};
     weir_status status = cli_read_file(path, &bytes);

@@ -1,6 +1,5 @@
 // weir info: what a file holds. A model is checked as for a run; weights are not read.
 #include <string.h>
-#include <sys/stat.h>
 #include <weir-llm/context.h>
 
 #include "info.h"
@@ -241,19 +240,9 @@ static void print_text(const info_options* options, const cli_model* opened,
 // A safetensors file begins with the size of its header, and that with a brace.
 static bool is_safetensors(const char* path) {
     char head[9] = {0};
-    struct stat facts;
-    // What is no file can be read only once: it is left to the mapping, which refuses it.
-    if (stat(path, &facts) != 0 || !S_ISREG(facts.st_mode)) {
-        return false;
-    }
-    FILE* file = fopen(path, "rb");
-    if (!file) {
-        return false;
-    }
-    const size_t length = fread(head, 1, sizeof head, file);
-    fclose(file);
+    const size_t length = cli_read_head(path, head, sizeof head);
     const char* ending = strrchr(path, '.');
-    const bool is_named = ending && strcmp(ending, ".safetensors") == 0;
+    const bool is_named = length > 0 && ending && strcmp(ending, ".safetensors") == 0;
     return memcmp(head, "GGUF", 4) != 0 && (is_named || (length == sizeof head && head[8] == '{'));
 }
 

@@ -1,6 +1,5 @@
 // weir plan: tells models from CSV by their first bytes, and reads the options of both.
 #include <string.h>
-#include <sys/stat.h>
 
 #include "plan.h"
 
@@ -50,21 +49,10 @@ static const char usage[] =
     "up,\n"
     "130 interrupted.\n";
 
-// A file that cannot be read is left to the command that it is for.
 static bool is_model(const char* path) {
     char magic[4] = {0};
-    struct stat info;
-    // What is no file can be read only once, and is no model: those are mapped.
-    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
-        return false;
-    }
-    FILE* file = fopen(path, "rb");
-    if (!file) {
-        return false;
-    }
-    const size_t length = fread(magic, 1, sizeof magic, file);
-    fclose(file);
-    return length == sizeof magic && memcmp(magic, "GGUF", sizeof magic) == 0;
+    return cli_read_head(path, magic, sizeof magic) == sizeof magic &&
+           memcmp(magic, "GGUF", sizeof magic) == 0;
 }
 
 // The first option that is given but not for this kind of file, or NULL.

@@ -107,44 +107,44 @@ static bool read_shared(const char* name, uint8_t** bytes, size_t* byte_size) {
     return true;
 }
 
+// Opens a published model for changes, or the tiny one where `shared` is NULL.
+static changed_file open_model(const char* shared) {
+    size_t byte_size = 0;
+    uint8_t* bytes = NULL;
+    if (!shared) {
+        bytes = tiny_llama(NULL, &byte_size);
+    } else if (!read_shared(shared, &bytes, &byte_size)) {
+        skip();
+    }
+    return open_changed(bytes, byte_size);
+}
+
+static const char published[] = "stories260K/stories260K-q8_0.gguf";
+
 static void prefixes_of_a_tiny_model_load_or_are_refused(void** state) {
     (void)state;
-    size_t byte_size = 0;
-    uint8_t* bytes = tiny_llama(NULL, &byte_size);
-    changed_file file = open_changed(bytes, byte_size);
+    changed_file file = open_model(NULL);
     try_prefixes(&file);
     close_changed(&file);
 }
 
 static void changed_copies_of_a_tiny_model_load_or_are_refused(void** state) {
     (void)state;
-    size_t byte_size = 0;
-    uint8_t* bytes = tiny_llama(NULL, &byte_size);
-    changed_file file = open_changed(bytes, byte_size);
+    changed_file file = open_model(NULL);
     try_flips(&file, is_long() ? 50000 : 500);
     close_changed(&file);
 }
 
 static void prefixes_of_a_published_model_load_or_are_refused(void** state) {
     (void)state;
-    size_t byte_size = 0;
-    uint8_t* bytes = NULL;
-    if (!read_shared("stories260K/stories260K-q8_0.gguf", &bytes, &byte_size)) {
-        skip();
-    }
-    changed_file file = open_changed(bytes, byte_size);
+    changed_file file = open_model(published);
     try_prefixes(&file);
     close_changed(&file);
 }
 
 static void changed_copies_of_a_published_model_load_or_are_refused(void** state) {
     (void)state;
-    size_t byte_size = 0;
-    uint8_t* bytes = NULL;
-    if (!read_shared("stories260K/stories260K-q8_0.gguf", &bytes, &byte_size)) {
-        skip();
-    }
-    changed_file file = open_changed(bytes, byte_size);
+    changed_file file = open_model(published);
     try_flips(&file, is_long() ? 200000 : 150);
     close_changed(&file);
 }
