@@ -119,7 +119,7 @@ static weir_status read_alignment(const weir_gguf_reader* reader, const weir_ggu
 }
 
 // The alignment is needed before the keys are sorted and can be looked up. If the key comes twice,
-// check_unique refuses the file.
+// check_unique_keys refuses the file.
 static weir_status walk_values(weir_gguf_reader* reader, gguf_file* file, weir_gguf_value* values) {
     const weir_text wanted = {alignment_key, sizeof alignment_key - 1};
     for (uint64_t i = 0; i < file->value_count; i++) {
