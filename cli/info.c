@@ -250,9 +250,13 @@ static bool is_safetensors(const char* path) {
 static weir_status open_model(info_options* options, cli_model* opened,
                               weir_context_memory* memory) {
     WEIR_TRY(cli_model_open(options->path, "cpu", 1, opened));
-    const uint32_t limit = weir_model_params(opened->model)->context;
-    const uint32_t common =
-        limit < WEIR_CONTEXT_LENGTH_DEFAULT ? limit : WEIR_CONTEXT_LENGTH_DEFAULT;
+    const uint32_t lengths[] = {WEIR_CONTEXT_LENGTH_DEFAULT,
+                                weir_model_params(opened->model)->context,
+                                weir_model_limits(opened->model)->context};
+    uint32_t common = lengths[0];
+    for (int i = 1; i < 3; i++) {
+        common = lengths[i] < common ? lengths[i] : common;
+    }
     options->context = options->context > 0 ? options->context : common;
     const weir_context_options context = {.context_length = options->context};
     return weir_context_measure(NULL, opened->model, &context, memory);
@@ -288,5 +292,12 @@ int info_main(int argc, char** argv) {
     if (parsed != CLI_GO_ON) {
         return parsed;
     }
-    return is_safetensors(info.path) ? info_safetensors_command(&info) : info_model_command(&info);
+    if (!is_safetensors(info.path)) {
+        return info_model_command(&info);
+    }
+    if (info.context > 0 || info.limits.memory_bytes > 0 || info.limits.context > 0 ||
+        info.limits.vocabulary > 0 || info.limits.file_bytes != WEIR_LIMIT_NONE) {
+        return cli_usage(argv[0], "--context and limits are for models, not for safetensors files");
+    }
+    return info_safetensors_command(&info);
 }

@@ -11,6 +11,8 @@ static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
     assert_int_equal(weir("info $M --context 32 --json --max-memory 3K"), 0);
     assert_has(cli.output, "\"context\": 32, \"weights\": ");
     assert_has(cli.output, "\"allowed\": 3072}");
+    assert_int_equal(weir("info $M --max-context 10"), 0);
+    assert_has(cli.output, " bytes at a context of 10, ");
     static const struct {
         const char* arguments;
         const char* message;
@@ -62,6 +64,9 @@ static void info_describes_safetensors_files(void** state) {
     assert_has(cli.output, "\"format\": \"safetensors\"");
     assert_has(cli.output, "{\"key\": \"by\", \"value\": \"a\\u001b[31m");
     assert_has(cli.output, "{\"name\": \"w\\n\", \"type\": \"F16\", \"shape\": [2, 3], ");
+    assert_int_equal(weir("info x --context 5"), 64);
+    assert_has(cli.errors, "--context and limits are for models");
+    assert_int_equal(weir("info x --max-memory 5"), 64);
     write_named("x.safetensors", file, sizeof file - 1);
     assert_int_equal(weir("info x.safetensors"), 1);
     assert_has(cli.errors, "x.safetensors: offset ");
