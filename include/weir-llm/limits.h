@@ -19,7 +19,8 @@ WEIR_C_BEGIN
 
 typedef struct weir_limits {
     uint64_t file_bytes;   // of all files of a model; 0: weir_machine_memory
-    uint64_t memory_bytes; // that a context may need (weir_context_memory); 0: weir_machine_memory
+    uint64_t memory_bytes; // that a context may need (weir_context_memory); 0: weir_machine_memory,
+                           // or the memory of the device that a model is opened on where it is less
     uint32_t context;      // positions of a context; 0: WEIR_CONTEXT_MAX
     uint32_t vocabulary;   // tokens of a model; 0: WEIR_VOCABULARY_MAX
 } weir_limits;

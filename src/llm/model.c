@@ -173,12 +173,23 @@ static weir_status open_model(weir_model* model, const char* path) {
     return weir_model_files_check(&model->files);
 }
 
+// A device with memory of its own may have less of it than the machine.
+static weir_limits limits_on(weir_device* device, const weir_limits* wanted) {
+    weir_limits limits = weir_limits_resolve(wanted);
+    const uint64_t device_bytes = weir_device_memory_now(device).total_bytes;
+    const bool is_default = !wanted || wanted->memory_bytes == 0;
+    if (is_default && device_bytes > 0 && device_bytes < limits.memory_bytes) {
+        limits.memory_bytes = device_bytes;
+    }
+    return limits;
+}
+
 weir_status weir_model_open(const weir_allocator* allocator, weir_device* device, const char* path,
                             const weir_model_options* options, weir_model** model) {
     weir_model* opened = NULL;
     WEIR_TRY(llm_array_new(allocator, 1, &opened));
     *opened = (weir_model){.device = device,
-                           .limits = weir_limits_resolve(options ? &options->limits : NULL)};
+                           .limits = limits_on(device, options ? &options->limits : NULL)};
     if (allocator) {
         opened->allocator = *allocator;
     }
