@@ -184,9 +184,9 @@ static void products_agree_for_every_weight_type(void** state) {
 
 static void products_agree_on_edge_shapes(void** state) {
     (void)state;
-    static const int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 7},   {2, 3, 8},    {1, 16, 255},
-                                        {7, 17, 256}, {8, 4, 257}, {130, 20, 9}, {64, 2, 33},
-                                        {1, 70, 520}, {4, 15, 64}, {65, 65, 129}};
+    static const int64_t shapes[][3] = {{1, 1, 1},    {1, 1, 7},   {2, 3, 8},     {1, 16, 255},
+                                        {7, 17, 256}, {8, 4, 257}, {130, 20, 9},  {64, 2, 33},
+                                        {1, 70, 520}, {4, 15, 64}, {65, 65, 129}, {14, 18, 1100}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         check_matmul(WEIR_DTYPE_F32, shapes[i][0], shapes[i][1], shapes[i][2]);
         check_matmul(WEIR_DTYPE_F16, shapes[i][0], shapes[i][1], shapes[i][2]);

@@ -20,19 +20,24 @@ AVX512_INLINE __m512 load_bf16(const char* row, int64_t index, __mmask16 mask) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-// Dot products of one weight row with all rows of x. Four running sums hide the latency.
+// Dot products of one weight row with all rows of x. Four running sums hide the latency; loops that
+// are not expanded would keep them in memory.
 AVX512_INLINE void dot_rows(load_fn load, const char* w, int64_t elements, const float* const* x,
                             int count, float* results) {
     __m512 sums[CPU_FEW_ROWS][4];
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
+#pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             sums[i][k] = _mm512_setzero_ps();
         }
     }
     int64_t e = 0;
     for (; e + 64 <= elements; e += 64) {
+#pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             const __m512 weights = load(w, e + 16 * k, (__mmask16)0xFFFF);
+#pragma GCC unroll 4
             for (int i = 0; i < count; i++) {
                 sums[i][k] =
                     _mm512_fmadd_ps(weights, _mm512_loadu_ps(x[i] + e + 16 * k), sums[i][k]);
@@ -42,11 +47,13 @@ AVX512_INLINE void dot_rows(load_fn load, const char* w, int64_t elements, const
     for (; e < elements; e += 16) {
         const __mmask16 mask = avx512_mask(elements - e);
         const __m512 weights = load(w, e, mask);
+#pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
             sums[i][0] =
                 _mm512_fmadd_ps(weights, _mm512_maskz_loadu_ps(mask, x[i] + e), sums[i][0]);
         }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
         const __m512 low = _mm512_add_ps(sums[i][0], sums[i][1]);
         const __m512 high = _mm512_add_ps(sums[i][2], sums[i][3]);

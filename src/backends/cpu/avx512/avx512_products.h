@@ -11,10 +11,6 @@ extern const cpu_products avx512_products;
 
 // As cpu_products describes them.
 void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk);
-void avx512_arrange(cpu_chunk* chunk);
-void avx512_dot_q4_0(const uint8_t* weights, int64_t elements, const cpu_chunk* x, int64_t stride,
-                     int64_t count, float* sums);
-void avx512_dot_q4_k(const uint8_t* weights, int64_t elements, const cpu_chunk* x, float* sum);
 void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_t x_stride,
                             int64_t count, int64_t length, bool first, float* sums, int64_t stride);
 

@@ -18,25 +18,34 @@ AVX512_INLINE int64_t chunk_bytes(traits type) {
     return CPU_CHUNK / type.block_elements * type.block_bytes;
 }
 
+#define PADDED_BYTES (CPU_CHUNK * 2)
+
 // The last chunk of a row of 32-element blocks may be short: it is read from a copy that zeros fill
 // up. What stands there meets zeros of x.
-AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64_t chunk,
-                                          int64_t elements) {
-    const uint8_t* source = row + chunk * chunk_bytes(type);
-    const int64_t left = elements - chunk * CPU_CHUNK;
-    if (left >= CPU_CHUNK) {
-        return type.unpack(source);
-    }
-    uint8_t copy[CPU_CHUNK * 2];
-    memset(copy, 0, sizeof copy);
-    memcpy(copy, source, (size_t)(left / type.block_elements * type.block_bytes));
-    return type.unpack(copy);
+static const uint8_t* pad_chunk(traits type, const uint8_t* source, int64_t elements,
+                                uint8_t copy[PADDED_BYTES]) {
+    memset(copy, 0, PADDED_BYTES);
+    memcpy(copy, source, (size_t)(elements / type.block_elements * type.block_bytes));
+    return copy;
 }
 
-// Lane i of part j belongs to group 4 j + i / 4.
-AVX512_INLINE __m512 spread_groups(__m512 groups, int part) {
-    const __m512i index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    return _mm512_permutexvar_ps(_mm512_add_epi32(index, _mm512_set1_epi32(4 * part)), groups);
+#define AHEAD 2048            // bytes that are fetched before they are unpacked
+#define FETCHED_CHUNK_MAX 192 // bytes of a chunk, exclusive
+
+// Chunks of few bytes take longer to unpack than to read, and then the next ones have to be asked
+// for by name; where chunks are large the processor foresees by itself what is read next.
+AVX512_INLINE void fetch_ahead(traits type, const uint8_t* source) {
+    for (int64_t i = 0; chunk_bytes(type) < FETCHED_CHUNK_MAX && i < chunk_bytes(type); i += 64) {
+        _mm_prefetch((const char*)((uintptr_t)source + AHEAD + (uintptr_t)i), _MM_HINT_T0);
+    }
+}
+
+AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64_t chunk,
+                                          int64_t elements) {
+    uint8_t copy[PADDED_BYTES];
+    const uint8_t* source = row + chunk * chunk_bytes(type);
+    const int64_t left = elements - chunk * CPU_CHUNK;
+    return type.unpack(left >= CPU_CHUNK ? source : pad_chunk(type, source, left, copy));
 }
 
 // What is taken off for each unit of d * sum(q). A type has a minimum, or an offset that counts as
@@ -46,49 +55,54 @@ AVX512_INLINE __m512 floor_of(traits type, const avx512_weights* w) {
                             : _mm512_mul_ps(w->scale, _mm512_set1_ps((float)type.offset));
 }
 
-AVX512_INLINE void add_chunk(const avx512_weights* w, __m512 floor, const cpu_chunk* x,
-                             __m512 sums[2]) {
+// Lanes 2 i and 2 i + 1 of products belong to group i of 32; those with the first two registers to
+// its first half.
+AVX512_INLINE __m512 add_chunk(traits type, const avx512_weights* w, __m512 floor,
+                               const cpu_chunk* x, __m512 sum) {
     const __m512 scale = _mm512_mul_ps(w->scale, _mm512_load_ps(x->d));
-    for (int j = 0; j < 4; j++) {
-        const __m512i dot =
-            _mm512_dpbusd_epi32(_mm512_setzero_si512(), w->u[j], _mm512_load_si512(x->q + 64 * j));
-        sums[j % 2] =
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), spread_groups(scale, j), sums[j % 2]);
+    const __m512i zero = _mm512_setzero_si512();
+    const __m512i first =
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, w->u[0], _mm512_load_si512(x->q)), w->u[1],
+                            _mm512_load_si512(x->q + 64));
+    const __m512i last =
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(type.groups_of_16 ? zero : first, w->u[2],
+                                                _mm512_load_si512(x->q + 128)),
+                            w->u[3], _mm512_load_si512(x->q + 192));
+    if (type.groups_of_16) {
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_moveldup_ps(scale), sum);
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), _mm512_movehdup_ps(scale), sum);
+    } else {
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), scale, sum);
     }
-    sums[0] = _mm512_fnmadd_ps(floor, _mm512_load_ps(x->d_sum), sums[0]);
+    return _mm512_fnmadd_ps(floor, _mm512_load_ps(x->d_sum), sum);
 }
 
 AVX512_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t elements,
                             const cpu_chunk* x, int64_t stride, int count, float* results) {
-    __m512 sums[CPU_FEW_ROWS][2];
+    __m512 sums[CPU_FEW_ROWS];
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
-        sums[i][0] = sums[i][1] = _mm512_setzero_ps();
+        sums[i] = _mm512_setzero_ps();
     }
     const int64_t chunks = (elements + CPU_CHUNK - 1) / CPU_CHUNK;
     for (int64_t c = 0; c < chunks; c++) {
+        fetch_ahead(type, weights + c * chunk_bytes(type));
         const avx512_weights w = unpack_chunk(type, weights, c, elements);
         const __m512 floor = floor_of(type, &w);
+#pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
-            add_chunk(&w, floor, x + i * stride + c, sums[i]);
+            sums[i] = add_chunk(type, &w, floor, x + i * stride + c, sums[i]);
         }
     }
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
-        results[i] = _mm512_reduce_add_ps(_mm512_add_ps(sums[i][0], sums[i][1]));
+        results[i] = _mm512_reduce_add_ps(sums[i]);
     }
 }
 
-// A constant number of rows keeps all sums in registers. What decoding needs most has functions of
-// its own.
+// A constant number of rows keeps all sums in registers.
 AVX512_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements,
                            const cpu_chunk* x, int64_t stride, int64_t count, float* results) {
-    if (type.unpack == unpack_q4_0) {
-        avx512_dot_q4_0(weights, elements, x, stride, count, results);
-        return;
-    }
-    if (type.unpack == unpack_q4_k && count == 1) {
-        avx512_dot_q4_k(weights, elements, x, results);
-        return;
-    }
     switch (count) {
     case 1:
         dot_rows(type, weights, elements, x, stride, 1, results);
@@ -137,8 +151,9 @@ AVX512_INLINE void unpack_block(traits type, const uint8_t* weights, int64_t row
             r[i] = _mm512_load_si512(u[j][i]);
         }
         avx512_transpose(r);
+        // Words 2 i and 2 i + 1 of the register hold elements 8 j .. 8 j + 7 of group i.
         for (int i = 0; i < 16; i++) {
-            _mm512_store_si512(block->u[16 * j + i], r[i]);
+            _mm512_store_si512(block->u[8 * (i / 2) + 2 * j + i % 2], r[i]);
         }
     }
     transpose_floats(block->scale);
@@ -153,42 +168,76 @@ AVX512_INLINE __m512i broadcast4(const int8_t* q) {
     return _mm512_set1_epi32(word);
 }
 
+// Where elements 4 k .. 4 k + 3 of a chunk of x lie.
+AVX512_INLINE int place_of(int k) {
+    return 64 * (k % 8 / 2) + 8 * (k / 8) + 4 * (k % 2);
+}
+
+// What the sums of the groups of a row of x begin with, or what a minimum is multiplied with: for
+// groups of 32 both lanes of a group hold it.
+typedef struct group_starts {
+    _Alignas(64) int32_t offset[CPU_BLOCK_ROWS][CPU_GROUPS]; // -offset * sum(q)
+    _Alignas(64) float d_sum[CPU_BLOCK_ROWS][CPU_GROUPS];
+} group_starts;
+
+AVX512_INLINE void make_starts(traits type, const cpu_chunk* x, int count, group_starts* starts) {
+#pragma GCC unroll 8
+    for (int i = 0; i < count; i++) {
+        if (type.has_minimum) {
+            __m512 sum = _mm512_load_ps(x[i].d_sum);
+            sum = type.groups_of_16 ? sum : _mm512_add_ps(sum, _mm512_permute_ps(sum, 0xB1));
+            _mm512_store_ps(starts->d_sum[i], sum);
+        } else {
+            __m512i sum = _mm512_load_si512(x[i].sum);
+            sum = type.groups_of_16 ? sum : _mm512_add_epi32(sum, _mm512_shuffle_epi32(sum, 0xB1));
+            _mm512_store_si512(starts->offset[i],
+                               _mm512_mullo_epi32(sum, _mm512_set1_epi32(-type.offset)));
+        }
+    }
+}
+
 // Each lane is a weight row: integer sums over a group, then one scaling per group.
 AVX512_INLINE void multiply_rows(traits type, const cpu_block* block, const cpu_chunk* x, int count,
                                  bool first, float* results, int64_t stride) {
-    const int group = type.groups_of_16 ? 16 : 32;
+    const int words = type.groups_of_16 ? 4 : 8; // of a group
+    group_starts starts;
+    make_starts(type, x, count, &starts);
     __m512 sums[CPU_BLOCK_ROWS];
+#pragma GCC unroll 8
     for (int i = 0; i < count; i++) {
         sums[i] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(results + i * stride);
     }
-    for (int g = 0; g < CPU_CHUNK / group; g++) {
-        const int sixteenth = g * group / 16;
+    for (int g = 0; g < CPU_CHUNK / 4 / words; g++) {
+        const int sixteenth = g * words / 4;
         __m512i dots[CPU_BLOCK_ROWS];
+#pragma GCC unroll 8
         for (int i = 0; i < count; i++) {
-            const int32_t* sum = x[i].sum + sixteenth;
-            const int32_t both = type.groups_of_16 ? sum[0] : sum[0] + sum[1];
-            dots[i] = _mm512_set1_epi32(-type.offset * both);
+            dots[i] = type.has_minimum ? _mm512_setzero_si512()
+                                       : _mm512_set1_epi32(starts.offset[i][sixteenth]);
         }
-        for (int k = 0; k < group / 4; k++) {
-            const __m512i u = _mm512_load_si512(block->u[g * group / 4 + k]);
+        const int8_t* q = x[0].q + place_of(g * words);
+#pragma GCC unroll 8
+        for (int k = 0; k < words; k++) {
+            const __m512i u = _mm512_load_si512(block->u[g * words + k]);
+#pragma GCC unroll 8
             for (int i = 0; i < count; i++) {
-                dots[i] = _mm512_dpbusd_epi32(dots[i], u, broadcast4(x[i].q + g * group + 4 * k));
+                const int8_t* word = q + i * (int)sizeof *x + place_of(k);
+                dots[i] = _mm512_dpbusd_epi32(dots[i], u, broadcast4(word));
             }
         }
         const __m512 scale = _mm512_load_ps(block->scale[sixteenth]);
+        const __m512 minimum = _mm512_load_ps(block->minimum[sixteenth]);
+#pragma GCC unroll 8
         for (int i = 0; i < count; i++) {
             const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x[i].d[sixteenth]));
             sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i]), both, sums[i]);
-        }
-        if (type.has_minimum) {
-            const __m512 minimum = _mm512_load_ps(block->minimum[sixteenth]);
-            for (int i = 0; i < count; i++) {
-                const float* d_sum = x[i].d_sum + sixteenth;
-                const float sum = type.groups_of_16 ? d_sum[0] : d_sum[0] + d_sum[1];
-                sums[i] = _mm512_fnmadd_ps(minimum, _mm512_set1_ps(sum), sums[i]);
+            if (type.has_minimum) {
+                sums[i] =
+                    _mm512_fnmadd_ps(minimum, _mm512_set1_ps(starts.d_sum[i][sixteenth]), sums[i]);
             }
         }
     }
+#pragma GCC unroll 8
     for (int i = 0; i < count; i++) {
         _mm512_storeu_ps(results + i * stride, sums[i]);
     }
@@ -261,6 +310,5 @@ const cpu_products avx512_products = {
     .floats = avx512_float_types,
     .float_count = AVX512_FLOAT_TYPES,
     .quantize = avx512_quantize,
-    .arrange = avx512_arrange,
     .multiply_floats = avx512_multiply_floats,
 };

@@ -27,13 +27,8 @@ static void quantize(const cpu_products* set, const weir_kernel_call* call, cpu_
 
 static void quantize_few(const cpu_products* set, const weir_kernel_call* call, int64_t begin,
                          int64_t end, cpu_chunk* chunks) {
-    const int64_t rows = call->views[X].shape.dims[0];
-    quantize(set, call, (cpu_span){0, rows}, begin, end, FEW_CHUNKS, chunks);
-    for (int64_t row = 0; set->arrange && row < rows; row++) {
-        for (int64_t c = 0; c < end - begin; c++) {
-            set->arrange(&chunks[row * FEW_CHUNKS + c]);
-        }
-    }
+    const cpu_span rows = {0, call->views[X].shape.dims[0]};
+    quantize(set, call, rows, begin, end, FEW_CHUNKS, chunks);
 }
 
 // Rows of x that do not fit are quantised part by part for each unit instead.

@@ -56,7 +56,7 @@ typedef struct cpu_product_way {
                  cpu_many_sums* sums);
 } cpu_product_way;
 
-#define CPU_STATE_BYTES 368640
+#define CPU_STATE_BYTES 196608
 
 extern const cpu_product_way cpu_product_way_quantized;
 extern const cpu_product_way cpu_product_way_float;

@@ -26,14 +26,10 @@
 #define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
 
 typedef struct cpu_chunk {
-    _Alignas(64) int8_t q[CPU_CHUNK];
+    _Alignas(64) int8_t q[CPU_CHUNK];     // in an order of the instruction set
     _Alignas(64) int32_t sum[CPU_GROUPS]; // of 16 neighbours
     _Alignas(64) float d[CPU_GROUPS];     // scale; pairs are equal
     _Alignas(64) float d_sum[CPU_GROUPS]; // d * sum
-
-    // q once more, as some `dot` functions want to meet it; only `arrange` fills it in.
-    _Alignas(64) int8_t halves[CPU_CHUNK]; // first 16 of 32s 0 .. 3, their last 16, those of 4 .. 7
-    _Alignas(64) int8_t pairs[CPU_CHUNK];  // 32s 0, 2; 1, 3; 4, 6; 5, 7
 } cpu_chunk;
 
 // 16 weight rows of one chunk, unpacked: bytes k .. k + 3 of all rows lie together.
@@ -91,9 +87,6 @@ typedef struct cpu_products {
 
     // Quantises `count` elements, 1 .. CPU_CHUNK, of a row.
     void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
-
-    // Adds to a quantised chunk what only `dot` takes; NULL: nothing.
-    void (*arrange)(cpu_chunk* chunk);
 
     // Adds the products of a block with `count` rows of x, of `length` elements, to
     // sums[i * stride + column], which count as 0 where `first` is true. All 16 columns are
