@@ -185,7 +185,8 @@ LANES_INLINE void scales_iq4_xs(const uint8_t* b, chunk_scales* scales) {
     memcpy(&low, b + 4, sizeof low);
     int8_t numbers[PARTS];
     for (int j = 0; j < PARTS; j++) {
-        numbers[j] = (int8_t)((int)((low >> (4 * j) & 0x0F) | (high >> (2 * j) & 3u) << 4) - 32);
+        const uint32_t upper = (uint32_t)high >> (2 * j) & 3u;
+        numbers[j] = (int8_t)((int)((low >> (4 * j) & 0x0F) | upper << 4) - 32);
     }
     lanes_twice(lanes_mul(lanes_float(lanes_half(b)), lanes_from_i8(numbers)), scales->scale);
 }
