@@ -40,8 +40,8 @@ typedef struct weir_kernel_call {
 // Computes one tile. A status other than WEIR_OK ends the pass with that status and the message
 // left by weir_status_fail; tiles that already run finish, no others start.
 //
-// Threads: called from worker threads of the device, for different tiles at the same time; on a
-//          device with one worker perhaps from the host thread that waits, in place of the worker.
+// Threads: called from worker threads of the device, for different tiles at the same time, and from
+//          a host thread that waits, in place of one of them.
 typedef weir_status (*weir_kernel_fn)(const weir_kernel_call* call);
 
 // A kernel as code, for devices that do not run functions of the host: SPIR-V for Vulkan. Operand i

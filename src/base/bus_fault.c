@@ -106,6 +106,12 @@ bool bus_fault_is_handled(void) {
     return atomic_load_explicit(&is_handled, memory_order_relaxed);
 }
 
+bool bus_fault_is_safe_here(void) {
+    sigset_t blocked;
+    return !bus_fault_is_handled() ||
+           (pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGBUS) == 0);
+}
+
 void bus_fault_unblock(void) {
     sigset_t set;
     sigemptyset(&set);

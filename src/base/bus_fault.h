@@ -27,6 +27,10 @@ void bus_fault_lose(bus_watch* watch, uintptr_t address);
 // Tells whether the handler is installed.
 bool bus_fault_is_handled(void);
 
+// Tells whether the calling thread may touch watched mappings: there is no handler, or the signal
+// reaches it.
+bool bus_fault_is_safe_here(void);
+
 // Lets the signal reach the calling thread: one that is blocked would end the process.
 void bus_fault_unblock(void);
 

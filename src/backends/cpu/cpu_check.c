@@ -35,7 +35,7 @@ weir_status cpu_check_start(cpu_worker* worker, const cpu_work* work, uint32_t d
     cpu_device* device = worker->device;
     weir_status status = WEIR_OK;
     pthread_mutex_lock(&device->check_lock);
-    for (uint32_t i = 0; i < device->worker_count && status == WEIR_OK; i++) {
+    for (uint32_t i = 0; i < cpu_seat_count(device) && status == WEIR_OK; i++) {
         const cpu_worker* other = &device->workers[i];
         const bool same = other->running.work == work && other->running.dispatch == dispatch;
         if (other->running.work && !same) {

@@ -17,7 +17,7 @@ static void destroy(weir_device* base) {
     cpu_device* device = (cpu_device*)base;
     const weir_allocator allocator = base->allocator;
     weir_device_drain(base);
-    cpu_executor_stop(device);
+    cpu_workers_stop(device);
     weir_device_finish(base);
     pthread_mutex_destroy(&device->check_lock);
     pthread_mutex_destroy(&device->queue_lock);
@@ -105,7 +105,7 @@ weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_targ
     }
     made->base.page_bytes = host_pages_size();
     status =
-        cpu_executor_start(made, desc->thread_count > 0 ? desc->thread_count : available_cores());
+        cpu_workers_start(made, desc->thread_count > 0 ? desc->thread_count : available_cores());
     if (status != WEIR_OK) {
         destroy(&made->base);
         return status;

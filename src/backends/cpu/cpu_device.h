@@ -8,9 +8,10 @@
 // it is appended to the ready list of the pass. Each worker walks that list in order, claims tiles
 // of the dispatch it stands at until none is left, and goes on; whoever completes the last tile of
 // a dispatch lowers the counts of its successors. A worker that finds nothing ready spins shortly,
-// then sleeps. A single worker has nobody to share with: it runs the dispatches of a pass one after
-// another and touches no counter; a host thread that waits takes its seat, if that is free, and
-// runs them itself instead of being woken by another thread.
+// then sleeps. A host thread that waits for a pass takes the seat of worker 0, if that is free, and
+// runs tiles itself instead of being woken by another thread. A single worker has nobody to share
+// with: it, or who has its seat, runs the dispatches of a pass one after another and touches no
+// counter.
 //
 // Work is replayed without waiting for slow workers to leave the pass before: claims and list
 // entries carry the number of the pass (its sequence), so that a late worker finds nothing that it
@@ -38,6 +39,7 @@ typedef struct cpu_worker {
     _Alignas(CPU_LINE) _Atomic(cpu_work*) reading;
     cpu_device* device;
     uint32_t number;
+    uint32_t spins; // before it sleeps
     weir_kernel_local local;
     struct {
         uint64_t sequence;
@@ -62,16 +64,18 @@ typedef struct cpu_pass {
 
 struct cpu_device {
     weir_device base;
-    cpu_worker* workers;
-    uint32_t worker_count;
-    uint8_t* locals; // memory of the workers
+    cpu_worker* workers;   // and the guest in the seat of worker 0
+    uint32_t worker_count; // threads that were started
+    uint8_t* locals;       // memory of the workers
 
     _Alignas(CPU_LINE) atomic_uint_least64_t active; // bit i: the pass of entry i runs
     _Atomic(cpu_work*) executing[PASSES_IN_FLIGHT];  // its work
-    _Alignas(CPU_LINE) atomic_uint sleepers;
-    atomic_uint wake_epoch; // sleepers wait for it to change
+    _Alignas(CPU_LINE) atomic_uint sleepers;         // without worker 0
+    atomic_uint wake_epoch;                          // they wait for it to change
+    atomic_uint seat_sleeps;                         // 1: the thread of worker 0
+    atomic_uint seat_epoch;                          // it waits for it to change
     atomic_bool stopping;
-    atomic_bool seat_taken; // of a single worker: somebody runs passes in its place, or it does
+    atomic_bool seat_taken; // of worker 0: it runs tiles, or somebody in its place
     atomic_uint_least64_t
         attended;       // bit i: that of entry i is left to the thread that waits for it
     fenv_t environment; // of floating-point arithmetic in the workers
@@ -115,6 +119,11 @@ static inline bool cpu_is_alone(const cpu_device* device) {
     return device->base.thread_count == 1;
 }
 
+// Workers, and the guest.
+static inline uint32_t cpu_seat_count(const cpu_device* device) {
+    return device->base.thread_count + 1;
+}
+
 // cpu_work.c
 WEIR_MUST_USE weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatches,
                                           uint32_t count, device_work** work);
@@ -156,16 +165,35 @@ WEIR_MUST_USE weir_status cpu_queue_submit(device_work* work, const device_pass_
 // replayed or gone when this returns.
 void cpu_queue_complete(cpu_device* device, cpu_work* work);
 
-// cpu_executor.c
-WEIR_MUST_USE weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count);
-void cpu_executor_stop(cpu_device* device);
+// cpu_worker.c
+WEIR_MUST_USE weir_status cpu_workers_start(cpu_device* device, uint32_t worker_count);
+void cpu_workers_stop(cpu_device* device);
+
+// Wakes up to `count` workers that sleep; worker 0 last, and only `with_seat`.
+void cpu_workers_wake(cpu_device* device, uint64_t count, bool with_seat);
+
+// Runs passes until `sequence` is complete, or others have the rest of it.
+void cpu_worker_assist(weir_device* base, uint64_t sequence);
+
+// cpu_executor.c: passes as the workers see them
 
 // Lets the workers find a pass whose counters are set up; `attended`: somebody calls
-// cpu_executor_assist right after, so a single worker leaves it alone.
+// cpu_worker_assist right after, so worker 0 leaves it alone.
 void cpu_executor_open(cpu_device* device, cpu_work* work, bool attended);
 
-// Runs passes until `sequence` is complete, as a single worker that is asleep would.
-void cpu_executor_assist(weir_device* base, uint64_t sequence);
+// Finds and holds work with something to do, the oldest first; NULL when there is none. A single
+// worker finds every pass that was started and is not complete.
+cpu_work* cpu_executor_find(cpu_worker* worker);
+
+// Runs what is ready in work that was found, until there is no more, another pass has begun, or
+// pass `until` is complete.
+void cpu_executor_walk(cpu_worker* worker, cpu_work* work, uint64_t until);
+
+// Runs the dispatches of a pass in their order, as a single worker.
+void cpu_executor_run(cpu_worker* worker, cpu_work* work);
+
+// Lets go of what was found.
+void cpu_executor_release(cpu_worker* worker);
 
 // Returns when no worker can be reading `work`, which is not in flight.
 void cpu_executor_forget(cpu_device* device, cpu_work* work);

@@ -1,16 +1,10 @@
-#include <fenv.h>
+// Passes as the workers see them: what is ready, whose tile is next, what a tile leads to.
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "backends/cpu/cpu_device.h"
-#include "base/bus_fault.h"
 #include "base/clock.h"
-#include "base/futex.h"
-
-// Some ten microseconds: longer than a hand-over between running threads, far shorter than a time
-// slice of a machine that is busy with something else.
-#define SPINS_BEFORE_SLEEP 400
 
 static uint64_t sequence_of(uint64_t word) {
     return word >> CPU_INDEX_BITS;
@@ -18,16 +12,6 @@ static uint64_t sequence_of(uint64_t word) {
 
 static uint32_t index_of(uint64_t word) {
     return (uint32_t)(word & CPU_INDEX_MASK);
-}
-
-// A sleeper first adds itself to `sleepers` and then looks at its condition; who makes a condition
-// true first does so and then looks at `sleepers`. All four are sequentially consistent, so one of
-// the two sees the other.
-static void wake(cpu_device* device, uint64_t count) {
-    if (count > 0 && atomic_load(&device->sleepers) > 0) {
-        atomic_fetch_add(&device->wake_epoch, 1);
-        futex_wake(&device->wake_epoch, count < UINT32_MAX ? (uint32_t)count : UINT32_MAX);
-    }
 }
 
 // Appends to the ready list, of which `taken` entries or more are in use, and returns how many are
@@ -66,16 +50,11 @@ void cpu_executor_open(cpu_device* device, cpu_work* work, bool attended) {
     const uint32_t entry = sequence % PASSES_IN_FLIGHT;
     const uint64_t bit = UINT64_C(1) << entry;
     atomic_store(&device->executing[entry], work);
-    if (cpu_is_alone(device)) { // the bit may be left over from the pass before in this entry
-        atomic_fetch_and(&device->attended, ~bit);
-        atomic_fetch_or(&device->attended, attended ? bit : 0);
-    }
+    atomic_fetch_and(&device->attended, ~bit); // left over from the pass before in this entry
+    atomic_fetch_or(&device->attended, attended ? bit : 0);
     atomic_fetch_or(&device->active, bit);
-    if (!cpu_is_alone(device)) {
-        wake(device, push_roots(work, sequence));
-    } else if (!attended) {
-        wake(device, 1);
-    }
+    const uint64_t tiles = cpu_is_alone(device) ? 1 : push_roots(work, sequence);
+    cpu_workers_wake(device, attended ? tiles - 1 : tiles, !attended);
 }
 
 // Nobody finds the pass any more, and this worker does not touch it after.
@@ -102,7 +81,7 @@ static bool complete_dispatch(cpu_worker* worker, cpu_work* work, uint32_t dispa
         }
     }
     if (tiles > 1) { // this worker takes one itself
-        wake(worker->device, tiles - 1);
+        cpu_workers_wake(worker->device, tiles - 1, true);
     }
     if (atomic_fetch_sub(&work->remaining, 1) != 1) {
         return false;
@@ -193,8 +172,8 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
     return false;
 }
 
-// The dispatches in their order, which no predecessor breaks: all smaller than their successors.
-static void run_alone(cpu_worker* worker, cpu_work* work) {
+// No predecessor breaks the order: all are smaller than their successors.
+void cpu_executor_run(cpu_worker* worker, cpu_work* work) {
     for (uint32_t i = 0; i < work->count; i++) {
         weir_kernel_call call = call_of(worker, work, i, cpu_work_size(work, i));
         worker->local.filled = false;
@@ -224,7 +203,7 @@ static cpu_work* hold(cpu_worker* worker, uint32_t entry) {
     }
 }
 
-static void release(cpu_worker* worker) {
+void cpu_executor_release(cpu_worker* worker) {
     if (atomic_load_explicit(&worker->reading, memory_order_relaxed)) {
         atomic_store(&worker->reading, NULL);
     }
@@ -244,9 +223,7 @@ static uint64_t next_ready(cpu_worker* worker, cpu_work* work) {
     return sequence_of(found) == sequence ? found : 0;
 }
 
-// Finds and holds work with something to do, the oldest first; NULL when there is none. A single
-// worker finds every pass that was started and is not complete.
-static cpu_work* find_work(cpu_worker* worker) {
+cpu_work* cpu_executor_find(cpu_worker* worker) {
     cpu_device* device = worker->device;
     const uint32_t oldest = atomic_load(&device->base.oldest) % PASSES_IN_FLIGHT;
     const uint64_t active = atomic_load(&device->active);
@@ -258,14 +235,14 @@ static cpu_work* find_work(cpu_worker* worker) {
             return work;
         }
     }
-    release(worker);
+    cpu_executor_release(worker);
     return NULL;
 }
 
-// Runs what is ready in a pass, while it is the only one: an older one might have got work.
-static void walk_ready_list(cpu_worker* worker, cpu_work* work) {
+// An older pass might have got work where there are several.
+void cpu_executor_walk(cpu_worker* worker, cpu_work* work, uint64_t until) {
     uint64_t ready = next_ready(worker, work);
-    while (ready != 0) {
+    while (ready != 0 && !weir_device_has_done(&worker->device->base, until)) {
         const uint64_t sequence = sequence_of(ready);
         const uint32_t entry = sequence % PASSES_IN_FLIGHT;
         worker->places[entry].position++;
@@ -277,165 +254,10 @@ static void walk_ready_list(cpu_worker* worker, cpu_work* work) {
     }
 }
 
-static cpu_work* spin_until_ready(cpu_worker* worker) {
-    for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        cpu_work* work = find_work(worker);
-        if (work) {
-            return work;
-        }
-        cpu_relax();
-    }
-    return NULL;
-}
-
-// The seat of a single worker: who has it runs passes, the worker or a host thread that waits. It
-// is taken before work is looked for, since looking takes the place of the worker as well.
-static bool take_seat(cpu_device* device) {
-    return !atomic_exchange(&device->seat_taken, true);
-}
-
-// Work may have come for somebody who found the seat taken and went to sleep. As for `wake`, the
-// seat is free before the look at what is active, and the others do it the other way round.
-static void leave_seat(cpu_device* device) {
-    release(&device->workers[0]);
-    atomic_store(&device->seat_taken, false);
-    wake(device, atomic_load(&device->active) != 0 ? 1 : 0);
-}
-
-// Whether there is something for the worker, and not for a thread that is about to come.
-static bool has_unattended(cpu_device* device) {
-    return (atomic_load(&device->active) & ~atomic_load(&device->attended)) != 0;
-}
-
-static bool work_alone(cpu_worker* worker) {
-    cpu_device* device = worker->device;
-    for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        if (has_unattended(device) && take_seat(device)) {
-            for (cpu_work* work = find_work(worker); work; work = find_work(worker)) {
-                run_alone(worker, work);
-            }
-            leave_seat(device);
-            return true;
-        }
-        cpu_relax();
-    }
-    return false;
-}
-
-// In the arithmetic of the workers, whatever rounding the host thread has chosen.
-static void run_in_seat(cpu_device* device, uint64_t sequence) {
-    cpu_worker* worker = &device->workers[0];
-    cpu_work* work = NULL;
-    fenv_t own;
-    fegetenv(&own);
-    fesetenv(&device->environment);
-    while (!weir_device_has_done(&device->base, sequence) && (work = find_work(worker)) != NULL) {
-        run_alone(worker, work);
-    }
-    fesetenv(&own);
-}
-
-// Workers are sure to have the signal of lost pages unblocked, host threads are not.
-void cpu_executor_assist(weir_device* base, uint64_t sequence) {
-    cpu_device* device = (cpu_device*)base;
-    if (!bus_fault_is_handled() && take_seat(device)) {
-        run_in_seat(device, sequence);
-        leave_seat(device);
-    }
-    // Where the pass is not complete by now, it is left to whoever has the seat, or to the worker.
-    atomic_fetch_and(&device->attended, ~(UINT64_C(1) << sequence % PASSES_IN_FLIGHT));
-    if (!weir_device_has_done(base, sequence)) {
-        wake(device, 1);
-    }
-}
-
-static bool work_together(cpu_worker* worker) {
-    cpu_work* work = spin_until_ready(worker);
-    if (work) {
-        walk_ready_list(worker, work);
-    }
-    return work != NULL;
-}
-
-// Whether a worker that wants to sleep has something to do after all.
-static bool is_needed(cpu_worker* worker) {
-    cpu_device* device = worker->device;
-    if (cpu_is_alone(device)) {
-        return has_unattended(device) && !atomic_load(&device->seat_taken);
-    }
-    const bool found = find_work(worker) != NULL;
-    release(worker);
-    return found;
-}
-
-static void sleep_until_woken(cpu_worker* worker) {
-    cpu_device* device = worker->device;
-    const unsigned epoch = atomic_load(&device->wake_epoch);
-    atomic_fetch_add(&device->sleepers, 1);
-    if (!is_needed(worker) && !atomic_load(&device->stopping)) {
-        futex_wait(&device->wake_epoch, epoch, FUTEX_FOREVER);
-    }
-    atomic_fetch_sub(&device->sleepers, 1);
-}
-
-static void* work_until_stopped(void* argument) {
-    cpu_worker* worker = argument;
-    cpu_device* device = worker->device;
-    bus_fault_unblock();
-    while (!atomic_load(&device->stopping)) {
-        const bool worked = cpu_is_alone(device) ? work_alone(worker) : work_together(worker);
-        if (!worked) {
-            sleep_until_woken(worker);
-        }
-    }
-    return NULL;
-}
-
 void cpu_executor_forget(cpu_device* device, cpu_work* work) {
-    for (uint32_t i = 0; i < device->worker_count; i++) {
+    for (uint32_t i = 0; device->workers && i < cpu_seat_count(device); i++) {
         while (atomic_load(&device->workers[i].reading) == work) {
             sched_yield();
         }
     }
-}
-
-weir_status cpu_executor_start(cpu_device* device, uint32_t worker_count) {
-    void* memory = NULL;
-    WEIR_TRY(
-        weir_alloc(&device->base.allocator, worker_count * sizeof(cpu_worker), CPU_LINE, &memory));
-    device->workers = memory;
-    device->base.thread_count = worker_count;
-    WEIR_TRY(weir_alloc(&device->base.allocator, (size_t)worker_count * CPU_LOCAL_BYTES, CPU_LINE,
-                        &memory));
-    device->locals = memory;
-    device->base.assist = worker_count == 1 ? cpu_executor_assist : NULL;
-    fegetenv(&device->environment);
-    for (uint32_t i = 0; i < worker_count; i++) {
-        cpu_worker* worker = &device->workers[i];
-        *worker = (cpu_worker){.device = device,
-                               .number = i,
-                               .local.memory = device->locals + (size_t)i * CPU_LOCAL_BYTES,
-                               .local.byte_size = CPU_LOCAL_BYTES};
-        const int error = pthread_create(&worker->thread, NULL, work_until_stopped, worker);
-        if (error != 0) {
-            return WEIR_FAIL(WEIR_IO, "cannot start worker %u of %u: %s", i, worker_count,
-                             strerror(error));
-        }
-        device->worker_count++;
-    }
-    return WEIR_OK;
-}
-
-void cpu_executor_stop(cpu_device* device) {
-    atomic_store(&device->stopping, true);
-    atomic_fetch_add(&device->wake_epoch, 1);
-    futex_wake(&device->wake_epoch, UINT32_MAX);
-    for (uint32_t i = 0; i < device->worker_count; i++) {
-        pthread_join(device->workers[i].thread, NULL);
-    }
-    weir_free(&device->base.allocator, device->locals,
-              (size_t)device->base.thread_count * CPU_LOCAL_BYTES, CPU_LINE);
-    weir_free(&device->base.allocator, device->workers,
-              device->base.thread_count * sizeof(cpu_worker), CPU_LINE);
-    device->worker_count = 0;
 }

@@ -1,7 +1,11 @@
 #include "backends/cpu/products/product_tile.h"
 
+#include <math.h>
+
 #define X CPU_PRODUCT_X
-#define TILE_BYTES 98304.0       // of weights, for few rows of x
+#define TILE_BYTES_MIN 24576.0   // of weights, for few rows of x
+#define TILE_BYTES_MAX 98304.0   // of weights, for few rows of x
+#define TILES_WANTED 64.0        // for few rows, as far as tiles stay within these bytes
 #define TILE_PRODUCTS 33554432.0 // for many
 #define UNITS_WANTED 32          // for many, before units get wider
 
@@ -67,8 +71,10 @@ uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matric
         for (uint32_t m = 0; m < matrices->count; m++) {
             row_bytes += (double)operands[matrices->operands[m]].strides[0];
         }
+        const double wanted = row_bytes * (double)w->shape.dims[0] / TILES_WANTED;
         return cpu_tiles(cpu_divide_up(w->shape.dims[0], CPU_FEW_COLUMNS),
-                         row_bytes * CPU_FEW_COLUMNS, TILE_BYTES);
+                         row_bytes * CPU_FEW_COLUMNS,
+                         fmin(fmax(wanted, TILE_BYTES_MIN), TILE_BYTES_MAX));
     }
     const double products = (double)cpu_min(x->shape.dims[0], CPU_MANY_ROWS) *
                             (double)unit_columns(x, w) * (double)w->shape.dims[1] * matrices->count;
