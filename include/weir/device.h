@@ -23,8 +23,8 @@ typedef struct weir_vulkan_options weir_vulkan_options; // weir/vulkan.h
 
 typedef struct weir_device_desc {
     const char* name;         // NULL: "cpu"
-    uint32_t thread_count;    // cpu: workers, at most WEIR_THREADS_MAX; 0 = the cores that this
-                              // process may use
+    uint32_t thread_count;    // cpu: workers, at most WEIR_THREADS_MAX; 0 = one for each core that
+                              // this process may use, no more than its control group grants
     bool manual_completion;   // null: work completes by weir_null_complete only
     weir_allocator allocator; // for everything that belongs to the device
     weir_log log;

@@ -1,12 +1,12 @@
 #include "backends/cpu/cpu_device.h"
 
 #include <assert.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "backends/cpu/cpu_target.h"
+#include "backends/cpu/cpu_topology.h"
 #include "backends/host_pages.h"
 #include "backends/host_storage.h"
 #include "base/log_line.h"
@@ -49,19 +49,28 @@ static const device_vtable cpu_device_vtable = {
     .prepare = cpu_work_create,
 };
 
-// The cores that this process may run on.
-static uint32_t available_cores(void) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return count > 0 ? (uint32_t)count : 1;
+// "8 cores", with the hardware threads and the time granted where these are other numbers.
+static void describe_processors(char* text, size_t capacity) {
+    cpu_topology topology;
+    char threads[32] = "";
+    char granted[48] = "";
+    cpu_topology_read_own(&topology);
+    if (topology.thread_count > topology.core_count) {
+        snprintf(threads, sizeof threads, ", %u threads", topology.thread_count);
+    }
+    if (topology.granted_count < topology.core_count) {
+        snprintf(granted, sizeof granted, ", time of %u granted", topology.granted_count);
+    }
+    snprintf(text, capacity, "%u cores%s%s", topology.core_count, threads, granted);
 }
 
 static void append_info(const char* name, const char* same_as, weir_device_info* infos,
                         uint32_t capacity, uint32_t* count) {
     weir_device_info info = {.available = true, .unified = true, .memory_bytes = physical_bytes()};
     snprintf(info.name, sizeof info.name, "%s", name);
-    snprintf(info.description, sizeof info.description, "%u cores%s%s", available_cores(),
+    char processors[128];
+    describe_processors(processors, sizeof processors);
+    snprintf(info.description, sizeof info.description, "%s%s%s", processors,
              same_as ? ", the kernels of " : "", same_as ? same_as : "");
     if (*count < capacity) {
         infos[*count] = info;
@@ -104,8 +113,7 @@ weir_status weir_cpu_device_create(const weir_device_desc* desc, const weir_targ
         return status;
     }
     made->base.page_bytes = host_pages_size();
-    status =
-        cpu_workers_start(made, desc->thread_count > 0 ? desc->thread_count : available_cores());
+    status = cpu_workers_start(made, desc->thread_count);
     if (status != WEIR_OK) {
         destroy(&made->base);
         return status;

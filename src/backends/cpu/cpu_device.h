@@ -166,7 +166,9 @@ WEIR_MUST_USE weir_status cpu_queue_submit(device_work* work, const device_pass_
 void cpu_queue_complete(cpu_device* device, cpu_work* work);
 
 // cpu_worker.c
-WEIR_MUST_USE weir_status cpu_workers_start(cpu_device* device, uint32_t worker_count);
+
+// Starts workers; 0: as many as the processors are worth.
+WEIR_MUST_USE weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count);
 void cpu_workers_stop(cpu_device* device);
 
 // Wakes up to `count` workers that sleep; worker 0 last, and only `with_seat`.

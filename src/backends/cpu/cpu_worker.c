@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backends/cpu/cpu_device.h"
+#include "backends/cpu/cpu_topology.h"
 #include "base/bus_fault.h"
 #include "base/clock.h"
 #include "base/futex.h"
@@ -198,14 +199,35 @@ static weir_status make_workers(cpu_device* device) {
     return WEIR_OK;
 }
 
-weir_status cpu_workers_start(cpu_device* device, uint32_t worker_count) {
+// With no more workers than cores they keep to one hardware thread of each; which of these a worker
+// runs on is up to the system, which knows what else does.
+static int start_thread(cpu_worker* worker, const cpu_topology* topology) {
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+    if (error != 0) {
+        return error;
+    }
+    if (worker->device->base.thread_count <= topology->core_count &&
+        topology->core_count < topology->thread_count) {
+        error = pthread_attr_setaffinity_np(&attributes, sizeof topology->first, &topology->first);
+    }
+    if (error == 0) {
+        error = pthread_create(&worker->thread, &attributes, work_until_stopped, worker);
+    }
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count) {
+    cpu_topology topology;
+    cpu_topology_read_own(&topology);
+    const uint32_t worker_count = wanted_count > 0 ? wanted_count : cpu_topology_workers(&topology);
     device->base.thread_count = worker_count;
     device->base.assist = cpu_worker_assist;
     fegetenv(&device->environment);
     WEIR_TRY(make_workers(device));
     for (uint32_t i = 0; i < worker_count; i++) {
-        cpu_worker* worker = &device->workers[i];
-        const int error = pthread_create(&worker->thread, NULL, work_until_stopped, worker);
+        const int error = start_thread(&device->workers[i], &topology);
         if (error != 0) {
             return WEIR_FAIL(WEIR_IO, "cannot start worker %u of %u: %s", i, worker_count,
                              strerror(error));

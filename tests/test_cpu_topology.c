@@ -1,0 +1,145 @@
+// The processors of a machine, told from trees of files as Linux shows them.
+#include "testing.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "backends/cpu/cpu_topology.h"
+
+static char root[64];
+
+// Writes a file below the root, with its folders.
+static void put(const char* path, const char* text) {
+    char full[512];
+    snprintf(full, sizeof full, "%s%s", root, path);
+    for (char* c = full + strlen(root) + 1; *c; c++) {
+        if (*c == '/') {
+            *c = '\0';
+            mkdir(full, 0700);
+            *c = '/';
+        }
+    }
+    FILE* file = fopen(full, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void put_siblings(int processor, const char* list) {
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             processor);
+    put(path, list);
+}
+
+static int make_root(void** state) {
+    (void)state;
+    strcpy(root, "/tmp/weir-topology-XXXXXX");
+    return mkdtemp(root) ? 0 : 1;
+}
+
+static int remove_root(void** state) {
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", root);
+    return system(command);
+}
+
+static cpu_topology read_for(const char* processors) {
+    cpu_set_t allowed;
+    cpu_topology topology;
+    CPU_ZERO(&allowed);
+    for (const char* c = processors; *c; c++) {
+        CPU_SET((size_t)(*c - '0'), &allowed);
+    }
+    cpu_topology_read(root, &allowed, &topology);
+    return topology;
+}
+
+static void threads_of_one_core_count_once(void** state) {
+    (void)state;
+    static const char* const lists[] = {"0,4\n", "1,5\n", "2-3\n", "2-3\n", "0,4\n", "1,5\n"};
+    for (int i = 0; i < 6; i++) {
+        put_siblings(i, lists[i]);
+    }
+    const cpu_topology all = read_for("012345");
+    assert_int_equal(all.thread_count, 6);
+    assert_int_equal(all.core_count, 3);
+    assert_true(CPU_ISSET(0, &all.first) && CPU_ISSET(1, &all.first) && CPU_ISSET(2, &all.first));
+    assert_int_equal(CPU_COUNT(&all.first), 3);
+    assert_int_equal(cpu_topology_workers(&all), 3);
+}
+
+// A core whose first thread is not allowed is still a core.
+static void the_affinity_of_the_process_is_respected(void** state) {
+    (void)state;
+    put_siblings(4, "0,4\n");
+    put_siblings(5, "1,5\n");
+    put_siblings(1, "1,5\n");
+    const cpu_topology some = read_for("145");
+    assert_int_equal(some.thread_count, 3);
+    assert_int_equal(some.core_count, 2);
+    assert_true(CPU_ISSET(1, &some.first) && CPU_ISSET(4, &some.first));
+}
+
+static void without_files_every_thread_is_a_core(void** state) {
+    (void)state;
+    const cpu_topology bare = read_for("02");
+    assert_int_equal(bare.core_count, 2);
+    assert_int_equal(cpu_topology_workers(&bare), 2);
+    put_siblings(0, "no list\n");
+    put_siblings(2, "7-9,99999999999999999999\n");
+    assert_int_equal(read_for("02").core_count, 2);
+    assert_int_equal(read_for("").core_count, 1);
+}
+
+static void control_groups_limit_the_workers(void** state) {
+    (void)state;
+    put("/proc/self/cgroup", "0::/a/b\n");
+    put("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+    assert_int_equal(cpu_topology_workers(&(cpu_topology){.core_count = 4, .granted_count = 9}), 4);
+    const cpu_topology free_of_limits = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&free_of_limits), 4);
+    put("/sys/fs/cgroup/a/cpu.max", "350000 100000\n"); // that above counts as well
+    const cpu_topology granted = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&granted), 3);
+    put("/sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
+    const cpu_topology half = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&half), 1);
+    put("/sys/fs/cgroup/a/b/cpu.max", "5 0\n");
+    const cpu_topology nonsense = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&nonsense), 3);
+}
+
+static void a_container_sees_its_own_group_as_the_root(void** state) {
+    (void)state;
+    put("/proc/self/cgroup", "0::/\n");
+    put("/sys/fs/cgroup/cpu.max", "200000 100000\n");
+    const cpu_topology two = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&two), 2);
+    put("/proc/self/cgroup", "12:cpu:/old\n");
+    const cpu_topology old = read_for("0123");
+    assert_int_equal(cpu_topology_workers(&old), 2);
+}
+
+static void this_machine_has_a_core(void** state) {
+    (void)state;
+    cpu_topology own;
+    cpu_topology_read_own(&own);
+    assert_true(own.core_count >= 1 && own.core_count <= own.thread_count);
+    assert_true(cpu_topology_workers(&own) >= 1);
+}
+
+#define in_a_tree(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        in_a_tree(threads_of_one_core_count_once),
+        in_a_tree(the_affinity_of_the_process_is_respected),
+        in_a_tree(without_files_every_thread_is_a_core),
+        in_a_tree(control_groups_limit_the_workers),
+        in_a_tree(a_container_sees_its_own_group_as_the_root),
+        cmocka_unit_test(this_machine_has_a_core),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
