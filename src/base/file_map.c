@@ -81,8 +81,13 @@ weir_status file_map_open(const char* path, uint64_t byte_offset, uint64_t byte_
     return status;
 }
 
-weir_status file_map_advise(const file_map* map, uint64_t byte_offset, uint64_t byte_size,
+weir_status file_map_advise(file_map* map, uint64_t byte_offset, uint64_t byte_size,
                             file_advice advice) {
+    if (advice == FILE_WILL_NEED && byte_offset == 0 && byte_size == map->byte_size) {
+        read_ahead_start(&map->ahead, map->descriptor, map->file_offset,
+                         map->file_offset + map->byte_size);
+        return WEIR_OK;
+    }
     static const int kinds[] = {
         [FILE_NORMAL] = MADV_NORMAL, [FILE_SEQUENTIAL] = MADV_SEQUENTIAL,
         [FILE_RANDOM] = MADV_RANDOM, [FILE_WILL_NEED] = MADV_WILLNEED,
@@ -135,6 +140,7 @@ weir_status file_map_check(const file_map* map) {
 
 void file_map_close(file_map* map) {
     if (map->base) {
+        read_ahead_stop(&map->ahead);
         bus_fault_unwatch(map->watch);
         munmap(map->base, map->base_size);
         close(map->descriptor);

@@ -3,6 +3,7 @@
 #define WEIR_BASE_FILE_MAP_H
 
 #include "base/bus_fault.h"
+#include "base/read_ahead.h"
 
 typedef struct file_map {
     const uint8_t* bytes; // first byte asked for
@@ -13,6 +14,7 @@ typedef struct file_map {
     uint64_t file_offset;   // of `bytes`
     int descriptor;         // of the file, for its size
     bus_watch* watch;
+    read_ahead ahead;
 } file_map;
 
 // Maps `byte_size` bytes (0: to the end) of `path` from `byte_offset`; no byte is read yet.
@@ -30,10 +32,12 @@ typedef enum file_advice {
 } file_advice;
 
 // Advises the system on the pages of bytes [byte_offset, + byte_size), which lie in the mapping.
+// The first time that all of it will be needed it is read in the background, and `map` stays where
+// it is from then on.
 //
 // Errors: WEIR_IO.
-WEIR_MUST_USE weir_status file_map_advise(const file_map* map, uint64_t byte_offset,
-                                          uint64_t byte_size, file_advice advice);
+WEIR_MUST_USE weir_status file_map_advise(file_map* map, uint64_t byte_offset, uint64_t byte_size,
+                                          file_advice advice);
 
 // Fails when the file has become too short for the mapping, now or before; the message names file
 // and offset. Once it has, it always does.

@@ -71,6 +71,22 @@ static weir_status make_cache(weir_context* context) {
     return weir_state_create(weir_model_device(context->model), &desc, &context->cache);
 }
 
+// Has the files read while the programs are made and the first pass runs. That is a favour: without
+// it, and on devices that have read them by now, everything is as it was.
+static void read_ahead(const weir_context* context, const weir_llama_graph* pass) {
+    const weir_storage* last = NULL;
+    for (weir_value value = 0; value < weir_graph_value_count(pass->graph); value++) {
+        const weir_value_info* info = weir_graph_value_info(pass->graph, value);
+        weir_view view;
+        if (info->kind == WEIR_VALUE_WEIGHT &&
+            weir_model_weight(context->model, info->name, &view) == WEIR_OK &&
+            view.storage != last &&
+            weir_storage_advise(view.storage, 0, 0, WEIR_ADVICE_WILL_NEED) == WEIR_OK) {
+            last = view.storage;
+        }
+    }
+}
+
 // Binds weights by name and the states in their order, which is that of the blocks.
 static weir_status bind(const weir_context* context, const weir_llama_graph* pass,
                         weir_binding* bindings, uint32_t* binding_count) {
@@ -132,6 +148,7 @@ static weir_status plan(weir_context* context, const weir_context_options* optio
 
 // What was planned is taken.
 static weir_status build(weir_context* context) {
+    read_ahead(context, &context->phases[WEIR_PHASE_DECODE].pass);
     WEIR_TRY(llm_array_new(&context->allocator, context->outputs, &context->wanted));
     WEIR_TRY(make_cache(context));
     WEIR_TRY(weir_arena_create_sized(weir_model_device(context->model), context->memory.arena,

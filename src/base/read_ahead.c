@@ -1,0 +1,83 @@
+#include "base/read_ahead.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define STEP_BYTES (UINT64_C(128) << 10) // what Linux takes at a time whatever the disk
+#define SAMPLES 64
+#define STACK_BYTES ((size_t)65536)
+
+enum { IDLE = 0, CLAIMED = 1, RUNNING = 2 };
+
+// A read that may not wait fails for a page that is not in the cache. File systems that cannot say
+// have no disk to wait for.
+static bool is_cached(int descriptor, uint64_t offset) {
+    char byte;
+    const struct iovec where = {.iov_base = &byte, .iov_len = 1};
+    return preadv2(descriptor, &where, 1, (off_t)offset, RWF_NOWAIT) >= 0 || errno != EAGAIN;
+}
+
+static bool seems_cached(int descriptor, uint64_t begin, uint64_t end) {
+    for (uint64_t i = 0; i < SAMPLES; i++) {
+        if (!is_cached(descriptor, begin + (end - begin - 1) / SAMPLES * i)) {
+            return false;
+        }
+    }
+    return is_cached(descriptor, end - 1);
+}
+
+// Pages that are read early are of no use if they push each other out.
+static bool fits_memory(uint64_t byte_size) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page_bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page_bytes > 0 &&
+           byte_size / 3 < (uint64_t)pages / 4 * (uint64_t)page_bytes;
+}
+
+static void* read_all(void* argument) {
+    read_ahead* ahead = argument;
+    uint64_t at = ahead->begin;
+    while (at < ahead->end && !atomic_load(&ahead->stopping)) {
+        if (readahead(ahead->descriptor, (off64_t)at, STEP_BYTES) != 0) {
+            return NULL; // it was a favour
+        }
+        at += STEP_BYTES;
+    }
+    return NULL;
+}
+
+static bool start_thread(read_ahead* ahead) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    const bool started = pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
+                         pthread_create(&ahead->thread, &attributes, read_all, ahead) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+void read_ahead_start(read_ahead* ahead, int descriptor, uint64_t begin, uint64_t end) {
+    unsigned idle = IDLE;
+    if (begin >= end || !fits_memory(end - begin) ||
+        !atomic_compare_exchange_strong(&ahead->state, &idle, CLAIMED) ||
+        seems_cached(descriptor, begin, end)) {
+        return;
+    }
+    ahead->descriptor = descriptor;
+    ahead->begin = begin;
+    ahead->end = end;
+    if (start_thread(ahead)) {
+        atomic_store(&ahead->state, RUNNING);
+    }
+}
+
+void read_ahead_stop(read_ahead* ahead) {
+    if (atomic_load(&ahead->state) == RUNNING) {
+        atomic_store(&ahead->stopping, true);
+        pthread_join(ahead->thread, NULL);
+    }
+}
