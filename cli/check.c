@@ -27,10 +27,12 @@ static const char usage[] =
     "      --ids FILE   tokens to run, separated by white space; - for stdin (default: 24 tokens)\n"
     "      --rows N     tokens of a prefill pass (default: 16)\n"
     "      --context N  rows of the caches (default: that of the model, at most 128)\n"
+    "      --kv TYPE    of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the device\n"
+    "                   can, else f32)\n"
     "      --threads N  worker threads (default: one per core)\n"
     "      --order NAME fewest waits (default), fewest bytes, or as given by the graph\n"
     "      --arena N    at most N bytes for the arena of each program\n"
-    "      --plan FILE  prove the plans of this file, made with the same rows and context\n"
+    "      --plan FILE  prove the plans of this file, made with the same rows, context and kv\n"
     "      --runs N     runs with random delays (default: 3)\n"
     "      --seed S     of the delays (default: 0)\n"
     "      --json       print one object\n\n"
@@ -43,6 +45,7 @@ typedef struct check_options {
     uint32_t context;
     const char* device;
     uint32_t threads;
+    weir_dtype kv;
     const char* plan; // file
     weir_schedule_options schedule;
     uint32_t runs;
@@ -81,6 +84,7 @@ static weir_status make_schedule(checked* c) {
                                         .context = c->options->context,
                                         .rows = c->rows,
                                         .outputs = 1,
+                                        .kv_dtype = c->options->kv,
                                         .gguf = weir_model_gguf(c->opened->model)};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &c->pass));
     return cli_schedule_make(c->plans, c->name, c->pass.graph,
@@ -333,6 +337,7 @@ static weir_status check_model(check_options* options, const cli_model* opened,
 int check_main(int argc, char** argv) {
     check_options check = {0};
     const char* order = NULL;
+    const char* kv = NULL;
     const cli_option options[] = {
         {"ids", 0, CLI_TEXT, &check.ids},
         {"rows", 0, CLI_U32, &check.rows},
@@ -344,12 +349,16 @@ int check_main(int argc, char** argv) {
         {"json", 0, CLI_FLAG, &check.json},
         {"device", 0, CLI_TEXT, &check.device},
         {"order", 0, CLI_TEXT, &order},
+        {"kv", 0, CLI_TEXT, &kv},
         {"arena", 0, CLI_U64, &check.schedule.byte_budget},
     };
     cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &check.model);
     if (code != CLI_GO_ON) {
         return code;
+    }
+    if (!cli_find_kv(kv, &check.kv)) {
+        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     if (!cli_find_order(order, &check.schedule.order)) {
         return cli_usage(argv[0], "--order: expected waits, bytes or given");
@@ -363,6 +372,10 @@ int check_main(int argc, char** argv) {
     weir_status status = cli_model_open(check.model, check.device, check.threads, &opened);
     if (status == WEIR_OK && check.plan) {
         status = weir_plan_file_open(NULL, check.plan, &plans);
+    }
+    if (status == WEIR_OK) {
+        status = weir_llama_kv_dtype(weir_model_params(opened.model),
+                                     weir_device_target(opened.device), check.kv, &check.kv);
     }
     if (status == WEIR_OK) {
         status = check_model(&check, &opened, plans);

@@ -113,6 +113,12 @@ void cli_model_close(cli_model* opened);
 // Finds the order that --order names; NULL leaves `order` as it is. False for another name.
 bool cli_find_order(const char* name, weir_order* order);
 
+// Finds the type of keys and values that --kv names; NULL leaves `dtype` as it is. False for another
+// name.
+bool cli_find_kv(const char* name, weir_dtype* dtype);
+
+#define CLI_KV_EXPECTED "--kv: expected f32, f16, bf16 or q8_0"
+
 // Makes the schedule of a phase: taken from a plan file with its options, or planned with those
 // given (NULL: the defaults) where `plans` is NULL.
 WEIR_MUST_USE weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,

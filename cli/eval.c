@@ -14,7 +14,9 @@ static const char usage[] =
     "      --logits FILE  write the logits that follow each token: float32, little-endian,\n"
     "                     one row of the size of the vocabulary per token\n"
     "      --device NAME  what to run on, see weir devices (default: cpu)\n"
-    "      --threads N    worker threads (default: one per core)\n" CLI_LIMITS_USAGE
+    "      --threads N    worker threads (default: one per core)\n"
+    "      --kv TYPE      of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the\n"
+    "                     device can, else f32)\n" CLI_LIMITS_USAGE
     "      --json         print one object {nll, count}\n";
 
 typedef struct eval_options {
@@ -24,6 +26,7 @@ typedef struct eval_options {
     const char* device;
     uint32_t threads;
     weir_limits limits;
+    weir_dtype kv;
     bool json;
 } eval_options;
 
@@ -93,8 +96,8 @@ static weir_status prepare(eval_state* eval) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: %zu token ids; the context of the model is %u",
                          options->ids, eval->ids.count, limit);
     }
-    const weir_context_options context = {.context_length = (uint32_t)eval->ids.count,
-                                          .output_all = true};
+    const weir_context_options context = {
+        .context_length = (uint32_t)eval->ids.count, .output_all = true, .kv_dtype = options->kv};
     WEIR_TRY(weir_context_create(NULL, eval->opened.model, &context, &eval->context));
     if (options->logits) {
         eval->logits = fopen(options->logits, "wb");
@@ -158,18 +161,20 @@ static cli_exit eval_command(const eval_options* options) {
 
 int eval_main(int argc, char** argv) {
     eval_options eval = {0};
+    const char* kv = NULL;
     const cli_option options[] = {
-        {"ids", 0, CLI_TEXT, &eval.ids},
-        {"logits", 0, CLI_TEXT, &eval.logits},
-        {"device", 0, CLI_TEXT, &eval.device},
-        {"threads", 0, CLI_U32, &eval.threads},
-        CLI_LIMITS(&eval.limits),
+        {"ids", 0, CLI_TEXT, &eval.ids},        {"logits", 0, CLI_TEXT, &eval.logits},
+        {"device", 0, CLI_TEXT, &eval.device},  {"kv", 0, CLI_TEXT, &kv},
+        {"threads", 0, CLI_U32, &eval.threads}, CLI_LIMITS(&eval.limits),
         {"json", 0, CLI_FLAG, &eval.json},
     };
     const cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &eval.model);
     if (code != CLI_GO_ON) {
         return code;
+    }
+    if (!cli_find_kv(kv, &eval.kv)) {
+        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     return eval.ids ? eval_command(&eval) : cli_usage(argv[0], "--ids is needed");
 }

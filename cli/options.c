@@ -205,6 +205,23 @@ cli_exit cli_parse_many(int argc, char** argv, const char* usage, const cli_opti
     return CLI_GO_ON;
 }
 
+bool cli_find_kv(const char* name, weir_dtype* dtype) {
+    static const struct {
+        const char* name;
+        weir_dtype dtype;
+    } types[] = {{"f32", WEIR_DTYPE_F32},
+                 {"f16", WEIR_DTYPE_F16},
+                 {"bf16", WEIR_DTYPE_BF16},
+                 {"q8_0", WEIR_DTYPE_Q8_0}};
+    for (size_t i = 0; name && i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(types[i].name, name) == 0) {
+            *dtype = types[i].dtype;
+            return true;
+        }
+    }
+    return !name;
+}
+
 // Standard output goes first: both streams may end on one terminal. Names of files and options may
 // hold any bytes: a message stays on its line and sends no escape sequences.
 static void print_message(const char* format, va_list arguments) {

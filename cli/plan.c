@@ -11,6 +11,8 @@ static const char usage[] =
     "      --rows N       tokens of a prefill pass (default: 128)\n"
     "      --context N    rows of the caches (default: that of the model, at most 4096)\n"
     "      --device NAME  device to plan for (default: cpu)\n"
+    "      --kv TYPE      of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the\n"
+    "                     device can, else f32)\n"
     "      --no-fusion    a dispatch for each operation of the graph\n"
     "      --split-attention  attention as scores, softmax and sum, not as one operation\n"
     "      --order NAME   fewest waits (default), fewest bytes, or as given by the graph\n"
@@ -65,6 +67,7 @@ static const char* find_foreign(const plan_options* plan, bool model) {
         {"rows", true, plan->rows > 0},
         {"context", true, plan->context > 0},
         {"device", true, plan->device != NULL},
+        {"kv", true, plan->kv != WEIR_DTYPE_NONE},
         {"no-fusion", true, plan->no_fusion},
         {"split-attention", true, plan->split_attention},
         {"order", true, plan->order != NULL},
@@ -148,10 +151,12 @@ static cli_exit check_values(const char* command, const plan_options* plan) {
 
 int plan_main(int argc, char** argv) {
     plan_options plan = {0};
+    const char* kv = NULL;
     const cli_option options[] = {
         {"rows", 0, CLI_U32, &plan.rows},
         {"context", 0, CLI_U32, &plan.context},
         {"device", 0, CLI_TEXT, &plan.device},
+        {"kv", 0, CLI_TEXT, &kv},
         {"no-fusion", 0, CLI_FLAG, &plan.no_fusion},
         {"split-attention", 0, CLI_FLAG, &plan.split_attention},
         {"order", 0, CLI_TEXT, &plan.order},
@@ -185,6 +190,9 @@ int plan_main(int argc, char** argv) {
     const cli_exit checked = check_values(argv[0], &plan);
     if (checked != CLI_GO_ON) {
         return checked;
+    }
+    if (!cli_find_kv(kv, &plan.kv)) {
+        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

@@ -18,6 +18,7 @@ typedef struct plan_options {
     const char* plan; // file to take the plans from
     const char* diff; // file to compare them with
     const char* device;
+    weir_dtype kv;             // of the caches; NONE: as weir_context_create finds it
     const char* why[2];        // two dispatches or two values to explain
     bool no_fusion;            // every operation is a dispatch of its own
     bool split_attention;      // attention as three operations

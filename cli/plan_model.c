@@ -30,6 +30,7 @@ static weir_status plan_pass(const plan_options* options, const weir_model* mode
                                         .context = options->context,
                                         .rows = plan->rows,
                                         .outputs = 1,
+                                        .kv_dtype = options->kv,
                                         .gguf = weir_model_gguf(model),
                                         .split_attention = options->split_attention};
     WEIR_TRY(weir_llama_graph_build(NULL, &desc, &plan->pass));
@@ -256,6 +257,7 @@ static weir_status plan_model(plan_options* options, const weir_model* model) {
     weir_target target;
     weir_plan_file* saved = NULL;
     WEIR_TRY(weir_target_find(options->device, &target));
+    WEIR_TRY(weir_llama_kv_dtype(weir_model_params(model), &target, options->kv, &options->kv));
     if (options->plan) {
         WEIR_TRY(weir_plan_file_open(NULL, options->plan, &saved));
     }

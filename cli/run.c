@@ -22,8 +22,11 @@ static const char usage[] =
     "      --context N    most tokens of prompt and text (default: that of the model, at most "
     "4096)\n"
     "      --rows N       most tokens of one prefill pass (default: 128)\n"
-    "      --plan FILE    take the plans of weir plan MODEL -o FILE, made with the same --context\n"
-    "                     and --rows\n"
+    "      --kv TYPE      of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the\n"
+    "                     device can, else f32)\n"
+    "      --plan FILE    take the plans of weir plan MODEL -o FILE, made with the same "
+    "--context,\n"
+    "                     --rows and --kv\n"
     "      --trace FILE   write when each worker ran which tile, for Perfetto or chrome://tracing\n"
     "      --trace-passes N  of the last N passes (default: 4)\n" CLI_LIMITS_USAGE
     "      --stats        print figures to standard error at the end\n"
@@ -40,6 +43,7 @@ typedef struct run_options {
     uint32_t threads;
     uint32_t context;
     uint32_t rows;
+    weir_dtype kv;
     const char* plan;
     const char* trace;
     uint32_t trace_passes;
@@ -124,8 +128,10 @@ static weir_status make_context(run_state* run) {
     if (options->plan) {
         WEIR_TRY(weir_plan_file_open(NULL, options->plan, &plans));
     }
-    const weir_context_options context = {
-        .context_length = options->context, .prefill_rows = options->rows, .plans = plans};
+    const weir_context_options context = {.context_length = options->context,
+                                          .prefill_rows = options->rows,
+                                          .kv_dtype = options->kv,
+                                          .plans = plans};
     const weir_status status =
         weir_context_create(NULL, run->opened.model, &context, &run->context);
     weir_plan_file_destroy(plans);
@@ -220,6 +226,8 @@ static void print_stats(const run_state* run) {
             cli_rate(stats->generated_tokens, stats->decode_ns), end_name(run));
     fprintf(stderr, "a token   %u dispatches, %u waits kept, %u elided, 1 submit, 1 host wait\n",
             report->dispatches, report->waits, report->waits_elided);
+    fprintf(stderr, "cache     keys and values in %s\n",
+            weir_dtype_describe(weir_context_kv_dtype(run->context))->name);
     fprintf(stderr, "threads   %u\n", weir_device_thread_count(run->opened.device));
 }
 
@@ -264,6 +272,7 @@ static cli_exit run_command(const run_options* options) {
 
 int run_main(int argc, char** argv) {
     run_options run = {.tokens = 256, .sampler.top_p = 0.95f, .trace_passes = TRACE_PASSES_DEFAULT};
+    const char* kv = NULL;
     const cli_option options[] = {
         {"prompt", 'p', CLI_TEXT, &run.prompt},
         {"ids", 0, CLI_TEXT, &run.ids},
@@ -276,6 +285,7 @@ int run_main(int argc, char** argv) {
         {"threads", 0, CLI_U32, &run.threads},
         {"context", 0, CLI_U32, &run.context},
         {"rows", 0, CLI_U32, &run.rows},
+        {"kv", 0, CLI_TEXT, &kv},
         {"plan", 0, CLI_TEXT, &run.plan},
         {"trace", 0, CLI_TEXT, &run.trace},
         {"trace-passes", 0, CLI_U32, &run.trace_passes},
@@ -287,6 +297,9 @@ int run_main(int argc, char** argv) {
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &run.model);
     if (code != CLI_GO_ON) {
         return code;
+    }
+    if (!cli_find_kv(kv, &run.kv)) {
+        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     if (run.prompt && run.ids) {
         return cli_usage(argv[0], "--prompt and --ids exclude each other");

@@ -326,7 +326,7 @@ static void plan_reports_both_passes(void** state) {
     assert_has(cli.output, "waits kept");
     assert_int_equal(weir("plan $M --json --context 32"), 0);
     assert_one_line(cli.output);
-    assert_has(cli.output, "\"state_bytes\": 8192"); // 2 blocks x 2 x 32 rows x 16 x 4 bytes
+    assert_has(cli.output, "\"state_bytes\": 4096"); // 2 blocks x 2 x 32 rows x 16 x 2 bytes
     assert_has(cli.output, "\"residual_edges\": 0");
     assert_has(cli.output, "\"name\": \"blk.0.q\", \"region\": \"arena\"");
     assert_has(cli.output, "\"name\": \"logits\", \"region\": \"output\"");

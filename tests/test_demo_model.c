@@ -61,7 +61,8 @@ static void its_tokenizer_gives_the_expected_ids(void** state) {
 
 static void check_greedy_text(uint32_t without_fusions) {
     fixture f = open_fixture(model_path, "cpu:plain", 0,
-                             &(weir_context_options){.schedule.without_fusions = without_fusions});
+                             &(weir_context_options){.kv_dtype = WEIR_DTYPE_F32,
+                                                     .schedule.without_fusions = without_fusions});
     int cases = 0;
     const char* at = find_key(expected, "cases");
     while ((at = strstr(at, "\"prompt\":")) != NULL) {
@@ -90,7 +91,9 @@ static void its_greedy_text_is_the_expected_one(void** state) {
 // The plain kernels decode the weights and keep x as it is; those of instruction sets may round x
 // to 8 bits, which moves a logit by some hundredths.
 static void check_logits(const char* device, double tolerance) {
-    fixture f = open_fixture(model_path, device, 0, &(weir_context_options){.output_all = true});
+    fixture f =
+        open_fixture(model_path, device, 0,
+                     &(weir_context_options){.output_all = true, .kv_dtype = WEIR_DTYPE_F32});
     uint32_t ids[LOGIT_ROWS];
     assert_int_equal(read_ids(expected, "logits_input_ids", ids, LOGIT_ROWS), LOGIT_ROWS);
     assert_ok(weir_context_feed(f.context, ids, LOGIT_ROWS, WEIR_OUTPUT_ALL));
@@ -121,11 +124,65 @@ static void its_logits_are_those_of_double_precision(void** state) {
     }
 }
 
+// What rounding keys and values costs beside a cache in F32, on the same kernels.
+static void caches_of_fewer_bits_stay_near_one_of_f32(void** state) {
+    (void)state;
+    static const struct {
+        weir_dtype dtype;
+        double rms;
+    } caches[] = {{WEIR_DTYPE_F32, 0.0}, {WEIR_DTYPE_F16, 0.005}, {WEIR_DTYPE_Q8_0, 0.02}};
+    static float wanted[LOGIT_ROWS * VOCABULARY];
+    uint32_t ids[LOGIT_ROWS];
+    assert_int_equal(read_ids(expected, "logits_input_ids", ids, LOGIT_ROWS), LOGIT_ROWS);
+    for (size_t i = 0; i < sizeof caches / sizeof caches[0]; i++) {
+        fixture f =
+            open_fixture(model_path, "cpu:plain", 0,
+                         &(weir_context_options){.output_all = true, .kv_dtype = caches[i].dtype});
+        assert_ok(weir_context_feed(f.context, ids, LOGIT_ROWS, WEIR_OUTPUT_ALL));
+        double squares = 0.0;
+        for (size_t at = 0; at < LOGIT_ROWS * VOCABULARY; at++) {
+            const float logit = weir_context_logits(f.context, at / VOCABULARY)[at % VOCABULARY];
+            wanted[at] = i == 0 ? logit : wanted[at];
+            squares += pow((double)(logit - wanted[at]), 2.0);
+        }
+        const double rms = sqrt(squares / (LOGIT_ROWS * VOCABULARY));
+        if (!(rms <= caches[i].rms)) {
+            fail_msg("%s: rms %g", weir_dtype_describe(caches[i].dtype)->name, rms);
+        }
+        teardown(&f);
+    }
+}
+
+static void a_cache_that_does_not_fit_is_refused(void** state) {
+    (void)state;
+    fixture f = open_fixture(model_path, "cpu:plain", 0, NULL);
+    weir_context* context = NULL;
+    assert_int_equal(weir_context_kv_dtype(f.context), WEIR_DTYPE_F16);
+    assert_status(weir_context_create(NULL, f.model,
+                                      &(weir_context_options){.kv_dtype = WEIR_DTYPE_Q4_0},
+                                      &context),
+                  WEIR_UNSUPPORTED);
+    assert_message_has("cpu:plain has no kernels for keys and values in Q4_0");
+    assert_status(weir_context_create(NULL, f.model,
+                                      &(weir_context_options){.kv_dtype = WEIR_DTYPE_Q4_K},
+                                      &context),
+                  WEIR_INVALID_ARGUMENT);
+    assert_null(context);
+    weir_target bare = *weir_device_target(f.device);
+    weir_dtype found = WEIR_DTYPE_NONE;
+    bare.kernel_count = 0;
+    assert_ok(weir_llama_kv_dtype(weir_model_params(f.model), &bare, WEIR_DTYPE_NONE, &found));
+    assert_int_equal(found, WEIR_DTYPE_F32);
+    teardown(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(its_tokenizer_gives_the_expected_ids),
         cmocka_unit_test(its_greedy_text_is_the_expected_one),
         cmocka_unit_test(its_logits_are_those_of_double_precision),
+        cmocka_unit_test(caches_of_fewer_bits_stay_near_one_of_f32),
+        cmocka_unit_test(a_cache_that_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, open_expected, close_expected);
 }

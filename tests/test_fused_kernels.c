@@ -321,6 +321,60 @@ static void rope_set_rows_turns_its_rows_and_touches_no_others(void** state) {
     }
 }
 
+// What is stored are the bits that the single operations store: rope, then set_rows.
+static void check_rope_into(weir_dtype dtype, const weir_rope_desc* desc, int64_t heads) {
+    const int64_t k = heads * desc->head_dim;
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, 6, k, 2);
+    tensor turned = new_tensor(WEIR_DTYPE_F32, 6, k, 0);
+    tensor cache = new_tensor(dtype, 9, k, 1);
+    tensor expected = copy_tensor(&cache);
+    const kernel_run single[] = {
+        {find_kernel(WEIR_OP_ROPE), {&x, &turned}, 2, {.rope = *desc}, {2, 100}},
+        {find_kernel(WEIR_OP_SET_ROWS), {&turned, &expected}, 2, {.position = 0}, {2, 100}},
+    };
+    assert_ok(run_tiles(&single[0], 2, &random_state));
+    assert_ok(run_tiles(&single[1], 2, &random_state));
+    const kernel_run fused = {find_kernel(WEIR_OP_ROPE_SET_ROWS),
+                              {&x, &cache},
+                              2,
+                              {.rope_rows = {.rope = *desc, .position = 0}},
+                              {2, 100}};
+    assert_ok(run_tiles(&fused, 4, &random_state));
+    assert_memory_equal(cache.memory, expected.memory, cache.byte_size);
+    free_tensor(&x);
+    free_tensor(&turned);
+    free_tensor(&cache);
+    free_tensor(&expected);
+}
+
+static void rope_set_rows_encodes_to_the_type_of_its_state(void** state) {
+    (void)state;
+    need_host_kernels();
+    const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16, WEIR_DTYPE_Q8_0};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        weir_rope_desc desc = {
+            .head_dim = 64, .rotated = 64, .base = 10000.0f, .scale = 1.0f, .position = POSITION};
+        check_rope_into(dtypes[i], &desc, 3);
+        desc.head_dim = 8; // four heads to a block of Q8_0
+        desc.rotated = 6;
+        check_rope_into(dtypes[i], &desc, 140); // over 1024 elements
+        desc.head_dim = 80;
+        desc.rotated = 80;
+        desc.pairing = WEIR_ROPE_HALVES;
+        check_rope_into(dtypes[i], &desc, 2);
+    }
+    // 256 elements of Q8_0 and 511 of a head end together too far out: two operations do it.
+    weir_view views[2];
+    const weir_op_constants constants = {
+        .rope_rows = {.rope = {.head_dim = 511, .rotated = 510, .base = 1e4f, .scale = 1.0f}}};
+    const weir_shape shape = weir_shape_make(2, (int64_t[]){4, 511 * 32});
+    assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[0]));
+    assert_ok(weir_view_layout(WEIR_DTYPE_Q8_0, &shape, &views[1]));
+    assert_false(
+        find_kernel(WEIR_OP_ROPE_SET_ROWS)->accepts(&(weir_kernel_use){views, 2, &constants}));
+    assert_true(find_kernel(WEIR_OP_SET_ROWS)->accepts(&(weir_kernel_use){views, 2, &constants}));
+}
+
 static void rope_set_rows_needs_parameters(void** state) {
     (void)state;
     need_kernel(WEIR_OP_ROPE_SET_ROWS);
@@ -339,6 +393,7 @@ int main(void) {
         cmocka_unit_test(gate_up_of_large_numbers_neither_overflows_nor_becomes_nan),
         cmocka_unit_test(norms_agree_and_work_in_place),
         cmocka_unit_test(rope_set_rows_turns_its_rows_and_touches_no_others),
+        cmocka_unit_test(rope_set_rows_encodes_to_the_type_of_its_state),
         cmocka_unit_test(rope_set_rows_needs_parameters),
     };
     return cmocka_run_group_tests(tests, open_kernel_device, close_kernel_device);

@@ -191,7 +191,9 @@ static void both_programs_share_one_arena_and_one_cache(void** state) {
         weir_schedule_report_of(weir_context_schedule(f.context, WEIR_PHASE_DECODE));
     assert_true(decode->arena_bytes < prefill->arena_bytes);
     assert_int_equal(prefill->state_bytes, decode->state_bytes);
-    assert_int_equal(prefill->state_bytes, 2 * TINY_BLOCKS * TINY_CONTEXT * 16 * 4);
+    const weir_dtype_info* info = weir_dtype_describe(weir_context_kv_dtype(f.context));
+    assert_int_equal(info->block_elements, 1);
+    assert_int_equal(prefill->state_bytes, 2 * TINY_BLOCKS * TINY_CONTEXT * 16 * info->block_bytes);
     assert_int_equal(prefill->residual_edges, 0);
     assert_int_equal(decode->residual_edges, 0);
     teardown(&f);

@@ -443,13 +443,31 @@ static void attention_in_parts_has_a_column_for_each_head_and_key(void** state) 
     assert_refused(f, weir_graph_attention_sum(g, weights, cache, &desc, &y), "attention_sum");
 }
 
+static void caches_may_have_fewer_bits(void** state) {
+    fixture* f = *state;
+    weir_graph* g = f->graph;
+    const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16, WEIR_DTYPE_Q8_0};
+    for (int i = 0; i < 16; i++) {
+        const weir_attention_desc desc = {
+            .heads = 8, .kv_heads = 4, .head_dim = 8, .position = f->position};
+        const weir_value keys = new_state(g, dtypes[i % 4], shape2(32, 32));
+        const weir_value values = new_state(g, dtypes[i / 4], shape2(32, 32));
+        const weir_value rows = new_input(g, WEIR_DTYPE_F32, shape2(16, 32), WEIR_PARAM_NONE);
+        weir_value y = WEIR_VALUE_NONE;
+        assert_ok(weir_graph_set_rows(g, rows, keys, f->position));
+        assert_ok(weir_graph_set_rows(g, rows, values, f->position));
+        assert_ok(weir_graph_attention(g, f->x, keys, values, &desc, &y));
+        assert_int_equal(weir_graph_value_info(g, y)->layout.dtype, WEIR_DTYPE_F32);
+    }
+}
+
 static void attention_refuses_heads_and_caches_that_do_not_fit(void** state) {
     fixture* f = *state;
     weir_graph* g = f->graph;
     const weir_value cache = new_state(g, WEIR_DTYPE_F32, shape2(32, 32));
     const weir_value longer = new_state(g, WEIR_DTYPE_F32, shape2(33, 32));
     const weir_value small = new_state(g, WEIR_DTYPE_F32, shape2(31, 32));
-    const weir_value half = new_state(g, WEIR_DTYPE_F16, shape2(32, 32));
+    const weir_value packed = new_state(g, WEIR_DTYPE_Q4_0, shape2(32, 32));
     const weir_attention_desc good = {
         .heads = 4, .kv_heads = 2, .head_dim = 16, .position = f->position};
     weir_attention_desc bad[7];
@@ -470,7 +488,7 @@ static void attention_refuses_heads_and_caches_that_do_not_fit(void** state) {
                    "keys [32, 32] and values [33, 32]");
     assert_refused(f, weir_graph_attention(g, f->x, small, small, &good, &y),
                    "\"position\" may be 31 and keys has 31 rows");
-    assert_refused(f, weir_graph_attention(g, f->x, half, half, &good, &y), "keys is F16");
+    assert_refused(f, weir_graph_attention(g, f->x, packed, packed, &good, &y), "keys is Q4_0");
     assert_refused(f, weir_graph_attention(g, f->ids, cache, cache, &good, &y), "q is I32");
 }
 
@@ -510,7 +528,7 @@ static void set_rows_refuses_what_it_cannot_write(void** state) {
     const weir_value cache = new_state(g, WEIR_DTYPE_F32, shape2(32, 64));
     const weir_value small = new_state(g, WEIR_DTYPE_F32, shape2(31, 64));
     const weir_value narrow = new_state(g, WEIR_DTYPE_F32, shape2(32, 63));
-    const weir_value half = new_state(g, WEIR_DTYPE_F16, shape2(32, 64));
+    const weir_value packed = new_state(g, WEIR_DTYPE_Q4_0, shape2(32, 64));
     const weir_value weight = new_weight(g, WEIR_DTYPE_F32, shape2(32, 64));
     const weir_value many = new_input(g, WEIR_DTYPE_F32, shape2(33, 64), WEIR_PARAM_NONE);
     weir_value part = WEIR_VALUE_NONE;
@@ -521,7 +539,7 @@ static void set_rows_refuses_what_it_cannot_write(void** state) {
     } cases[] = {
         {f->x, weight, "expected a state"},
         {f->x, f->x, "expected a state"},
-        {f->x, half, "state is F16"},
+        {f->x, packed, "state is Q4_0"},
         {f->x, narrow, "x [16, 64] and state [32, 63]"},
         {f->x, small, "\"position\" may be 31 and state has 31 rows"},
         {many, cache, "x [33, 64] and state [32, 64]: more rows"},
@@ -626,6 +644,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(rope_replaces_zeros_by_defaults, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(rope_refuses_heads_that_do_not_fit, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(attention_takes_grouped_heads, make_graph, drop_graph),
+        cmocka_unit_test_setup_teardown(caches_may_have_fewer_bits, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(attention_refuses_heads_and_caches_that_do_not_fit,
                                         make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(attention_in_parts_has_a_column_for_each_head_and_key,

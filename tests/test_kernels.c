@@ -1,6 +1,6 @@
 // Every kernel against a plain f64 reference, on random and edge shapes: those of the CPU, or of
 // the device that WEIR_TEST_DEVICE names.
-#include "kernel_testing.h"
+#include "attention_testing.h"
 
 #include "graph/graph.h"
 
@@ -244,77 +244,6 @@ static void rope_agrees_for_both_pairings_and_works_in_place(void** state) {
     }
 }
 
-typedef struct attention_case {
-    weir_attention_desc desc;
-    int64_t rows;
-    uint64_t position;
-    int64_t spare; // rows of the cache that no query sees
-} attention_case;
-
-// Result and scale of one row of one head, in two passes over the keys.
-static void attend(const attention_case* c, const tensor* q, const tensor* keys,
-                   const tensor* values, int64_t row, int64_t head, reference* r) {
-    const int64_t d = c->desc.head_dim;
-    const int64_t kv = head / (c->desc.heads / c->desc.kv_heads) * d;
-    const int64_t seen = (int64_t)c->position + row + 1;
-    double* weights = calloc((size_t)seen, sizeof(double));
-    assert_non_null(weights);
-    double max = -INFINITY;
-    double sum = 0.0;
-    for (int64_t key = 0; key < seen; key++) {
-        for (int64_t e = 0; e < d; e++) {
-            weights[key] += tensor_at(q, row, head * d + e) * tensor_at(keys, key, kv + e);
-        }
-        weights[key] *= (double)c->desc.scale;
-        max = fmax(max, weights[key]);
-    }
-    for (int64_t key = 0; key < seen; key++) {
-        weights[key] = exp(weights[key] - max);
-        sum += weights[key];
-    }
-    for (int64_t e = 0; e < d; e++) {
-        const int64_t at = row * q->columns + head * d + e;
-        for (int64_t key = 0; key < seen; key++) {
-            r->result[at] += weights[key] / sum * tensor_at(values, key, kv + e);
-            r->scale[at] += weights[key] / sum * fabs(tensor_at(values, key, kv + e));
-        }
-    }
-    free(weights);
-}
-
-static void check_attention(const attention_case* c) {
-    const int64_t width = (int64_t)c->desc.heads * c->desc.head_dim;
-    const int64_t kv_width = (int64_t)c->desc.kv_heads * c->desc.head_dim;
-    const int64_t n = (int64_t)c->position + c->rows + c->spare;
-    tensor q = new_random(&random_state, WEIR_DTYPE_F32, c->rows, width, 4);
-    tensor keys = new_random(&random_state, WEIR_DTYPE_F32, n, kv_width, 1);
-    tensor values = new_random(&random_state, WEIR_DTYPE_F32, n, kv_width, 0);
-    tensor y = new_tensor(WEIR_DTYPE_F32, c->rows, width, 1);
-    reference r = new_reference(c->rows, width);
-    for (int64_t row = n - c->spare; row < n; row++) {
-        memset(tensor_row(&keys, row), GUARD, keys.row_bytes);
-        memset(tensor_row(&values, row), GUARD, values.row_bytes);
-    }
-    for (int64_t row = 0; row < c->rows; row++) {
-        for (int64_t head = 0; head < c->desc.heads; head++) {
-            attend(c, &q, &keys, &values, row, head, &r);
-        }
-    }
-    kernel_run run = {find_kernel(WEIR_OP_ATTENTION),
-                      {&q, &keys, &values, &y},
-                      4,
-                      {.attention = c->desc},
-                      {7, c->position}};
-    // The weights inherit the rounding of the scores, which grow with the scale.
-    const double tolerance = 5e-6 * (1.0 + c->desc.scale);
-    check_kernel(&run, r.result, r.scale, tolerance, 1, &random_state);
-    free_reference(&r);
-    free_tensor(&q);
-    free_tensor(&keys);
-    free_tensor(&values);
-    free_tensor(&y);
-}
-
 static void attention_agrees_and_works_in_place(void** state) {
     (void)state;
     const attention_case cases[] = {
@@ -324,13 +253,33 @@ static void attention_agrees_and_works_in_place(void** state) {
         {{2, 1, 512, 0.04f, POSITION}, 1, 130, 3}, {{8, 8, 4, 0.5f, POSITION}, 66, 1, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        check_attention(&cases[i]);
+        assert_non_null(check_attention(&cases[i], WEIR_DTYPE_F32, WEIR_DTYPE_F32, &random_state));
+    }
+}
+
+// Blocks of Q8_0 begin and end within heads where 32 does not divide these.
+static void attention_reads_caches_of_every_type(void** state) {
+    (void)state;
+    const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16, WEIR_DTYPE_Q8_0};
+    for (int i = 0; i < 16; i++) {
+        const attention_case cases[] = {
+            {{8, 4, 8, 0.35f, POSITION}, 1, 70, 2},
+            {{5, 1, 64, 0.125f, POSITION}, 3, 63, 0},
+            {{4, 4, 40, 0.2f, POSITION}, 9, 60, 1},
+        };
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            if (!check_attention(&cases[k], dtypes[i % 4], dtypes[i / 4], &random_state) &&
+                !kernels_on.device) {
+                fail_msg("no kernel for case %zu of types %d", k, i);
+            }
+        }
     }
 }
 
 static void attention_survives_scores_that_would_overflow_exp(void** state) {
     (void)state;
-    check_attention(&(attention_case){{2, 1, 16, 100.0f, POSITION}, 3, 70, 1});
+    assert_non_null(check_attention(&(attention_case){{2, 1, 16, 100.0f, POSITION}, 3, 70, 1},
+                                    WEIR_DTYPE_F32, WEIR_DTYPE_F32, &random_state));
 }
 
 static void attention_refuses_what_does_not_fit(void** state) {
@@ -436,24 +385,48 @@ static void set_rows_writes_its_rows_and_no_others(void** state) {
     free_tensor(&x);
 }
 
+// A row is stored as the encoder of the type stores it.
+static void set_rows_encodes_to_the_type_of_its_state(void** state) {
+    (void)state;
+    const weir_dtype dtypes[] = {WEIR_DTYPE_F16, WEIR_DTYPE_BF16, WEIR_DTYPE_Q8_0};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        tensor x = new_random(&random_state, WEIR_DTYPE_F32, 5, 96, 2);
+        tensor cache = new_tensor(dtypes[i], 9, 96, 1);
+        tensor expected = copy_tensor(&cache);
+        kernel_run run = {NULL, {&x, &cache}, 2, {.position = POSITION}, {0, 3}};
+        run.kernel = accepting_kernel(WEIR_OP_SET_ROWS, &run);
+        for (int64_t row = 0; row < 5; row++) {
+            assert_ok(weir_dtype_from_f32(dtypes[i], (const float*)(const void*)tensor_row(&x, row),
+                                          96, tensor_row(&expected, 3 + row)));
+        }
+        if (run.kernel) {
+            assert_ok(run_tiles(&run, 3, &random_state));
+            assert_memory_equal(cache.memory, expected.memory, cache.byte_size);
+        } else if (!kernels_on.device) {
+            fail_msg("no kernel for a state of %s", weir_dtype_describe(dtypes[i])->name);
+        }
+        free_tensor(&x);
+        free_tensor(&cache);
+        free_tensor(&expected);
+    }
+}
+
 // The three parts one after another, each against what it is defined to compute of the bits that
 // the one before has made.
-static void check_split_attention(const attention_case* c) {
+static void check_split_attention(const attention_case* c, weir_dtype key_dtype,
+                                  weir_dtype value_dtype) {
     const int64_t heads = c->desc.heads;
     const int64_t d = c->desc.head_dim;
     const int64_t n = (int64_t)c->position + c->rows + c->spare;
     tensor q = new_random(&random_state, WEIR_DTYPE_F32, c->rows, heads * d, 4);
-    tensor keys = new_random(&random_state, WEIR_DTYPE_F32, n, c->desc.kv_heads * d, 1);
-    tensor values = new_random(&random_state, WEIR_DTYPE_F32, n, c->desc.kv_heads * d, 0);
+    const int64_t written = n - c->spare;
+    tensor keys = new_cache(&random_state, key_dtype, n, written, c->desc.kv_heads * d, 1);
+    tensor values = new_cache(&random_state, value_dtype, n, written, c->desc.kv_heads * d, 0);
     tensor scores = new_tensor(WEIR_DTYPE_F32, c->rows, heads * n, 1);
     tensor weights = new_tensor(WEIR_DTYPE_F32, c->rows, heads * n, 3);
     tensor y = new_tensor(WEIR_DTYPE_F32, c->rows, heads * d, 1);
     reference r[3] = {new_reference(c->rows, heads * n), new_reference(c->rows, heads * n),
                       new_reference(c->rows, heads * d)};
-    for (int64_t row = n - c->spare; row < n; row++) {
-        memset(tensor_row(&keys, row), GUARD, keys.row_bytes);
-        memset(tensor_row(&values, row), GUARD, values.row_bytes);
-    }
     const weir_op_constants constants = {.attention = c->desc};
     kernel_run runs[3] = {
         {find_kernel(WEIR_OP_ATTENTION_SCORES),
@@ -532,10 +505,13 @@ static void attention_in_three_parts_agrees_with_their_definitions(void** state)
         {{1, 1, 1, 1.0f, POSITION}, 1, 0, 0},     {{4, 2, 15, 0.26f, POSITION}, 5, 62, 1},
         {{6, 3, 8, 0.35f, POSITION}, 9, 0, 0},    {{3, 1, 64, 0.125f, POSITION}, 1, 63, 4},
         {{2, 1, 16, 100.0f, POSITION}, 3, 70, 1}, {{8, 8, 4, 0.5f, POSITION}, 66, 1, 0},
+        {{8, 4, 8, 0.35f, POSITION}, 3, 70, 2},   {{4, 4, 40, 0.2f, POSITION}, 2, 130, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        check_split_attention(&cases[i]);
+        check_split_attention(&cases[i], WEIR_DTYPE_F32, WEIR_DTYPE_F32);
     }
+    check_split_attention(&cases[6], WEIR_DTYPE_F16, WEIR_DTYPE_Q8_0);
+    check_split_attention(&cases[7], WEIR_DTYPE_Q8_0, WEIR_DTYPE_BF16);
 }
 
 // Operands that fit `op`: [4, 64] activations, a [4, 64] matrix, caches of 9 rows.
@@ -726,12 +702,14 @@ int main(void) {
         cmocka_unit_test(rms_norm_agrees_and_works_in_place),
         cmocka_unit_test(rope_agrees_for_both_pairings_and_works_in_place),
         cmocka_unit_test(attention_agrees_and_works_in_place),
+        cmocka_unit_test(attention_reads_caches_of_every_type),
         cmocka_unit_test(attention_survives_scores_that_would_overflow_exp),
         cmocka_unit_test(attention_refuses_what_does_not_fit),
         cmocka_unit_test(attention_in_three_parts_agrees_with_their_definitions),
         cmocka_unit_test(get_rows_copies_exactly_for_every_type),
         cmocka_unit_test(get_rows_refuses_indices_outside_the_table),
         cmocka_unit_test(set_rows_writes_its_rows_and_no_others),
+        cmocka_unit_test(set_rows_encodes_to_the_type_of_its_state),
         cmocka_unit_test(kernels_accept_only_what_they_can_read_and_write),
         cmocka_unit_test(work_is_cut_by_its_size),
         cmocka_unit_test(a_dispatch_of_no_rows_touches_nothing),

@@ -26,6 +26,7 @@ typedef struct weir_context_options {
     uint32_t context_length; // positions, at most those of the model; 0: the default, or fewer
     uint32_t prefill_rows;   // most tokens of one pass; 0: the default
     bool output_all;         // WEIR_OUTPUT_ALL is allowed; costs prefill_rows rows of logits
+    weir_dtype kv_dtype; // of the caches, see weir_llama_kv_dtype; NONE: F16 where the device can
     weir_schedule_options schedule;
     const weir_plan_file* plans; // planned before, under the names of the phases; read by the call
                                  // alone. `schedule` is then that of the file. NULL: plan now
@@ -75,8 +76,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_context_measure(const weir_allocator* al
 // Ownership: the caller destroys it; the model must outlive it.
 // Errors:    WEIR_OUT_OF_RANGE more positions than the model has or its limits allow, or more
 //            memory than they do (the message has the needed and the allowed bytes);
-//            WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; as weir_schedule_create, or as
-//            weir_plan_file_load.
+//            WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; as weir_llama_kv_dtype; as
+//            weir_schedule_create, or as weir_plan_file_load.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_context_create(const weir_allocator* allocator,
                                                        weir_model* model,
@@ -91,9 +92,10 @@ WEIR_API void weir_context_destroy(weir_context* context);
 // Return facts of a context.
 //
 // Threads: thread-compatible.
-WEIR_API uint32_t weir_context_position(const weir_context* context); // tokens fed
-WEIR_API uint32_t weir_context_length(const weir_context* context);   // tokens that fit
-WEIR_API uint32_t weir_context_rows(const weir_context* context);     // tokens of one pass
+WEIR_API uint32_t weir_context_position(const weir_context* context);   // tokens fed
+WEIR_API uint32_t weir_context_length(const weir_context* context);     // tokens that fit
+WEIR_API uint32_t weir_context_rows(const weir_context* context);       // tokens of one pass
+WEIR_API weir_dtype weir_context_kv_dtype(const weir_context* context); // of the caches
 WEIR_API weir_model* weir_context_model(const weir_context* context);
 WEIR_API const weir_context_memory* weir_context_memory_of(const weir_context* context);
 

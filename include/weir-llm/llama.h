@@ -12,7 +12,7 @@
 #define WEIR_LLM_LLAMA_H
 
 #include <weir/gguf.h>
-#include <weir/graph.h>
+#include <weir/target.h>
 
 WEIR_C_BEGIN
 
@@ -49,6 +49,16 @@ WEIR_API WEIR_MUST_USE weir_status weir_llama_params_read(const weir_gguf* gguf,
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_llama_params_check(const weir_llama_params* params);
 
+// Finds the type of the key and value caches on a target: the one that is wanted, or for NONE F16
+// where the target has kernels for it and else F32.
+//
+// Errors:  WEIR_UNSUPPORTED the target has no kernels for caches of the wanted type;
+//          WEIR_INVALID_ARGUMENT a row of the cache is not whole blocks of it.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_llama_kv_dtype(const weir_llama_params* params,
+                                                       const weir_target* target, weir_dtype wanted,
+                                                       weir_dtype* found);
+
 typedef struct weir_llama_graph_desc {
     const weir_llama_params* params;
     uint32_t context;        // rows of the key and value caches
@@ -56,6 +66,7 @@ typedef struct weir_llama_graph_desc {
     uint32_t outputs;        // most rows of logits of one pass, at most `rows`
     const weir_gguf* gguf;   // gives each weight its type; NULL: F32 for vectors, else weight_dtype
     weir_dtype weight_dtype; // of the matrices where there is no file; NONE = F32
+    weir_dtype kv_dtype;     // of the key and value caches; NONE = F32
     bool split_attention;    // scores, softmax and sum as operations of their own, not as one
 } weir_llama_graph_desc;
 

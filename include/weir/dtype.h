@@ -2,7 +2,7 @@
 //
 // A block type packs `block_elements` numbers into `block_bytes` bytes along the innermost
 // dimension; plain types are blocks of one element. Sizes can be computed for all types;
-// `weir_dtype_to_f32` decodes those listed there.
+// `weir_dtype_to_f32` decodes those listed there, `weir_dtype_from_f32` encodes a few.
 #ifndef WEIR_DTYPE_H
 #define WEIR_DTYPE_H
 
@@ -93,6 +93,21 @@ WEIR_API bool weir_dtype_is_decodable(weir_dtype dtype);
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_dtype_to_f32(weir_dtype dtype, const void* source,
                                                      int64_t element_count, float* target);
+
+// Tells whether `weir_dtype_from_f32` can encode the type: F32, F16, BF16, Q8_0.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_dtype_is_encodable(weir_dtype dtype);
+
+// Encodes `element_count` elements, each block by itself: 16-bit floats to nearest even, Q8_0 by
+// its largest magnitude, which becomes 127 or -127. A block of Q8_0 with a number over 127 * 65504,
+// an infinity or a NaN decodes to NaN; one of numbers of at most 2^-20 may decode to zeros.
+// `target` needs no alignment; the ranges do not overlap.
+//
+// Errors:  WEIR_UNSUPPORTED no encoder; WEIR_INVALID_ARGUMENT the count is not whole blocks.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_dtype_from_f32(weir_dtype dtype, const float* source,
+                                                       int64_t element_count, void* target);
 
 // Converts between one f32 and its 16-bit forms; to_* rounds to nearest even, NaN stays NaN
 // (quiet).

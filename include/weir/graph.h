@@ -203,7 +203,7 @@ typedef struct weir_attention_desc {
 // Shapes:   q [m, heads * head_dim], keys and values [n, kv_heads * head_dim], y as q. The cache
 //           must hold position + m rows in every pass; here the bounds of each are checked alone,
 //           because the last position and the longest batch need not come together.
-// Types:    f32.
+// Types:    q, y f32; keys and values each f32, f16, bf16 or q8_0, whose blocks may span heads.
 // Aliasing: y may be placed on q.
 // Errors:   a pass with position + m over n fails with WEIR_OUT_OF_RANGE.
 WEIR_API WEIR_MUST_USE weir_status weir_graph_attention(weir_graph* graph, weir_value q,
@@ -217,7 +217,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_graph_attention(weir_graph* graph, weir_
 //
 // Shapes:   q [m, heads * head_dim], keys and values [n, kv_heads * head_dim], scores and weights
 //           [m, heads * n]: head by head one column per key. The cache as in weir_graph_attention.
-// Types:    f32.
+// Types:    those of weir_graph_attention; scores and weights f32.
 // Aliasing: the result of the softmax may be placed on the scores.
 // Errors:   a pass with position + m over n fails with WEIR_OUT_OF_RANGE.
 //
@@ -247,7 +247,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_graph_silu_gate(weir_graph* graph, weir_
 // Copies x into rows [position, position + m) of a state, or of a view of one.
 //
 // Shapes:   x [m, k], state [n, k]; n must hold position + m in every pass, checked as above.
-// Types:    f32.
+// Types:    x f32; state f32, f16, bf16 or q8_0, to which x is rounded (weir_dtype_from_f32).
 // Errors:   a pass with position + m over n fails with WEIR_OUT_OF_RANGE.
 WEIR_API WEIR_MUST_USE weir_status weir_graph_set_rows(weir_graph* graph, weir_value x,
                                                        weir_value state, weir_param position);

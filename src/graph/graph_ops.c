@@ -61,6 +61,16 @@ static weir_status find_matrix(const weir_graph* graph, weir_op_kind op, const c
     return WEIR_OK;
 }
 
+// Caches are stored in a type that rows of F32 can be encoded to.
+static weir_status find_cache(const weir_graph* graph, weir_op_kind op, const char* role,
+                              weir_value value, operand* found) {
+    WEIR_TRY(find_operand(graph, op, role, value, found));
+    if (!weir_dtype_is_encodable(found->info->layout.dtype) || shape_of(found)->rank != 2) {
+        return refuse(op, found, "F32, F16, BF16 or Q8_0 [rows, width]");
+    }
+    return WEIR_OK;
+}
+
 // Equal upper bounds are not enough: in a pass the rows of two parameters may differ.
 static weir_status check_same(weir_op_kind op, const operand* a, const operand* b) {
     if (!weir_shape_equal(shape_of(a), shape_of(b))) {
@@ -278,8 +288,8 @@ weir_status weir_graph_attention(weir_graph* graph, weir_value q, weir_value key
     operand key_cache;
     operand value_cache;
     WEIR_TRY(find_activation(graph, op, "q", q, &query));
-    WEIR_TRY(find_activation(graph, op, "keys", keys, &key_cache));
-    WEIR_TRY(find_activation(graph, op, "values", values, &value_cache));
+    WEIR_TRY(find_cache(graph, op, "keys", keys, &key_cache));
+    WEIR_TRY(find_cache(graph, op, "values", values, &value_cache));
     WEIR_TRY(check_same(op, &key_cache, &value_cache));
     WEIR_TRY(check_attention(op, desc));
     WEIR_TRY(check_widths(op, desc, &query, (uint64_t)desc->heads * desc->head_dim, &key_cache));
@@ -299,7 +309,7 @@ weir_status weir_graph_attention_scores(weir_graph* graph, weir_value q, weir_va
     operand cache;
     int64_t width = 0;
     WEIR_TRY(find_activation(graph, op, "q", q, &query));
-    WEIR_TRY(find_activation(graph, op, "keys", keys, &cache));
+    WEIR_TRY(find_cache(graph, op, "keys", keys, &cache));
     WEIR_TRY(check_attention(op, desc));
     WEIR_TRY(check_widths(op, desc, &query, (uint64_t)desc->heads * desc->head_dim, &cache));
     WEIR_TRY(check_cache(graph, op, &query, &cache, desc->position));
@@ -335,7 +345,7 @@ weir_status weir_graph_attention_sum(weir_graph* graph, weir_value weights, weir
     operand rows;
     operand cache;
     WEIR_TRY(find_activation(graph, op, "weights", weights, &rows));
-    WEIR_TRY(find_activation(graph, op, "values", values, &cache));
+    WEIR_TRY(find_cache(graph, op, "values", values, &cache));
     WEIR_TRY(check_attention(op, desc));
     const uint64_t keys = (uint64_t)shape_of(&cache)->dims[0];
     uint64_t width = 0;
@@ -370,7 +380,7 @@ weir_status weir_graph_set_rows(weir_graph* graph, weir_value x, weir_value stat
     operand rows;
     operand cache;
     WEIR_TRY(find_activation(graph, op, "x", x, &rows));
-    WEIR_TRY(find_activation(graph, op, "state", state, &cache));
+    WEIR_TRY(find_cache(graph, op, "state", state, &cache));
     if (weir_graph_value_info(graph, cache.info->root)->kind != WEIR_VALUE_STATE) {
         return refuse(op, &cache, "a state or a view of one");
     }

@@ -25,6 +25,7 @@ struct weir_context {
     uint32_t outputs;  // rows of logits of one prefill pass
     uint32_t position; // tokens fed
     weir_context_memory memory;
+    weir_dtype kv_dtype;
     context_phase phases[WEIR_PHASE_COUNT];
     weir_state* cache;   // slots: keys and values of block 0, of block 1, ...
     weir_arena* arena;   // of both programs: they never run together
@@ -45,6 +46,7 @@ static weir_status make_graph(weir_context* context, weir_phase kind) {
                                         .context = context->length,
                                         .rows = prefill ? context->rows : 1,
                                         .outputs = prefill ? context->outputs : 1,
+                                        .kv_dtype = context->kv_dtype,
                                         .gguf = weir_model_gguf(context->model)};
     return weir_llama_graph_build(&context->allocator, &desc, &phase->pass);
 }
@@ -63,7 +65,7 @@ static weir_status make_schedule(weir_context* context, weir_phase kind,
 static weir_status make_cache(weir_context* context) {
     const weir_llama_params* params = weir_model_params(context->model);
     const int64_t width = (int64_t)params->kv_heads * params->head_dim;
-    const weir_state_desc desc = {.dtype = WEIR_DTYPE_F32,
+    const weir_state_desc desc = {.dtype = context->kv_dtype,
                                   .row = weir_shape_make(1, &width),
                                   .row_count_max = context->length,
                                   .slot_count = 2 * params->blocks,
@@ -130,6 +132,9 @@ static weir_status make_program(weir_context* context, context_phase* phase) {
 static weir_status plan(weir_context* context, const weir_context_options* options,
                         bool is_limited) {
     const context_phase* phases = context->phases;
+    WEIR_TRY(weir_llama_kv_dtype(weir_model_params(context->model),
+                                 weir_device_target(weir_model_device(context->model)),
+                                 options->kv_dtype, &context->kv_dtype));
     WEIR_TRY(make_graph(context, WEIR_PHASE_PREFILL));
     weir_context_memory_least(context->model, phases[WEIR_PHASE_PREFILL].pass.graph,
                               &context->memory);
@@ -262,6 +267,10 @@ uint32_t weir_context_length(const weir_context* context) {
 
 uint32_t weir_context_rows(const weir_context* context) {
     return context->rows;
+}
+
+weir_dtype weir_context_kv_dtype(const weir_context* context) {
+    return context->kv_dtype;
 }
 
 weir_model* weir_context_model(const weir_context* context) {

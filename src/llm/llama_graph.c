@@ -128,7 +128,9 @@ static weir_value append(builder* b, weir_value rows, const char* name) {
     snprintf(text, sizeof text, "blk.%u.%s", b->block, name);
     weir_value cache = WEIR_VALUE_NONE;
     if (b->status == WEIR_OK) {
-        b->status = weir_graph_state(b->pass.graph, text, WEIR_DTYPE_F32, &shape, &cache);
+        const weir_dtype dtype =
+            b->desc->kv_dtype == WEIR_DTYPE_NONE ? WEIR_DTYPE_F32 : b->desc->kv_dtype;
+        b->status = weir_graph_state(b->pass.graph, text, dtype, &shape, &cache);
     }
     if (b->status == WEIR_OK) {
         b->status = weir_graph_set_rows(b->pass.graph, rows, cache, b->pass.position);
@@ -253,6 +255,50 @@ static weir_status check_desc(const weir_llama_graph_desc* desc) {
                              numbers[i], limits[i]);
         }
     }
+    return WEIR_OK;
+}
+
+static bool has_kernel(const weir_target* target, weir_op_kind op, const weir_kernel_use* use) {
+    bool found = false;
+    for (uint32_t i = 0; i < target->kernel_count && !found; i++) {
+        found = target->kernels[i].op == op && target->kernels[i].accepts(use);
+    }
+    return found;
+}
+
+// Whether one row can be written to a cache of a type, and be attended to there.
+static weir_status takes_cache(const weir_llama_params* params, const weir_target* target,
+                               weir_dtype dtype, bool* taken) {
+    const int64_t width = (int64_t)params->kv_heads * params->head_dim;
+    const weir_shape query = weir_shape_make(2, (int64_t[]){1, params->heads * params->head_dim});
+    const weir_shape row = weir_shape_make(2, (int64_t[]){1, width});
+    weir_view q;
+    weir_view x;
+    weir_view cache;
+    WEIR_TRY(weir_view_layout(WEIR_DTYPE_F32, &query, &q));
+    WEIR_TRY(weir_view_layout(WEIR_DTYPE_F32, &row, &x));
+    WEIR_TRY(weir_view_layout(dtype, &row, &cache));
+    const weir_op_constants constants = {.attention = {.heads = params->heads,
+                                                       .kv_heads = params->kv_heads,
+                                                       .head_dim = params->head_dim,
+                                                       .scale = 1.0f}};
+    const weir_view read[] = {q, cache, cache, q};
+    const weir_view written[] = {x, cache};
+    *taken = has_kernel(target, WEIR_OP_ATTENTION, &(weir_kernel_use){read, 4, &constants}) &&
+             has_kernel(target, WEIR_OP_SET_ROWS, &(weir_kernel_use){written, 2, &constants});
+    return WEIR_OK;
+}
+
+weir_status weir_llama_kv_dtype(const weir_llama_params* params, const weir_target* target,
+                                weir_dtype wanted, weir_dtype* found) {
+    const weir_dtype dtype = wanted == WEIR_DTYPE_NONE ? WEIR_DTYPE_F16 : wanted;
+    bool taken = false;
+    WEIR_TRY(takes_cache(params, target, dtype, &taken));
+    if (!taken && wanted != WEIR_DTYPE_NONE) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s has no kernels for keys and values in %s",
+                         target->name, weir_dtype_describe(dtype)->name);
+    }
+    *found = taken ? dtype : WEIR_DTYPE_F32;
     return WEIR_OK;
 }
 

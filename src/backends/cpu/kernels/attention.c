@@ -1,7 +1,6 @@
 // Attention with a running softmax (Milakov and Gimelshein 2018): keys are taken in blocks from the
-// first, and what has been summed is rescaled when a larger score appears. A unit is one head of a
-// few rows, so that a block of keys and values serves all of them. The blocks of a row do not
-// depend on the unit.
+// first, and what has been summed is rescaled when a larger score appears. A block of keys and
+// values serves all queries of a unit. The blocks of a row do not depend on the unit.
 #include "backends/cpu/kernels/cpu_attention.h"
 
 #include <math.h>
@@ -10,29 +9,28 @@
 #define Q 0
 #define KEYS 1
 #define VALUES 2
-#define BLOCK 64 // keys
-#define HEAD_MAX 512
+#define BLOCK CPU_ATTENTION_BLOCK
+#define QUERIES CPU_ATTENTION_QUERIES
 
 bool weir_cpu_attention_accepts(const weir_kernel_use* use) {
-    return use->operand_count == 4 && cpu_is_matrix(&use->operands[Q]) &&
-           cpu_is_matrix(&use->operands[KEYS]) && cpu_is_matrix(&use->operands[VALUES]) &&
-           weir_shape_equal(&use->operands[KEYS].shape, &use->operands[VALUES].shape) &&
-           cpu_is_output(&use->operands[3], &use->operands[Q]) &&
-           use->constants->attention.head_dim <= HEAD_MAX;
+    return weir_cpu_attention_fits(use, CPU_ATTENTION_HEAD_MAX);
 }
 
 uint32_t weir_cpu_attention_tiles(const weir_kernel_use* use) {
-    return cpu_attention_tiles(use->operands[Q].shape.dims[0], use->operands[KEYS].shape.dims[0],
-                               &use->constants->attention);
+    const weir_attention_desc* desc = &use->constants->attention;
+    const cpu_attention_cut cut = cpu_plain_cut(desc, use->operands[Q].shape.dims[0]);
+    return cpu_attention_tiles(&cut, use->operands[KEYS].shape.dims[0], desc,
+                               CPU_ATTENTION_PRODUCTS);
 }
 
-// One row of one head. The query is a copy, because y may lie on q.
-typedef struct row_state {
-    float query[HEAD_MAX];
-    float sum[HEAD_MAX]; // of the values, weighted by exp(score - max)
-    float max;           // largest score so far
-    float weight;        // sum of the weights
-} row_state;
+// One head of one row. The query is a copy, because y may lie on q.
+typedef struct query_state {
+    float query[CPU_ATTENTION_HEAD_MAX];
+    float sum[CPU_ATTENTION_HEAD_MAX]; // of the values, weighted by exp(score - max)
+    float max;                         // largest score so far
+    float weight;                      // sum of the weights
+    int64_t seen;                      // keys
+} query_state;
 
 static void scale_sum(float* sum, float factor, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
@@ -40,70 +38,99 @@ static void scale_sum(float* sum, float factor, int64_t count) {
     }
 }
 
-// Takes in keys [begin, begin + count) for one row.
-static void add_keys(const weir_kernel_call* call, const weir_attention_desc* desc, int64_t column,
-                     int64_t begin, int64_t count, row_state* row) {
-    float scores[BLOCK];
-    cpu_score_keys(call, KEYS, row->query, column, desc->head_dim, begin, count, scores);
-    float max = row->max;
+// Turns the scores of a block into weights.
+static void weigh(query_state* state, const weir_attention_desc* desc, int64_t count,
+                  float* scores) {
+    float max = state->max;
     for (int64_t i = 0; i < count; i++) {
         scores[i] *= desc->scale;
         max = scores[i] > max ? scores[i] : max;
     }
     // The first block rescales zeros by exp(-infinity) = 0.
-    if (max > row->max) {
-        const float factor = expf(row->max - max);
-        scale_sum(row->sum, factor, desc->head_dim);
-        row->weight *= factor;
-        row->max = max;
+    if (max > state->max) {
+        const float factor = expf(state->max - max);
+        scale_sum(state->sum, factor, desc->head_dim);
+        state->weight *= factor;
+        state->max = max;
     }
-    float weight = row->weight;
+    float weight = state->weight;
     for (int64_t i = 0; i < count; i++) {
         scores[i] = expf(scores[i] - max);
         weight += scores[i];
     }
-    row->weight = weight;
-    cpu_add_values(call, VALUES, column, desc->head_dim, begin, count, scores, row->sum);
+    state->weight = weight;
 }
 
-static void attend(const weir_kernel_call* call, const weir_attention_desc* desc, int64_t position,
-                   cpu_span rows, int64_t head) {
-    row_state states[CPU_ATTENTION_ROWS];
-    const int64_t column = head * desc->head_dim;
-    const int64_t kv_column = cpu_attention_column(desc, head);
-    const size_t head_bytes = desc->head_dim * sizeof(float);
-    for (int64_t i = rows.begin; i < rows.end; i++) {
-        row_state* row = &states[i - rows.begin];
-        memcpy(row->query, cpu_row_f32(call, Q, i) + column, head_bytes);
-        memset(row->sum, 0, head_bytes);
-        row->max = -INFINITY;
-        row->weight = 0.0f;
-    }
-    for (int64_t begin = 0; begin < position + rows.end; begin += BLOCK) {
-        for (int64_t i = rows.begin; i < rows.end; i++) {
-            const int64_t count = cpu_min(BLOCK, position + i + 1 - begin);
-            if (count > 0) {
-                add_keys(call, desc, kv_column, begin, count, &states[i - rows.begin]);
-            }
+// The keys of a block that a query sees.
+static int64_t seen_of(const query_state* state, cpu_span block) {
+    return state->seen <= block.begin ? 0 : cpu_min(state->seen, block.end) - block.begin;
+}
+
+// Takes a block of keys into all queries. `decoded` holds its keys first, then its values.
+static weir_status add_block(const weir_kernel_call* call, int64_t kv_head, cpu_span block,
+                             int64_t count, query_state* states, float* decoded) {
+    const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
+    float scores[QUERIES][BLOCK];
+    cpu_cache_rows rows;
+    WEIR_TRY(weir_cpu_cache_rows(call, KEYS, kv_head, block, decoded, &rows));
+    for (int64_t i = 0; i < count; i++) {
+        rows.count = seen_of(&states[i], block);
+        if (rows.count > 0) {
+            weir_cpu_score_keys(&rows, states[i].query, scores[i]);
+            weigh(&states[i], desc, rows.count, scores[i]);
         }
     }
-    for (int64_t i = rows.begin; i < rows.end; i++) {
-        row_state* row = &states[i - rows.begin];
-        scale_sum(row->sum, 1.0f / row->weight, desc->head_dim);
-        memcpy(cpu_output_row(call, i) + column, row->sum, head_bytes);
+    WEIR_TRY(weir_cpu_cache_rows(call, VALUES, kv_head, block, decoded, &rows));
+    for (int64_t i = 0; i < count; i++) {
+        rows.count = seen_of(&states[i], block);
+        weir_cpu_add_values(&rows, scores[i], states[i].sum);
     }
+    return WEIR_OK;
+}
+
+static weir_status attend(const weir_kernel_call* call, const cpu_attention_unit* unit,
+                          int64_t position) {
+    const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
+    query_state states[QUERIES];
+    float decoded[CPU_ATTENTION_DECODED];
+    const size_t head_bytes = desc->head_dim * sizeof(float);
+    int64_t count = 0;
+    for (int64_t row = unit->rows.begin; row < unit->rows.end; row++) {
+        for (int64_t head = unit->heads.begin; head < unit->heads.end; head++) {
+            query_state* state = &states[count++];
+            memcpy(state->query, cpu_row_f32(call, Q, row) + head * desc->head_dim, head_bytes);
+            memset(state->sum, 0, head_bytes);
+            state->max = -INFINITY;
+            state->weight = 0.0f;
+            state->seen = position + row + 1;
+        }
+    }
+    const int64_t keys = position + unit->rows.end;
+    for (int64_t begin = 0; begin < keys; begin += BLOCK) {
+        const cpu_span block = {begin, cpu_min(begin + BLOCK, keys)};
+        WEIR_TRY(add_block(call, unit->kv_head, block, count, states, decoded));
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t heads = unit->heads.end - unit->heads.begin;
+        float* y = cpu_output_row(call, unit->rows.begin + i / heads) +
+                   (unit->heads.begin + i % heads) * desc->head_dim;
+        scale_sum(states[i].sum, 1.0f / states[i].weight, desc->head_dim);
+        memcpy(y, states[i].sum, head_bytes);
+    }
+    return WEIR_OK;
 }
 
 weir_status weir_cpu_attention_run(const weir_kernel_call* call) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
     const int64_t row_count = call->views[Q].shape.dims[0];
+    const cpu_attention_cut cut = cpu_plain_cut(desc, row_count);
     int64_t position = 0;
     WEIR_TRY(cpu_attention_position(call, "attention", row_count, call->views[KEYS].shape.dims[0],
                                     &position));
-    const cpu_span span = cpu_tile_units(call, cpu_attention_units(row_count, desc));
-    for (int64_t unit = span.begin; unit < span.end; unit++) {
-        const cpu_span rows = cpu_unit_items(unit / desc->heads, CPU_ATTENTION_ROWS, row_count);
-        attend(call, desc, position, rows, unit % desc->heads);
+    const cpu_span span = cpu_tile_units(call, cut.units);
+    for (int64_t i = span.begin; i < span.end; i++) {
+        const cpu_attention_unit unit = weir_cpu_attention_unit(&cut, i);
+        WEIR_TRY(attend(call, &unit, position));
     }
     return WEIR_OK;
 }

@@ -14,34 +14,40 @@ bool weir_cpu_attention_sum_accepts(const weir_kernel_use* use) {
     const weir_view* weights = &use->operands[WEIGHTS];
     const weir_view* values = &use->operands[VALUES];
     const weir_view* y = &use->operands[2];
-    return cpu_is_matrix(values) && cpu_has_scores(weights, values, desc) && cpu_is_output(y, y) &&
-           y->shape.dims[0] == weights->shape.dims[0] &&
+    return cpu_is_readable_cache(values, desc) && cpu_has_scores(weights, values, desc) &&
+           cpu_is_output(y, y) && y->shape.dims[0] == weights->shape.dims[0] &&
            y->shape.dims[1] == (int64_t)desc->heads * desc->head_dim &&
            values->shape.dims[1] == (int64_t)desc->kv_heads * desc->head_dim;
 }
 
 uint32_t weir_cpu_attention_sum_tiles(const weir_kernel_use* use) {
-    return cpu_attention_tiles(use->operands[WEIGHTS].shape.dims[0],
-                               use->operands[VALUES].shape.dims[0], &use->constants->attention);
+    const weir_attention_desc* desc = &use->constants->attention;
+    const cpu_attention_cut cut = cpu_plain_cut(desc, use->operands[WEIGHTS].shape.dims[0]);
+    return cpu_attention_tiles(&cut, use->operands[VALUES].shape.dims[0], desc,
+                               CPU_ATTENTION_PRODUCTS);
 }
 
-weir_status weir_cpu_attention_sum_run(const weir_kernel_call* call) {
+// Adds the values of a block to the sums of all queries of a unit.
+static weir_status add_block(const weir_kernel_call* call, const cpu_attention_unit* unit,
+                             int64_t position, cpu_span block, float* decoded) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
-    const int64_t row_count = call->views[WEIGHTS].shape.dims[0];
     const int64_t keys = call->views[VALUES].shape.dims[0];
-    const int64_t length = desc->head_dim;
-    int64_t position = 0;
-    WEIR_TRY(cpu_attention_position(call, "attention_sum", row_count, keys, &position));
-    const cpu_span span = cpu_tile_units(call, cpu_attention_units(row_count, desc));
-    for (int64_t unit = span.begin; unit < span.end; unit++) {
-        const int64_t head = unit % desc->heads;
-        const cpu_span rows = cpu_unit_items(unit / desc->heads, CPU_ATTENTION_ROWS, row_count);
-        for (int64_t i = rows.begin; i < rows.end; i++) {
-            float* sum = cpu_output_row(call, i) + head * length;
-            memset(sum, 0, (size_t)length * sizeof *sum);
-            cpu_add_values(call, VALUES, cpu_attention_column(desc, head), length, 0,
-                           position + i + 1, cpu_row_f32(call, WEIGHTS, i) + head * keys, sum);
+    cpu_cache_rows rows;
+    WEIR_TRY(weir_cpu_cache_rows(call, VALUES, unit->kv_head, block, decoded, &rows));
+    for (int64_t row = unit->rows.begin; row < unit->rows.end; row++) {
+        rows.count = cpu_seen_keys(position, row, block);
+        for (int64_t head = unit->heads.begin; head < unit->heads.end; head++) {
+            float* sum = cpu_output_row(call, row) + head * desc->head_dim;
+            if (block.begin == 0) {
+                memset(sum, 0, desc->head_dim * sizeof *sum);
+            }
+            weir_cpu_add_values(&rows, cpu_row_f32(call, WEIGHTS, row) + head * keys + block.begin,
+                                sum);
         }
     }
     return WEIR_OK;
+}
+
+weir_status weir_cpu_attention_sum_run(const weir_kernel_call* call) {
+    return weir_cpu_attention_walk(call, "attention_sum", VALUES, add_block);
 }

@@ -81,9 +81,14 @@ static inline const float* cpu_row_f32(const weir_kernel_call* call, uint32_t op
     return (const float*)(const void*)cpu_row(call, operand, row);
 }
 
-static inline float* cpu_output_row(const weir_kernel_call* call, int64_t row) {
+// A row of the output of whatever type.
+static inline void* cpu_output_bytes(const weir_kernel_call* call, int64_t row) {
     const uint32_t output = call->operand_count - 1;
-    return (float*)(void*)((char*)call->pointers[output] + row * call->views[output].strides[0]);
+    return (char*)call->pointers[output] + row * call->views[output].strides[0];
+}
+
+static inline float* cpu_output_row(const weir_kernel_call* call, int64_t row) {
+    return (float*)cpu_output_bytes(call, row);
 }
 
 // Tells whether every row of a view of rank 1 or 2 is contiguous and aligned for its dtype.
@@ -102,6 +107,19 @@ static inline bool cpu_is_matrix(const weir_view* view) {
 static inline bool cpu_is_output(const weir_view* view, const weir_view* like) {
     return cpu_is_matrix(view) && weir_shape_equal(&view->shape, &like->shape) &&
            (view->shape.dims[0] <= 1 || view->strides[0] / 4 >= view->shape.dims[1]);
+}
+
+// A cache of keys or values: contiguous rows of a type that rows of f32 can be stored in.
+static inline bool cpu_is_cache(const weir_view* view) {
+    return weir_dtype_is_encodable(view->dtype) && cpu_has_rows(view, view->dtype, 2);
+}
+
+// A cache whose rows do not overlap, so that it can be written; `x` has the rows for it.
+static inline bool cpu_is_cache_for(const weir_view* view, const weir_view* x) {
+    const weir_dtype_info* info = weir_dtype_describe(view->dtype);
+    return cpu_is_cache(view) && x->shape.dims[1] == view->shape.dims[1] &&
+           (view->shape.dims[0] <= 1 ||
+            view->strides[0] / info->block_bytes >= view->shape.dims[1] / info->block_elements);
 }
 
 // Reads a parameter of the pass; `name` is the operation.

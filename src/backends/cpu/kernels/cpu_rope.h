@@ -16,8 +16,12 @@ static inline uint32_t cpu_rope_tiles(const weir_kernel_use* use) {
     return cpu_tiles(shape->dims[0], (double)shape->dims[1], 4096.0);
 }
 
-// Turns the rows of the tile: row i goes to row `target` + i of the output. `name` is the
-// operation.
+// Whether rows of heads can be turned into a cache of this type: a few heads at a time end in whole
+// blocks of it.
+bool weir_cpu_rope_fits_cache(const weir_rope_desc* rope, weir_dtype dtype);
+
+// Turns the rows of the tile: row i goes to row `target` + i of the output, in the type that it
+// has. `name` is the operation.
 weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
                                const weir_rope_desc* rope, int64_t target);
 

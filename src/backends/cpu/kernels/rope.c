@@ -5,7 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#define PAIRS 64 // of one block
+#define PAIRS 256 // of one block
+#define PART 1024 // elements that are turned before they are stored in another type
 
 bool weir_cpu_rope_accepts(const weir_kernel_use* use) {
     return cpu_rope_takes(use) &&
@@ -47,6 +48,15 @@ static void rotate_pairs(const weir_rope_desc* rope, const rotation* turn, cpu_s
     }
 }
 
+// Finds the turn of each pair in [0, count) of a row.
+static void find_turn(const double* frequencies, int64_t count, double position, rotation* turn) {
+    for (int64_t i = 0; i < count; i++) {
+        const double angle = position * frequencies[i];
+        turn->cosine[i] = (float)cos(angle);
+        turn->sine[i] = (float)sin(angle);
+    }
+}
+
 static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope, uint64_t position,
                         int64_t target, cpu_span rows, cpu_span pairs) {
     const float* factors = call->operand_count == 3 ? call->pointers[1] : NULL;
@@ -55,11 +65,7 @@ static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope
     find_frequencies(rope, factors, pairs, frequencies);
     for (int64_t row = rows.begin; row < rows.end; row++) {
         rotation turn;
-        for (int64_t i = 0; i < pairs.end - pairs.begin; i++) {
-            const double angle = ((double)position + (double)row) * frequencies[i];
-            turn.cosine[i] = (float)cos(angle);
-            turn.sine[i] = (float)sin(angle);
-        }
+        find_turn(frequencies, pairs.end - pairs.begin, (double)position + (double)row, &turn);
         const float* x = cpu_row_f32(call, 0, row);
         float* y = cpu_output_row(call, target + row);
         for (int64_t head = 0; head < width; head += rope->head_dim) {
@@ -68,17 +74,60 @@ static void rotate_rows(const weir_kernel_call* call, const weir_rope_desc* rope
     }
 }
 
-static void copy_the_rest(const weir_kernel_call* call, const weir_rope_desc* rope, int64_t target,
-                          cpu_span rows) {
-    const int64_t width = call->views[0].shape.dims[1];
+static void copy_the_rest(const weir_rope_desc* rope, const float* x, int64_t width, float* y) {
     const size_t rest = (size_t)(rope->head_dim - rope->rotated) * sizeof(float);
+    for (int64_t head = rope->rotated; head < width && x != y; head += rope->head_dim) {
+        memcpy(y + head, x + head, rest);
+    }
+}
+
+// The fewest elements that are whole heads and whole blocks of a type.
+static int64_t shared_multiple(int64_t head_dim, int64_t block) {
+    int64_t a = head_dim;
+    int64_t b = block;
+    while (b != 0) {
+        const int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return head_dim / a * block;
+}
+
+bool weir_cpu_rope_fits_cache(const weir_rope_desc* rope, weir_dtype dtype) {
+    return dtype == WEIR_DTYPE_F32 ||
+           (rope->head_dim <= PART && rope->rotated / 2 <= PAIRS &&
+            shared_multiple(rope->head_dim, weir_dtype_describe(dtype)->block_elements) <= PART);
+}
+
+// Turns part after part of the rows, and stores each in the type of the output.
+static weir_status encode_rows(const weir_kernel_call* call, const weir_rope_desc* rope,
+                               uint64_t position, int64_t target, cpu_span rows) {
+    const weir_dtype dtype = call->views[call->operand_count - 1].dtype;
+    const weir_dtype_info* info = weir_dtype_describe(dtype);
+    const float* factors = call->operand_count == 3 ? call->pointers[1] : NULL;
+    const int64_t width = call->views[0].shape.dims[1];
+    const int64_t least = shared_multiple(rope->head_dim, info->block_elements);
+    const int64_t part = PART / least * least;
+    const cpu_span pairs = {0, rope->rotated / 2};
+    double frequencies[PAIRS];
+    find_frequencies(rope, factors, pairs, frequencies);
     for (int64_t row = rows.begin; row < rows.end; row++) {
+        rotation turn;
+        find_turn(frequencies, pairs.end, (double)position + (double)row, &turn);
         const float* x = cpu_row_f32(call, 0, row);
-        float* y = cpu_output_row(call, target + row);
-        for (int64_t head = rope->rotated; head < width && x != y; head += rope->head_dim) {
-            memcpy(y + head, x + head, rest);
+        uint8_t* y = cpu_output_bytes(call, target + row);
+        for (int64_t begin = 0; begin < width; begin += part) {
+            const int64_t length = cpu_min(part, width - begin);
+            float turned[PART];
+            for (int64_t head = 0; head < length; head += rope->head_dim) {
+                rotate_pairs(rope, &turn, pairs, x + begin + head, turned + head);
+            }
+            copy_the_rest(rope, x + begin, length, turned);
+            WEIR_TRY(weir_dtype_from_f32(dtype, turned, length,
+                                         y + begin / info->block_elements * info->block_bytes));
         }
     }
+    return WEIR_OK;
 }
 
 weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
@@ -86,11 +135,17 @@ weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
     uint64_t position = 0;
     WEIR_TRY(cpu_read_param(call, name, rope->position, &position));
     const cpu_span rows = cpu_tile_units(call, call->views[0].shape.dims[0]);
+    if (call->views[call->operand_count - 1].dtype != WEIR_DTYPE_F32) {
+        return encode_rows(call, rope, position, target, rows);
+    }
     const int64_t pair_count = rope->rotated / 2;
     for (int64_t block = 0; block * PAIRS < pair_count && rows.begin < rows.end; block++) {
         rotate_rows(call, rope, position, target, rows, cpu_unit_items(block, PAIRS, pair_count));
     }
-    copy_the_rest(call, rope, target, rows);
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        copy_the_rest(rope, cpu_row_f32(call, 0, row), call->views[0].shape.dims[1],
+                      cpu_output_row(call, target + row));
+    }
     return WEIR_OK;
 }
 

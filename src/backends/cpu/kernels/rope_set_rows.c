@@ -2,8 +2,8 @@
 
 bool weir_cpu_rope_set_rows_accepts(const weir_kernel_use* use) {
     const weir_view* state = &use->operands[use->operand_count - 1];
-    return cpu_rope_takes(use) && cpu_is_output(state, state) &&
-           use->operands[0].shape.dims[1] == state->shape.dims[1];
+    return cpu_rope_takes(use) && cpu_is_cache_for(state, &use->operands[0]) &&
+           weir_cpu_rope_fits_cache(&use->constants->rope_rows.rope, state->dtype);
 }
 
 uint32_t weir_cpu_rope_set_rows_tiles(const weir_kernel_use* use) {

@@ -1,11 +1,9 @@
+// Copies rows into a cache, in the type that it has.
 #include "backends/cpu/kernels/cpu_kernels.h"
-
-#include <string.h>
 
 bool weir_cpu_set_rows_accepts(const weir_kernel_use* use) {
     return use->operand_count == 2 && cpu_is_matrix(&use->operands[0]) &&
-           cpu_is_output(&use->operands[1], &use->operands[1]) &&
-           use->operands[0].shape.dims[1] == use->operands[1].shape.dims[1];
+           cpu_is_cache_for(&use->operands[1], &use->operands[0]);
 }
 
 uint32_t weir_cpu_set_rows_tiles(const weir_kernel_use* use) {
@@ -22,8 +20,8 @@ weir_status weir_cpu_set_rows_run(const weir_kernel_call* call) {
     WEIR_TRY(cpu_check_cache("set_rows", position, shape->dims[0], call->views[1].shape.dims[0]));
     const cpu_span span = cpu_tile_units(call, shape->dims[0]);
     for (int64_t i = span.begin; i < span.end; i++) {
-        memcpy(cpu_output_row(call, (int64_t)position + i), cpu_row(call, 0, i),
-               (size_t)shape->dims[1] * sizeof(float));
+        WEIR_TRY(weir_dtype_from_f32(call->views[1].dtype, cpu_row_f32(call, 0, i), shape->dims[1],
+                                     cpu_output_bytes(call, (int64_t)position + i)));
     }
     return WEIR_OK;
 }
