@@ -3,6 +3,7 @@
 #ifndef WEIR_TENSOR_HALF_H
 #define WEIR_TENSOR_HALF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -18,6 +19,13 @@ static inline uint32_t float_to_bits(float number) {
     return bits;
 }
 
+// Picks one of two numbers by masks: compilers do not vectorise a choice that they see as a branch
+// round floating-point arithmetic.
+static inline uint32_t pick_bits(bool first, uint32_t a, uint32_t b) {
+    const uint32_t mask = 0u - (uint32_t)first;
+    return (a & mask) | (b & ~mask);
+}
+
 // IEEE 754 binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits. Exact; a NaN comes out quiet.
 static inline float f16_widen(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
@@ -26,9 +34,10 @@ static inline float f16_widen(uint16_t half) {
     // Subnormals count units of 2^-24, which an f32 holds as a normal number.
     const uint32_t subnormal = float_to_bits((float)(int32_t)fraction * 0x1p-24f);
     const uint32_t normal = (magnitude << 13) + ((127u - 15u) << 23);
-    const uint32_t special = 0x7F800000u | (fraction << 13) | (fraction != 0 ? 0x00400000u : 0u);
-    const uint32_t finite = magnitude < 0x0400u ? subnormal : normal;
-    return float_from_bits(sign | (magnitude >= 0x7C00u ? special : finite));
+    const uint32_t quiet = pick_bits(fraction != 0, 0x00400000u, 0);
+    const uint32_t special = 0x7F800000u | (fraction << 13) | quiet;
+    const uint32_t finite = pick_bits(magnitude < 0x0400u, subnormal, normal);
+    return float_from_bits(sign | pick_bits(magnitude >= 0x7C00u, special, finite));
 }
 
 // Rounds `mantissa` * 2^-shift to nearest even; 1 <= shift <= 31.
