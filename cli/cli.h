@@ -113,8 +113,8 @@ void cli_model_close(cli_model* opened);
 // Finds the order that --order names; NULL leaves `order` as it is. False for another name.
 bool cli_find_order(const char* name, weir_order* order);
 
-// Finds the type of keys and values that --kv names; NULL leaves `dtype` as it is. False for another
-// name.
+// Finds the type of keys and values that --kv names; NULL leaves `dtype` as it is. False for
+// another name.
 bool cli_find_kv(const char* name, weir_dtype* dtype);
 
 #define CLI_KV_EXPECTED "--kv: expected f32, f16, bf16 or q8_0"

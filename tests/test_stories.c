@@ -223,8 +223,8 @@ static void logits_are_those_of_double_precision(void** state) {
     }
 }
 
-// What rounding keys and values costs, against the published logits of weights in F32. Heads of this
-// model are small: four of them share each scale of Q8_0, so that small elements lose much.
+// What rounding keys and values costs, against the published logits of weights in F32. Heads of
+// this model are small: four of them share each scale of Q8_0, so that small elements lose much.
 static void caches_of_fewer_bits_stay_near_double_precision(void** state) {
     (void)state;
     static const struct {

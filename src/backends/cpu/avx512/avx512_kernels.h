@@ -9,7 +9,11 @@
 #define AVX512_KERNEL_LIST(X)                                                                      \
     X(matmul, MATMUL)                                                                              \
     X(matmul_add, MATMUL_ADD)                                                                      \
-    X(gate_up, GATE_UP)
+    X(gate_up, GATE_UP)                                                                            \
+    X(attention, ATTENTION)                                                                        \
+    X(rope, ROPE)                                                                                  \
+    X(set_rows, SET_ROWS)                                                                          \
+    X(rope_set_rows, ROPE_SET_ROWS)
 
 #define AVX512_KERNEL_DECLARE(name, operation)                                                     \
     bool avx512_##name##_accepts(const weir_kernel_use* use);                                      \

@@ -95,7 +95,7 @@ WEIR_MUST_USE weir_status weir_cpu_cache_rows(const weir_kernel_call* call, uint
                                               int64_t kv_head, cpu_span keys, float* decoded,
                                               cpu_cache_rows* rows);
 
-// What an operation does with a block of keys for a unit. `decoded` is room for weir_cpu_cache_rows.
+// What an operation does with a block of keys for a unit; `decoded` as in weir_cpu_cache_rows.
 typedef weir_status (*cpu_attention_block_fn)(const weir_kernel_call* call,
                                               const cpu_attention_unit* unit, int64_t position,
                                               cpu_span block, float* decoded);

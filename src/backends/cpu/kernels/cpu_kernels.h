@@ -122,6 +122,14 @@ static inline bool cpu_is_cache_for(const weir_view* view, const weir_view* x) {
             view->strides[0] / info->block_bytes >= view->shape.dims[1] / info->block_elements);
 }
 
+// Stores rows of f32 in a type, as weir_dtype_from_f32 does.
+typedef weir_status (*cpu_encode_fn)(weir_dtype dtype, const float* source, int64_t element_count,
+                                     void* target);
+
+// Copies the rows of a tile of set_rows with an encoder.
+WEIR_MUST_USE weir_status weir_cpu_set_rows_tile(const weir_kernel_call* call,
+                                                 cpu_encode_fn encode);
+
 // Reads a parameter of the pass; `name` is the operation.
 static inline weir_status cpu_read_param(const weir_kernel_call* call, const char* name,
                                          weir_param param, uint64_t* number) {

@@ -16,6 +16,13 @@ static inline uint32_t cpu_rope_tiles(const weir_kernel_use* use) {
     return cpu_tiles(shape->dims[0], (double)shape->dims[1], 4096.0);
 }
 
+// Elements that are turned before they are stored in a type other than F32: at most.
+#define CPU_ROPE_PART 1024
+
+// The most elements up to CPU_ROPE_PART that are whole heads and whole blocks of a type; 0 where
+// there are none.
+int64_t weir_cpu_rope_part(const weir_rope_desc* rope, weir_dtype dtype);
+
 // Whether rows of heads can be turned into a cache of this type: a few heads at a time end in whole
 // blocks of it.
 bool weir_cpu_rope_fits_cache(const weir_rope_desc* rope, weir_dtype dtype);

@@ -1,7 +1,6 @@
 // y = silu(x * transpose(w)) * (x * transpose(v)), silu(z) = z / (1 + exp(-z)) (SwiGLU, Shazeer
 // 2020). Both products of a block are made before the next block is looked at.
-#include <math.h>
-
+#include "backends/cpu/kernels/cpu_exp.h"
 #include "backends/cpu/kernels/cpu_matmul.h"
 
 #define X 0
@@ -26,12 +25,8 @@ static weir_status store_gated(const weir_kernel_call* call, cpu_span rows, cpu_
     WEIR_TRY(weir_cpu_matmul_block(call, GATE, rows, columns, gates));
     WEIR_TRY(weir_cpu_matmul_block(call, UP, rows, columns, ups));
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        const float* gate = gates[row - rows.begin];
-        const float* up = ups[row - rows.begin];
-        float* y = cpu_output_row(call, row) + columns.begin;
-        for (int64_t i = 0; i < columns.end - columns.begin; i++) {
-            y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
-        }
+        cpu_silu_gate(gates[row - rows.begin], ups[row - rows.begin], columns.end - columns.begin,
+                      cpu_output_row(call, row) + columns.begin);
     }
     return WEIR_OK;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define PAIRS 256 // of one block
-#define PART 1024 // elements that are turned before they are stored in another type
+#define PART CPU_ROPE_PART
 
 bool weir_cpu_rope_accepts(const weir_kernel_use* use) {
     return cpu_rope_takes(use) &&
@@ -93,10 +93,15 @@ static int64_t shared_multiple(int64_t head_dim, int64_t block) {
     return head_dim / a * block;
 }
 
+int64_t weir_cpu_rope_part(const weir_rope_desc* rope, weir_dtype dtype) {
+    const int64_t least =
+        shared_multiple(rope->head_dim, weir_dtype_describe(dtype)->block_elements);
+    return PART / least * least;
+}
+
 bool weir_cpu_rope_fits_cache(const weir_rope_desc* rope, weir_dtype dtype) {
     return dtype == WEIR_DTYPE_F32 ||
-           (rope->head_dim <= PART && rope->rotated / 2 <= PAIRS &&
-            shared_multiple(rope->head_dim, weir_dtype_describe(dtype)->block_elements) <= PART);
+           (rope->rotated / 2 <= PAIRS && weir_cpu_rope_part(rope, dtype) > 0);
 }
 
 // Turns part after part of the rows, and stores each in the type of the output.
@@ -106,8 +111,7 @@ static weir_status encode_rows(const weir_kernel_call* call, const weir_rope_des
     const weir_dtype_info* info = weir_dtype_describe(dtype);
     const float* factors = call->operand_count == 3 ? call->pointers[1] : NULL;
     const int64_t width = call->views[0].shape.dims[1];
-    const int64_t least = shared_multiple(rope->head_dim, info->block_elements);
-    const int64_t part = PART / least * least;
+    const int64_t part = weir_cpu_rope_part(rope, dtype);
     const cpu_span pairs = {0, rope->rotated / 2};
     double frequencies[PAIRS];
     find_frequencies(rope, factors, pairs, frequencies);

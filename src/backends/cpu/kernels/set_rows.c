@@ -12,7 +12,7 @@ uint32_t weir_cpu_set_rows_tiles(const weir_kernel_use* use) {
 }
 
 // All tiles check the whole range, so that either all rows are written or none.
-weir_status weir_cpu_set_rows_run(const weir_kernel_call* call) {
+weir_status weir_cpu_set_rows_tile(const weir_kernel_call* call, cpu_encode_fn encode) {
     const weir_op_constants* constants = call->constants;
     const weir_shape* shape = &call->views[0].shape;
     uint64_t position = 0;
@@ -20,8 +20,12 @@ weir_status weir_cpu_set_rows_run(const weir_kernel_call* call) {
     WEIR_TRY(cpu_check_cache("set_rows", position, shape->dims[0], call->views[1].shape.dims[0]));
     const cpu_span span = cpu_tile_units(call, shape->dims[0]);
     for (int64_t i = span.begin; i < span.end; i++) {
-        WEIR_TRY(weir_dtype_from_f32(call->views[1].dtype, cpu_row_f32(call, 0, i), shape->dims[1],
-                                     cpu_output_bytes(call, (int64_t)position + i)));
+        WEIR_TRY(encode(call->views[1].dtype, cpu_row_f32(call, 0, i), shape->dims[1],
+                        cpu_output_bytes(call, (int64_t)position + i)));
     }
     return WEIR_OK;
+}
+
+weir_status weir_cpu_set_rows_run(const weir_kernel_call* call) {
+    return weir_cpu_set_rows_tile(call, weir_dtype_from_f32);
 }

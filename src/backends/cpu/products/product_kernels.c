@@ -2,9 +2,9 @@
 // that a unit reads (matmul_add in place) are those that it writes.
 #include "backends/cpu/products/product_kernels.h"
 
-#include <math.h>
 #include <string.h>
 
+#include "backends/cpu/kernels/cpu_exp.h"
 #include "backends/cpu/kernels/elementwise.h"
 
 #define C 2 // operand of matmul_add
@@ -40,12 +40,8 @@ static weir_status store_sum(const weir_kernel_call* call, cpu_span rows, cpu_sp
 static weir_status store_gated(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
                                const cpu_product_sums* sums) {
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        const float* gate = row_of(sums, 0, row - rows.begin);
-        const float* up = row_of(sums, 1, row - rows.begin);
-        float* y = cpu_output_row(call, row) + columns.begin;
-        for (int64_t i = 0; i < columns.end - columns.begin; i++) {
-            y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
-        }
+        cpu_silu_gate(row_of(sums, 0, row - rows.begin), row_of(sums, 1, row - rows.begin),
+                      columns.end - columns.begin, cpu_output_row(call, row) + columns.begin);
     }
     return WEIR_OK;
 }
