@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <weir/fault.h>
 
 #include "cli.h"
@@ -175,6 +176,14 @@ static void find_cache(char* path, size_t capacity) {
     strcat(path, "/vulkan");
 }
 
+// On a terminal, where the device gets a copy of the model.
+static bool print_progress(void* context, uint64_t done_bytes, uint64_t total_bytes) {
+    (void)context;
+    fprintf(stderr, done_bytes < total_bytes ? "\rloading %3.0f %%" : "\r             \r",
+            100.0 * (double)done_bytes / (double)total_bytes);
+    return true;
+}
+
 weir_status cli_model_open(const char* path, const char* device, uint32_t threads,
                            cli_model* opened) {
     char cache[4096] = "";
@@ -186,7 +195,8 @@ weir_status cli_model_open(const char* path, const char* device, uint32_t thread
     // A file that is cut short while it is read ends the command with a message.
     WEIR_TRY(weir_fault_handler_install());
     WEIR_TRY(weir_device_create(&desc, &opened->device));
-    const weir_model_options options = {.limits = opened->limits};
+    const weir_model_options options = {.limits = opened->limits,
+                                        .progress = isatty(STDERR_FILENO) ? print_progress : NULL};
     WEIR_TRY(weir_model_open(NULL, opened->device, path, &options, &opened->model));
     return weir_tokenizer_create(NULL, weir_model_gguf(opened->model), &opened->tokenizer);
 }

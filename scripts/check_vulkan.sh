@@ -38,7 +38,7 @@ done
 checks=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT
 export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation
 export VK_LAYER_ENABLES=$checks:VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT
-for program in test_vulkan test_vulkan_memory test_kernels test_fused_kernels test_generate \
-    test_demo_model test_stories; do
+for program in test_vulkan test_vulkan_files test_vulkan_memory test_kernels test_fused_kernels \
+    test_generate test_demo_model test_stories; do
     run "$program"
 done

@@ -476,7 +476,10 @@ static void devices_and_buffers_of_a_caller_are_wrapped(void** state) {
         numbers[256 + i] = (float)i;
     }
     int released = 0;
-    weir_vulkan_buffer_desc desc = {.buffer = own->native,
+    weir_native native;
+    const weir_view all = floats(own, 0, 2048);
+    assert_ok(weir_view_native(&all, &native));
+    weir_vulkan_buffer_desc desc = {.buffer = native.handle,
                                     .byte_offset = 1024,
                                     .byte_size = 4096,
                                     .release = count_release,

@@ -58,15 +58,24 @@ typedef enum weir_advice {
     WEIR_ADVICE_DROP = 4,       // not needed for a while: give the pages back, read again on touch
 } weir_advice;
 
+// Called now and then while a file is copied, with the bytes that are; false gives up.
+typedef bool (*weir_progress_fn)(void* context, uint64_t done_bytes, uint64_t total_bytes);
+
 typedef struct weir_storage_map_desc {
     const char* path;     // opened read-only
     uint64_t byte_offset; // any; need not be a multiple of the page size
     uint64_t byte_size;   // 0: to the end of the file
     weir_advice advice;   // for the whole range
+    weir_progress_fn
+        progress; // where the device gets a copy: called by the thread that touches the
+                  // storage first, the last time when all is done; NULL: nobody asks
+    void* progress_context;
 } weir_storage_map_desc;
 
-// Maps a range of a file read-only; no byte is read until a kernel touches it. The storage is
-// sealed. See weir/fault.h for files that another process may cut short.
+// Maps a range of a file read-only; no byte is read until the host or a kernel touches it. A device
+// with memory of its own gets a copy, once, when the storage is first touched as a lazy one is
+// (weir_storage_touch, a commit, a program); the host reads the file before and after. The storage
+// is sealed. See weir/fault.h for files that another process may cut short.
 //
 // Ownership: the caller holds one reference; the file may be closed or unlinked meanwhile.
 // Aliasing:  mappings of the same bytes of one file are the same memory, wherever they lie.
@@ -163,16 +172,25 @@ WEIR_API WEIR_MUST_USE weir_status weir_storage_seal(weir_storage* storage);
 // Threads: thread-safe.
 WEIR_API bool weir_storage_is_sealed(const weir_storage* storage);
 
-// Allocates what a lazy storage has not taken yet; does nothing otherwise.
+// Allocates what a lazy storage has not taken yet, and makes the copy of a mapped file where the
+// device needs one; does nothing otherwise.
 //
-// Errors:  WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; a later call tries again.
+// Errors:  WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY, for a copy before it begins; WEIR_IO the
+//          file cannot be read; WEIR_CANCELLED the progress of a copy was given up. A later call
+//          tries again.
 // Threads: thread-safe; of several at once, one allocates and the others wait for it.
 WEIR_API WEIR_MUST_USE weir_status weir_storage_touch(weir_storage* storage);
 
-// Tells whether the storage has its memory: false for a lazy one before its first touch.
+// Tells whether the storage has its memory: false for a lazy one before its first touch, and for a
+// file of which the device has no copy yet.
 //
 // Threads: thread-safe.
 WEIR_API bool weir_storage_is_allocated(const weir_storage* storage);
+
+// Tells whether the device reads a copy of a mapped file, in memory of its own.
+//
+// Threads: thread-safe.
+WEIR_API bool weir_storage_is_copied(const weir_storage* storage);
 
 // Tells whether the system agreed to back the storage by huge pages; where it did not, or there is
 // no memory yet, ordinary ones serve.

@@ -29,6 +29,7 @@ static void destroy(weir_storage* storage) {
 static const storage_vtable reserved_storage_vtable = {
     .touch = storage_touch_nothing,
     .advise = storage_advise_nothing,
+    .native = storage_native_host,
     .check = storage_check_nothing,
     .destroy = destroy,
 };

@@ -138,6 +138,7 @@ static weir_status check(const weir_storage* storage) {
 static const storage_vtable host_storage_vtable = {
     .touch = touch,
     .advise = advise,
+    .native = storage_native_host,
     .check = check,
     .destroy = destroy,
 };

@@ -138,6 +138,25 @@ weir_status file_map_check(const file_map* map) {
     return fail_lost(map);
 }
 
+weir_status file_map_read(const file_map* map, uint64_t byte_offset, void* bytes,
+                          size_t byte_count) {
+    const uint64_t begin = map->file_offset + byte_offset;
+    for (size_t done = 0; done < byte_count;) {
+        const ssize_t got = pread(map->descriptor, (uint8_t*)bytes + done, byte_count - done,
+                                  (off_t)(begin + done));
+        if (got > 0) {
+            done += (size_t)got;
+        } else if (got == 0) { // the end of the file
+            WEIR_TRY(file_map_check(map));
+            return fail_lost(map);
+        } else if (errno != EINTR) {
+            return WEIR_FAIL(WEIR_IO, "cannot read byte %llu of a mapped file: %s",
+                             (unsigned long long)(begin + done), strerror(errno));
+        }
+    }
+    return WEIR_OK;
+}
+
 void file_map_close(file_map* map) {
     if (map->base) {
         read_ahead_stop(&map->ahead);

@@ -39,6 +39,13 @@ typedef enum file_advice {
 WEIR_MUST_USE weir_status file_map_advise(file_map* map, uint64_t byte_offset, uint64_t byte_size,
                                           file_advice advice);
 
+// Reads `byte_count` bytes of the file from byte `byte_offset` of the mapping, without touching the
+// mapping: a file that was cut short is a status and no fault.
+//
+// Errors: WEIR_IO.
+WEIR_MUST_USE weir_status file_map_read(const file_map* map, uint64_t byte_offset, void* bytes,
+                                        size_t byte_count);
+
 // Fails when the file has become too short for the mapping, now or before; the message names file
 // and offset. Once it has, it always does.
 //

@@ -44,7 +44,9 @@ static weir_status find_elements(const weir_view* view, weir_dtype dtype, void**
     }
     WEIR_TRY(weir_state_check_bytes(view->storage, view->byte_offset,
                                     view->byte_offset + weir_view_byte_span(view)));
-    WEIR_TRY(weir_storage_touch(view->storage));
+    if (!atomic_load(&view->storage->host)) {
+        WEIR_TRY(weir_storage_touch(view->storage));
+    }
     *elements = weir_view_contents(view);
     if (!*elements) {
         return refuse(WEIR_UNSUPPORTED, view, "is out of reach of the host");

@@ -75,11 +75,11 @@ struct weir_storage {
     uint64_t byte_size;
     uint64_t memory_id; // identity of the memory, and where in it the storage begins
     uint64_t memory_offset;
-    uint64_t native;        // handle of the memory in the interface of the device; 0: `host`
     _Atomic(void*) host;    // first byte where host code (kernels, too) addresses it, else NULL
-    bool lazy;              // takes its memory at the first touch
+    bool lazy;              // takes its memory, or its copy of a file, at the first touch
     atomic_bool touched;    // a lazy one that has its memory
     bool device_only;       // `host` is for kernels alone
+    atomic_bool is_copied;  // the device reads a copy of the file that is mapped
     bool is_foreign;        // mapped or wrapped: not the device's own
     bool in_budget;         // once it has memory: counts as the device's (weir_device_memory)
     atomic_bool huge_pages; // asked for and granted
@@ -97,12 +97,16 @@ struct weir_storage {
 };
 
 struct storage_vtable {
-    // Allocates the memory of a lazy storage, once, by however many threads it is called.
+    // Takes the memory of a lazy storage, once, by however many threads it is called.
     weir_status (*touch)(weir_storage* storage);
 
     // As weir_storage_advise, for a range that lies in the storage.
     weir_status (*advise)(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
                           weir_advice advice);
+
+    // As weir_view_native, for bytes of a storage that has been touched.
+    weir_status (*native)(const weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_native* native);
 
     // As weir_storage_check.
     weir_status (*check)(const weir_storage* storage);
@@ -372,6 +376,10 @@ WEIR_MUST_USE weir_status storage_touch_nothing(weir_storage* storage);
 WEIR_MUST_USE weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset,
                                                  uint64_t byte_size, weir_advice advice);
 WEIR_MUST_USE weir_status storage_check_nothing(const weir_storage* storage);
+
+// The entry of memory whose handle is its address.
+WEIR_MUST_USE weir_status storage_native_host(const weir_storage* storage, uint64_t byte_offset,
+                                              uint64_t byte_size, weir_native* native);
 
 // Fills the base of a storage; `name` may be NULL.
 void weir_storage_init(weir_storage* storage, const storage_vtable* vtable, weir_device* device,

@@ -135,6 +135,14 @@ weir_status storage_advise_nothing(weir_storage* storage, uint64_t byte_offset, 
     return WEIR_FAIL(WEIR_UNSUPPORTED, "advice for storage %s, which is no mapping", storage->name);
 }
 
+weir_status storage_native_host(const weir_storage* storage, uint64_t byte_offset,
+                                uint64_t byte_size, weir_native* native) {
+    *native = (weir_native){.handle = (uintptr_t)atomic_load(&storage->host),
+                            .byte_offset = byte_offset,
+                            .byte_length = byte_size};
+    return WEIR_OK;
+}
+
 weir_status storage_check_nothing(const weir_storage* storage) {
     (void)storage;
     return WEIR_OK;
@@ -158,13 +166,14 @@ weir_status device_check_mappings(const device_dispatch* dispatches, uint32_t co
     return WEIR_OK;
 }
 
-// Only memory that is there can stay resident: of those that touch, one lets the set know.
+// Only memory that is there can stay resident: of those that touch, one lets the set know. Foreign
+// memory joins on request alone.
 weir_status weir_storage_touch(weir_storage* storage) {
     if (!storage->lazy || atomic_load_explicit(&storage->touched, memory_order_acquire)) {
         return WEIR_OK;
     }
     WEIR_TRY(storage->vtable->touch(storage));
-    if (!atomic_exchange(&storage->touched, true)) {
+    if (!atomic_exchange(&storage->touched, true) && !storage->is_foreign) {
         weir_residency_join(storage);
     }
     return WEIR_OK;
@@ -174,20 +183,28 @@ bool weir_storage_is_allocated(const weir_storage* storage) {
     return !storage->lazy || atomic_load(&storage->touched);
 }
 
+bool weir_storage_is_copied(const weir_storage* storage) {
+    return atomic_load(&storage->is_copied);
+}
+
 bool weir_storage_has_huge_pages(const weir_storage* storage) {
     return atomic_load(&storage->huge_pages);
 }
 
 // Being looked at is no change that a caller could see, so a const storage may be touched.
-static weir_status find_host(const weir_storage* storage, void** host) {
+static weir_status touch_host(const weir_storage* storage, void** host) {
     WEIR_TRY(weir_storage_touch((weir_storage*)(uintptr_t)storage));
     *host = atomic_load_explicit(&storage->host, memory_order_acquire);
     return WEIR_OK;
 }
 
+// Files have an address before the device has its copy of them.
 void* weir_storage_host_pointer(const weir_storage* storage) {
-    void* host = NULL;
-    return !storage->device_only && find_host(storage, &host) == WEIR_OK ? host : NULL;
+    void* host = atomic_load_explicit(&storage->host, memory_order_acquire);
+    if (storage->device_only) {
+        return NULL;
+    }
+    return host || touch_host(storage, &host) == WEIR_OK ? host : NULL;
 }
 
 weir_status weir_view_check_memory(const weir_view* view) {
@@ -243,7 +260,7 @@ weir_access weir_access_from_view(const weir_view* view, weir_access_kind kind) 
 
 weir_status weir_view_resolve(const weir_view* view, void** pointer) {
     void* host = NULL;
-    WEIR_TRY(find_host(view->storage, &host));
+    WEIR_TRY(touch_host(view->storage, &host));
     *pointer = host ? (uint8_t*)host + view->byte_offset : NULL;
     return WEIR_OK;
 }
@@ -259,11 +276,8 @@ weir_status weir_view_native(const weir_view* view, weir_native* native) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a view without storage has no native handle");
     }
     void* host = NULL;
-    WEIR_TRY(find_host(storage, &host));
-    *native = (weir_native){.handle = storage->native != 0 ? storage->native : (uintptr_t)host,
-                            .byte_offset = view->byte_offset,
-                            .byte_length = weir_view_byte_span(view)};
-    return WEIR_OK;
+    WEIR_TRY(touch_host(storage, &host));
+    return storage->vtable->native(storage, view->byte_offset, weir_view_byte_span(view), native);
 }
 
 char* weir_view_describe(const weir_view* view, char* text, size_t capacity) {

@@ -160,7 +160,8 @@ static weir_status check_tensors(const weir_model* model) {
 }
 
 // On failure the caller destroys the half-open model.
-static weir_status open_model(weir_model* model, const char* path) {
+static weir_status open_model(weir_model* model, const char* path,
+                              const weir_model_options* options) {
     WEIR_TRY(weir_model_files_open(&model->allocator, model->device, path, model->limits.file_bytes,
                                    &model->files, &model->gguf));
     WEIR_TRY(weir_llama_params_read(model->gguf, &model->params));
@@ -170,7 +171,9 @@ static weir_status open_model(weir_model* model, const char* path) {
                          model->limits.vocabulary);
     }
     WEIR_TRY(check_tensors(model));
-    return weir_model_files_check(&model->files);
+    WEIR_TRY(weir_model_files_check(&model->files));
+    return weir_model_files_touch(&model->files, options ? options->progress : NULL,
+                                  options ? options->progress_context : NULL);
 }
 
 // A device with memory of its own may have less of it than the machine.
@@ -193,7 +196,7 @@ weir_status weir_model_open(const weir_allocator* allocator, weir_device* device
     if (allocator) {
         opened->allocator = *allocator;
     }
-    const weir_status status = open_model(opened, path);
+    const weir_status status = open_model(opened, path, options);
     if (status != WEIR_OK) {
         weir_model_destroy(opened);
         return status;
@@ -233,11 +236,15 @@ uint64_t weir_model_mapped_bytes(const weir_model* model) {
     return model->files.byte_size;
 }
 
-// The parser refuses files aligned to less than 8 bytes and a mapping begins at a page, so every
-// type that can be used is read where it lies.
+// The host copies nothing: the parser refuses files aligned to less than 8 bytes and a mapping
+// begins at a page, so every type that can be used is read where it lies.
 uint64_t weir_model_copied_bytes(const weir_model* model) {
-    (void)model;
-    return 0;
+    uint64_t copied = 0;
+    for (uint32_t i = 0; i < model->files.count; i++) {
+        const weir_storage* file = model->files.items[i].mapping;
+        copied += weir_storage_is_copied(file) ? weir_storage_byte_size(file) : 0;
+    }
+    return copied;
 }
 
 weir_status weir_model_weight(const weir_model* model, const char* name, weir_view* view) {

@@ -4,11 +4,21 @@
 
 #include "memory.h"
 
+// Hands on the progress of one file as that of all.
+static bool report(void* context, uint64_t done_bytes, uint64_t total_bytes) {
+    const model_files* files = context;
+    (void)total_bytes;
+    return !files->progress || files->progress(files->progress_context,
+                                               files->byte_begin + done_bytes, files->byte_size);
+}
+
 // Mapping takes addresses alone: the size is compared before any byte is read.
 static weir_status map_file(weir_device* device, const char* path, uint64_t bytes_max,
                             model_files* files) {
+    const weir_storage_map_desc desc = {
+        .path = path, .progress = report, .progress_context = files};
     weir_storage* mapping = NULL;
-    WEIR_TRY(weir_storage_map(device, &(weir_storage_map_desc){.path = path}, &mapping));
+    WEIR_TRY(weir_storage_map(device, &desc, &mapping));
     files->items[files->count++].mapping = mapping;
     const uint64_t byte_size = weir_storage_byte_size(mapping);
     if (byte_size > bytes_max || files->byte_size > bytes_max - byte_size) {
@@ -128,6 +138,20 @@ weir_status weir_model_files_check(const model_files* files) {
         WEIR_TRY(weir_storage_check(files->items[i].mapping));
     }
     return WEIR_OK;
+}
+
+// Programs of the model may keep the mappings for longer, but have no need to copy them again.
+weir_status weir_model_files_touch(model_files* files, weir_progress_fn progress, void* context) {
+    weir_status status = WEIR_OK;
+    files->progress = progress;
+    files->progress_context = context;
+    files->byte_begin = 0;
+    for (uint32_t i = 0; i < files->count && status == WEIR_OK; i++) {
+        status = weir_storage_touch(files->items[i].mapping);
+        files->byte_begin += weir_storage_byte_size(files->items[i].mapping);
+    }
+    files->progress = NULL;
+    return status;
 }
 
 void weir_model_files_close(const weir_allocator* allocator, model_files* files) {

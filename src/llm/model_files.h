@@ -9,11 +9,15 @@ typedef struct model_file {
     weir_storage* mapping; // of the whole file
 } model_file;
 
+// It is known to the files that are mapped, and does not move.
 typedef struct model_files {
     model_file* items; // [capacity], of which `count` are mapped
     uint32_t count;
     uint32_t capacity;
-    uint64_t byte_size; // of all files together
+    uint64_t byte_size;        // of all files together
+    uint64_t byte_begin;       // of the file that is being copied, among them
+    weir_progress_fn progress; // of the copies; NULL: nobody asks
+    void* progress_context;
 } model_files;
 
 // Maps the file at `path` and, where it is a part of a set, all parts of that set, and parses them
@@ -32,6 +36,13 @@ WEIR_MUST_USE weir_status weir_model_files_open(const weir_allocator* allocator,
 //
 // Errors: WEIR_IO.
 WEIR_MUST_USE weir_status weir_model_files_check(const model_files* files);
+
+// Lets the device get its copies, where it needs any; `progress` (may be NULL) is told of all files
+// together.
+//
+// Errors: as weir_storage_touch.
+WEIR_MUST_USE weir_status weir_model_files_touch(model_files* files, weir_progress_fn progress,
+                                                 void* context);
 
 void weir_model_files_close(const weir_allocator* allocator, model_files* files);
 

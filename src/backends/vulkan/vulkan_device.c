@@ -57,10 +57,12 @@ static weir_status open_device(vulkan_device* device) {
     const vulkan_probe* probe = &device->probe;
     const float priority = 1.0f;
     const char* extensions[VULKAN_EXTENSIONS_MAX];
-    const VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-                                           .queueFamilyIndex = probe->queue_family,
-                                           .queueCount = 1,
-                                           .pQueuePriorities = &priority};
+    VkDeviceQueueCreateInfo queues[2] = {{.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                                          .queueFamilyIndex = probe->queue_family,
+                                          .queueCount = 1,
+                                          .pQueuePriorities = &priority}};
+    queues[1] = queues[0];
+    queues[1].queueFamilyIndex = probe->copy_family;
     VkPhysicalDevicePageableDeviceLocalMemoryFeaturesEXT pageable = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PAGEABLE_DEVICE_LOCAL_MEMORY_FEATURES_EXT,
         .pageableDeviceLocalMemory = VK_TRUE};
@@ -84,14 +86,20 @@ static weir_status open_device(vulkan_device* device) {
         .storageBuffer16BitAccess = VK_TRUE};
     const VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
                                      .pNext = &core11,
-                                     .queueCreateInfoCount = 1,
-                                     .pQueueCreateInfos = &queue,
+                                     .queueCreateInfoCount =
+                                         probe->copy_family == VULKAN_NO_QUEUE ? 1 : 2,
+                                     .pQueueCreateInfos = queues,
                                      .enabledExtensionCount = list_extensions(probe, extensions),
                                      .ppEnabledExtensionNames = extensions};
     VULKAN_TRY("vkCreateDevice",
                device->instance.api.CreateDevice(probe->handle, &info, NULL, &device->handle));
     WEIR_TRY(vulkan_api_device(&device->instance.api, device->handle));
     device->instance.api.GetDeviceQueue(device->handle, probe->queue_family, 0, &device->queue);
+    if (probe->copy_family != VULKAN_NO_QUEUE) {
+        device->copy_family = probe->copy_family;
+        device->instance.api.GetDeviceQueue(device->handle, probe->copy_family, 0,
+                                            &device->copy_queue);
+    }
     return WEIR_OK;
 }
 
@@ -111,6 +119,10 @@ weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* d
     device->base.maps_budget =
         device->heap == vulkan_memory_heap(&device->probe, VULKAN_PLACE_SHARED);
     device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
+    if (!device->copy_queue) {
+        device->copy_queue = device->queue;
+        device->copy_family = device->probe.queue_family;
+    }
     WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
     WEIR_TRY(vulkan_queue_open(device));
     log_line(&device->base.log, WEIR_LOG_INFO, "vulkan: %s", device->probe.name);

@@ -55,6 +55,8 @@ struct vulkan_device {
     vulkan_probe probe;
     VkDevice handle;
     VkQueue queue;
+    VkQueue copy_queue; // for files; `queue` where there is no other
+    uint32_t copy_family;
     bool borrowed; // handle and instance belong to the caller
     weir_vulkan_options options;
     uint32_t heap;                                   // of VULKAN_PLACE_DEVICE
@@ -71,7 +73,7 @@ struct vulkan_device {
         size_t count, capacity;
     } pipelines;
 
-    pthread_mutex_t queue_lock; // guards the queue, the pool and its command buffers
+    pthread_mutex_t queue_lock; // guards the queues, the pool and its command buffers
     VkCommandPool pool;
     VkCommandBuffer order; // everything before it, then everything after it
     VkCommandBuffer once;  // recorded, run and waited for under the lock
@@ -167,6 +169,8 @@ WEIR_MUST_USE weir_status vulkan_storage_wrap(weir_device* device,
 WEIR_MUST_USE weir_status vulkan_storage_locate(const weir_storage* storage, uint64_t byte_offset,
                                                 uint64_t byte_size, VkBuffer* buffer,
                                                 uint64_t* buffer_offset);
+// Returns the most bytes of a run of rows of a view, so that every such run lies in one buffer.
+uint64_t vulkan_storage_run_bytes(const weir_view* view);
 
 // vulkan_pipeline.c
 // `cache_path` may be NULL.
@@ -190,6 +194,11 @@ typedef void (*vulkan_record_fn)(vulkan_device* device, VkCommandBuffer commands
                                  const void* context);
 WEIR_MUST_USE weir_status vulkan_queue_once(vulkan_device* device, vulkan_record_fn record,
                                             const void* context);
+// Submits commands to the queue for copies and waits for them, while others use the queues.
+WEIR_MUST_USE weir_status vulkan_queue_copy(vulkan_device* device, VkCommandBuffer commands,
+                                            VkFence fence);
+// Lets all work to come see what was written before, on whichever queue.
+WEIR_MUST_USE weir_status vulkan_queue_publish(vulkan_device* device);
 // Submits recorded commands as pass `sequence`, behind everything before it where `ordered` is set.
 WEIR_MUST_USE weir_status vulkan_queue_submit(vulkan_device* device, vulkan_work* work,
                                               VkCommandBuffer commands, VkFence fence, bool ordered,

@@ -202,6 +202,7 @@ weir_status vulkan_work_encode(vulkan_work* work) {
         .base = {.binding_bytes_max = work->device->probe.binding_bytes_max,
                  .group_count_max = work->device->probe.group_count_max,
                  .allocator = &work->device->base.allocator,
+                 .run_bytes_max = vulkan_storage_run_bytes,
                  .launch = add_launch},
         .work = work,
     };

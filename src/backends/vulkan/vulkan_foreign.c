@@ -60,6 +60,18 @@ static weir_status need_vulkan(const weir_device* device) {
                            device->target.name);
 }
 
+// Finds the byte of a storage that byte 0 of a buffer is, where the buffer is one of its parts.
+static bool find_part(const vulkan_storage* other, uint64_t buffer, uint64_t* byte_offset) {
+    const uint32_t count = atomic_load(&other->buffer) ? other->part_count : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if ((uint64_t)(uintptr_t)other->parts[i].buffer == buffer) {
+            *byte_offset = (i > 0 ? other->stride * i : 0) - other->lead; // modulo 2^64
+            return true;
+        }
+    }
+    return false;
+}
+
 // Finds bytes that are known already, by their buffer or by the memory that it lies in.
 static bool find_name(weir_device* device, const weir_vulkan_buffer_desc* desc, uint64_t* memory_id,
                       uint64_t* memory_offset) {
@@ -67,9 +79,10 @@ static bool find_name(weir_device* device, const weir_vulkan_buffer_desc* desc, 
     pthread_mutex_lock(&device->names.lock);
     for (weir_storage* item = device->names.storages; item && !found; item = item->next) {
         const vulkan_storage* other = (const vulkan_storage*)item;
-        if (item->native == desc->buffer) {
+        uint64_t begin = 0;
+        if (find_part(other, desc->buffer, &begin)) {
             *memory_id = item->memory_id;
-            *memory_offset = item->memory_offset - other->lead + desc->byte_offset;
+            *memory_offset = item->memory_offset + begin + desc->byte_offset;
             found = true;
         } else if (desc->memory != 0 && other->foreign_memory == desc->memory) {
             *memory_id = item->memory_id;
@@ -107,7 +120,7 @@ weir_status weir_vulkan_buffer_wrap(weir_device* device, const weir_vulkan_buffe
     made->release = desc->release;
     made->release_context = desc->context;
     made->base.byte_size = desc->byte_size;
-    made->base.native = desc->buffer;
+    atomic_store(&made->buffer, made->parts[0].buffer);
     made->base.device_only = true;
     if (!find_name(device, desc, &made->base.memory_id, &made->base.memory_offset)) {
         made->base.memory_id = identity_new_id(device);
@@ -126,7 +139,7 @@ static weir_status shared_storage(weir_device* device, const char* name, uint64_
     WEIR_TRY(vulkan_storage_new(device, name, 1, &made));
     made->parts[0] = *memory;
     made->base.byte_size = byte_size;
-    made->base.native = (uint64_t)(uintptr_t)memory->buffer;
+    atomic_store(&made->buffer, memory->buffer);
     made->base.device_only = true;
     made->base.in_budget = true;
     made->base.memory_id = identity_new_id(device);

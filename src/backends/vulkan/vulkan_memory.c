@@ -42,11 +42,16 @@ uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place) {
 
 static weir_status create_buffer(vulkan_device* device, uint64_t byte_size, const void* next,
                                  VkBuffer* buffer) {
+    const uint32_t families[] = {device->probe.queue_family, device->copy_family};
+    const bool both = families[0] != families[1]; // files are copied on the second
     const VkBufferCreateInfo info = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
                                      .pNext = next,
                                      .size = byte_size,
                                      .usage = USAGE,
-                                     .sharingMode = VK_SHARING_MODE_EXCLUSIVE};
+                                     .sharingMode = both ? VK_SHARING_MODE_CONCURRENT
+                                                         : VK_SHARING_MODE_EXCLUSIVE,
+                                     .queueFamilyIndexCount = both ? 2 : 0,
+                                     .pQueueFamilyIndices = families};
     return vulkan_status(device->instance.api.CreateBuffer(device->handle, &info, NULL, buffer),
                          "vkCreateBuffer");
 }

@@ -242,7 +242,8 @@ static void probe_memory(const vulkan_instance* instance, vulkan_probe* probe) {
     find_windows(probe);
 }
 
-// Of the families that compute the first: it is the one that every driver schedules well.
+// Of the families that compute the first: it is the one that every driver schedules well. One that
+// only copies has engines of its own, and what is copied there does not stand in the way of passes.
 static weir_status probe_queues(const vulkan_instance* instance, vulkan_probe* probe) {
     uint32_t count = 0;
     instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, NULL);
@@ -252,11 +253,14 @@ static weir_status probe_queues(const vulkan_instance* instance, vulkan_probe* p
     VkQueueFamilyProperties* families = memory;
     const uint32_t room = count;
     instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, families);
-    probe->queue_family = VULKAN_NO_QUEUE;
+    probe->queue_family = probe->copy_family = VULKAN_NO_QUEUE;
+    const VkQueueFlags kinds = VK_QUEUE_GRAPHICS_BIT | VK_QUEUE_COMPUTE_BIT | VK_QUEUE_TRANSFER_BIT;
     for (uint32_t i = count; i > 0; i--) {
         if ((families[i - 1].queueFlags & VK_QUEUE_COMPUTE_BIT) != 0) {
             probe->queue_family = i - 1;
             probe->timestamp_bits = families[i - 1].timestampValidBits;
+        } else if ((families[i - 1].queueFlags & kinds) == VK_QUEUE_TRANSFER_BIT) {
+            probe->copy_family = i - 1;
         }
     }
     weir_free(&instance->allocator, memory, room * sizeof *families, _Alignof(max_align_t));

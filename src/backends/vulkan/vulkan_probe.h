@@ -41,6 +41,7 @@ typedef struct vulkan_probe {
     uint32_t api_version, driver_version, vendor_id, device_id;
     uint8_t cache_uuid[VK_UUID_SIZE];
     uint32_t queue_family; // the first that computes; VULKAN_NO_QUEUE
+    uint32_t copy_family;  // the first that copies and does nothing else; VULKAN_NO_QUEUE
     uint32_t timestamp_bits;
     float timestamp_period_ns;
     VkPhysicalDeviceMemoryProperties memory;

@@ -1,5 +1,6 @@
 #include "backends/vulkan/vulkan_device.h"
 
+#include "backends/vulkan/vulkan_groups.h"
 #include "base/log_line.h"
 
 #define FOREVER UINT64_MAX
@@ -25,23 +26,24 @@ static weir_status make_commands(vulkan_device* device) {
                          "vkCreateFence");
 }
 
-// The barrier between passes: whatever came before, then whatever comes after. It may be in flight
-// any number of times.
+// Whatever came before, then whatever comes after.
+static void record_barrier(vulkan_device* device, VkCommandBuffer commands, const void* context) {
+    static const vulkan_boundary everything = {
+        .source_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+        .source_accesses = VK_ACCESS_2_MEMORY_WRITE_BIT,
+        .target_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+        .target_accesses = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
+    (void)context;
+    vulkan_boundary_record(&device->instance.api, commands, &everything);
+}
+
+// The barrier between passes may be in flight any number of times.
 static weir_status record_order(vulkan_device* device) {
     const vulkan_api* api = &device->instance.api;
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                             .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
-    const VkMemoryBarrier2 barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-                                      .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                                      .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-                                      .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                                      .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT |
-                                                       VK_ACCESS_2_MEMORY_WRITE_BIT};
-    const VkDependencyInfo dependency = {.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO,
-                                         .memoryBarrierCount = 1,
-                                         .pMemoryBarriers = &barrier};
     VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(device->order, &begin));
-    api->CmdPipelineBarrier2KHR(device->order, &dependency);
+    record_barrier(device, device->order, NULL);
     return vulkan_status(api->EndCommandBuffer(device->order), "vkEndCommandBuffer");
 }
 
@@ -126,12 +128,13 @@ void vulkan_queue_close(vulkan_device* device) {
     }
 }
 
-static weir_status submit(vulkan_device* device, const VkCommandBufferSubmitInfo* commands,
-                          uint32_t count, VkFence fence) {
+static weir_status submit(vulkan_device* device, VkQueue queue,
+                          const VkCommandBufferSubmitInfo* commands, uint32_t count,
+                          VkFence fence) {
     const VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
                                 .commandBufferInfoCount = count,
                                 .pCommandBufferInfos = commands};
-    return vulkan_status(device->instance.api.QueueSubmit2KHR(device->queue, 1, &info, fence),
+    return vulkan_status(device->instance.api.QueueSubmit2KHR(queue, 1, &info, fence),
                          "vkQueueSubmit2");
 }
 
@@ -146,10 +149,11 @@ static weir_status run_once(vulkan_device* device, vulkan_record_fn record, cons
                                             .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(device->once, &begin));
     record(device, device->once, context);
+    record_barrier(device, device->once, NULL); // waiting for a fence shows nothing to other work
     VULKAN_TRY("vkEndCommandBuffer", api->EndCommandBuffer(device->once));
     VULKAN_TRY("vkResetFences", api->ResetFences(device->handle, 1, &device->once_fence));
     const VkCommandBufferSubmitInfo commands = submission(device->once);
-    WEIR_TRY(submit(device, &commands, 1, device->once_fence));
+    WEIR_TRY(submit(device, device->queue, &commands, 1, device->once_fence));
     const VkResult result =
         api->WaitForFences(device->handle, 1, &device->once_fence, VK_TRUE, FOREVER);
     if (result != VK_SUCCESS) {
@@ -168,6 +172,27 @@ weir_status vulkan_queue_once(vulkan_device* device, vulkan_record_fn record, co
     return status;
 }
 
+weir_status vulkan_queue_copy(vulkan_device* device, VkCommandBuffer commands, VkFence fence) {
+    const vulkan_api* api = &device->instance.api;
+    const VkCommandBufferSubmitInfo info = submission(commands);
+    VULKAN_TRY("vkResetFences", api->ResetFences(device->handle, 1, &fence));
+    pthread_mutex_lock(&device->queue_lock);
+    const weir_status status = submit(device, device->copy_queue, &info, 1, fence);
+    pthread_mutex_unlock(&device->queue_lock);
+    WEIR_TRY(status);
+    const VkResult result = api->WaitForFences(device->handle, 1, &fence, VK_TRUE, FOREVER);
+    if (result != VK_SUCCESS) {
+        pthread_mutex_lock(&device->queue_lock);
+        settle(device);
+        pthread_mutex_unlock(&device->queue_lock);
+    }
+    return vulkan_status(result, "vkWaitForFences");
+}
+
+weir_status vulkan_queue_publish(vulkan_device* device) {
+    return vulkan_queue_once(device, record_barrier, NULL);
+}
+
 // The pass is listed before it is submitted: the waiter must find it, and has room, because no more
 // than PASSES_IN_FLIGHT are out.
 static void expect(vulkan_device* device, vulkan_work* work, uint64_t sequence) {
@@ -184,8 +209,8 @@ weir_status vulkan_queue_submit(vulkan_device* device, vulkan_work* work, VkComm
                                 VkFence fence, bool ordered, uint64_t sequence) {
     const VkCommandBufferSubmitInfo infos[2] = {submission(device->order), submission(commands)};
     pthread_mutex_lock(&device->queue_lock);
-    const weir_status status =
-        ordered ? submit(device, infos, 2, fence) : submit(device, infos + 1, 1, fence);
+    const weir_status status = ordered ? submit(device, device->queue, infos, 2, fence)
+                                       : submit(device, device->queue, infos + 1, 1, fence);
     if (status == WEIR_OK) {
         expect(device, work, sequence);
     }

@@ -4,8 +4,9 @@
 // the same memory; what only the device reaches has an id of its own.
 //
 // A mapped file is imported where the device shares the memory of the host, and copied once
-// otherwise. Either way it may be larger than an allocation can be. It then lies in several parts
-// that overlap, so that whatever is no larger than the overlap lies whole in one of them:
+// otherwise, both at the first touch: the host reads the file before that. Either way it may be
+// larger than an allocation can be. It then lies in several parts that overlap, so that whatever is
+// no larger than the overlap lies whole in one of them:
 //
 //     file      |-----------------------------------------------|
 //     part 0    |------------ stride ------------|-- overlap --|
@@ -16,11 +17,12 @@
 
 #include "backends/host_storage.h"
 #include "backends/vulkan/vulkan_storage.h"
+#include "backends/vulkan/vulkan_upload.h"
 #include "base/checked.h"
 #include "base/log_line.h"
 
-#define OVERLAP (UINT64_C(32) << 20)     // bytes; more than any row of weights
-#define CHUNK_BYTES (UINT64_C(64) << 20) // of a staged copy
+#define OVERLAP (UINT64_C(32) << 20)   // bytes of parts; more than any row of weights
+#define PART_STEP (UINT64_C(64) << 10) // where a part may begin; whole pages of any size
 
 static_assert(offsetof(vulkan_storage, base) == 0, "the base comes first");
 
@@ -33,7 +35,7 @@ static void destroy(weir_storage* storage) {
     vulkan_device* device = vulkan_device_of(storage->device);
     const weir_allocator allocator = storage->device->allocator;
     void* host = atomic_load(&storage->host);
-    if (storage->lazy && host && storage->byte_size > 0) {
+    if (storage->lazy && !made->map.base && host && storage->byte_size > 0) {
         identity_remove_place(storage->device, host);
     }
     host_storage_forget_file(storage, &made->map);
@@ -46,7 +48,7 @@ static void destroy(weir_storage* storage) {
     if (made->release) {
         made->release(made->release_context, host);
     }
-    if (made->touch_locked) {
+    if (storage->lazy) {
         pthread_mutex_destroy(&made->touch_lock);
     }
     object_free(&allocator, made);
@@ -96,7 +98,6 @@ static weir_status take_memory(vulkan_storage* made) {
         return status;
     }
     made->parts[0] = memory;
-    made->base.native = (uint64_t)(uintptr_t)memory.buffer;
     made->base.in_budget = memory.heap == device->heap;
     atomic_store(&made->base.host, memory.mapped);
     return WEIR_OK;
@@ -117,91 +118,6 @@ static weir_status take_lazily(vulkan_storage* made) {
         vulkan_memory_destroy(vulkan_device_of(storage->device), &made->parts[0]);
     }
     return status;
-}
-
-static weir_status touch(weir_storage* storage) {
-    vulkan_storage* made = cast(storage);
-    if (!storage->lazy) {
-        return WEIR_OK;
-    }
-    weir_status status = WEIR_OK;
-    pthread_mutex_lock(&made->touch_lock);
-    if (!made->parts[0].buffer) {
-        status = take_lazily(made);
-    }
-    pthread_mutex_unlock(&made->touch_lock);
-    return status;
-}
-
-static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
-                          weir_advice advice) {
-    static const file_advice kinds[] = {
-        [WEIR_ADVICE_NORMAL] = FILE_NORMAL, [WEIR_ADVICE_SEQUENTIAL] = FILE_SEQUENTIAL,
-        [WEIR_ADVICE_RANDOM] = FILE_RANDOM, [WEIR_ADVICE_WILL_NEED] = FILE_WILL_NEED,
-        [WEIR_ADVICE_DROP] = FILE_DROP,
-    };
-    vulkan_storage* made = cast(storage);
-    return made->map.base ? file_map_advise(&made->map, byte_offset, byte_size, kinds[advice])
-                          : storage_advise_nothing(storage, byte_offset, byte_size, advice);
-}
-
-static weir_status check(const weir_storage* storage) {
-    const vulkan_storage* made = (const vulkan_storage*)storage;
-    return made->map.base ? file_map_check(&made->map) : WEIR_OK;
-}
-
-static const storage_vtable vulkan_storage_vtable = {
-    .touch = touch,
-    .advise = advise,
-    .check = check,
-    .destroy = destroy,
-};
-
-weir_status vulkan_storage_new(weir_device* device, const char* name, uint32_t part_count,
-                               vulkan_storage** storage) {
-    vulkan_storage* made = NULL;
-    WEIR_TRY(object_new(&device->allocator, &made));
-    void* parts = NULL;
-    const weir_status status =
-        weir_alloc_zeroed(&device->allocator, part_count * sizeof *made->parts, &parts);
-    if (status != WEIR_OK) {
-        object_free(&device->allocator, made);
-        return status;
-    }
-    weir_storage_init(&made->base, &vulkan_storage_vtable, device, name);
-    made->parts = parts;
-    made->part_count = part_count;
-    made->stride = UINT64_MAX;
-    *storage = made;
-    return WEIR_OK;
-}
-
-weir_status vulkan_storage_allocate(weir_device* device, const weir_storage_desc* desc,
-                                    weir_storage** storage) {
-    vulkan_storage* made = NULL;
-    WEIR_TRY(vulkan_storage_new(device, desc->name, 1, &made));
-    made->base.byte_size = desc->byte_size;
-    made->base.device_only = desc->device_only;
-    made->base.lazy = desc->lazy;
-    made->fill = desc->fill;
-    made->host_reads = desc->host_reads;
-    weir_status status = WEIR_OK;
-    if (!desc->lazy) {
-        status = take_memory(made);
-    } else if (pthread_mutex_init(&made->touch_lock, NULL) == 0) {
-        made->touch_locked = true;
-    } else {
-        status = WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of a storage");
-    }
-    if (status != WEIR_OK) {
-        destroy(&made->base);
-        return status;
-    }
-    void* host = atomic_load(&made->base.host);
-    made->base.memory_id = host ? HOST_MEMORY_ID : identity_new_id(device);
-    made->base.memory_offset = (uint64_t)(uintptr_t)host;
-    *storage = &made->base;
-    return WEIR_OK;
 }
 
 // The pages around a range of host memory.
@@ -229,61 +145,12 @@ static weir_status find_pages(const vulkan_device* device, const void* pointer, 
                            (unsigned long long)byte_size);
 }
 
-weir_status vulkan_storage_wrap(weir_device* base, const weir_storage_wrap_desc* desc,
-                                weir_storage** storage) {
-    vulkan_device* device = vulkan_device_of(base);
-    page_range pages = {0};
-    WEIR_TRY(find_pages(device, desc->pointer, desc->byte_size > 0 ? desc->byte_size : 1, &pages));
-    vulkan_storage* made = NULL;
-    WEIR_TRY(vulkan_storage_new(base, desc->name, 1, &made));
-    const weir_status status =
-        vulkan_memory_import(device, pages.begin, pages.byte_size, &made->parts[0]);
-    if (status != WEIR_OK) {
-        destroy(&made->base);
-        return status;
-    }
-    made->lead = pages.lead;
-    made->base.byte_size = desc->byte_size;
-    made->base.native = (uint64_t)(uintptr_t)made->parts[0].buffer;
-    made->release = desc->release;
-    made->release_context = desc->context;
-    identity_name_host(base, desc->pointer, desc->byte_size, &made->base.memory_id,
-                       &made->base.memory_offset);
-    atomic_store(&made->base.host, desc->pointer);
-    *storage = &made->base;
-    return WEIR_OK;
-}
-
-typedef struct copy_command {
-    VkBuffer source, target;
-    VkBufferCopy region;
-} copy_command;
-
-static void record_copy(vulkan_device* device, VkCommandBuffer commands, const void* context) {
-    const copy_command* copy = context;
-    device->instance.api.CmdCopyBuffer(commands, copy->source, copy->target, 1, &copy->region);
-}
-
-// Copies host bytes to memory of the device, a chunk at a time through `staging`.
-static weir_status upload(vulkan_device* device, const vulkan_memory* staging, const uint8_t* bytes,
-                          uint64_t byte_size, const vulkan_memory* target) {
-    for (uint64_t done = 0; done < byte_size; done += staging->byte_size) {
-        const uint64_t left = byte_size - done;
-        const uint64_t count = left < staging->byte_size ? left : staging->byte_size;
-        memcpy(staging->mapped, bytes + done, (size_t)count);
-        const copy_command copy = {.source = staging->buffer,
-                                   .target = target->buffer,
-                                   .region = {.dstOffset = done, .size = count}};
-        WEIR_TRY(vulkan_queue_once(device, record_copy, &copy));
-    }
-    return WEIR_OK;
-}
-
 // Bytes of part `index` of a storage of `byte_size` bytes behind `lead`.
 static uint64_t part_bytes(const vulkan_storage* made, uint32_t index, uint64_t byte_size) {
     const uint64_t begin = index > 0 ? made->stride * index : 0;
     const uint64_t left = byte_size - begin;
-    return made->part_count == 1 || left < made->stride + OVERLAP ? left : made->stride + OVERLAP;
+    const uint64_t most = made->part_count == 1 ? UINT64_MAX : made->stride + made->overlap;
+    return left < most ? left : most;
 }
 
 static weir_status import_parts(vulkan_storage* made, const page_range* pages) {
@@ -297,25 +164,29 @@ static weir_status import_parts(vulkan_storage* made, const page_range* pages) {
     return WEIR_OK;
 }
 
+// All parts have their memory before the first byte is read: what does not fit is known early.
 static weir_status copy_parts(vulkan_storage* made) {
     vulkan_device* device = vulkan_device_of(made->base.device);
-    const uint64_t byte_size = made->base.byte_size;
-    vulkan_memory staging;
-    WEIR_TRY(vulkan_memory_create(device, VULKAN_PLACE_HOST,
-                                  byte_size < CHUNK_BYTES ? byte_size : CHUNK_BYTES, &staging));
+    const weir_allocator* allocator = &device->base.allocator;
+    const size_t list_bytes = made->part_count * sizeof(vulkan_upload_part);
+    void* list = NULL;
+    WEIR_TRY(weir_alloc_zeroed(allocator, list_bytes, &list));
+    vulkan_upload_part* parts = list;
     weir_status status = WEIR_OK;
     for (uint32_t i = 0; i < made->part_count && status == WEIR_OK; i++) {
-        const uint64_t begin = i > 0 ? made->stride * i : 0;
-        const uint64_t count = part_bytes(made, i, byte_size);
-        const uint64_t end = begin + count;
+        const uint64_t count = part_bytes(made, i, made->base.byte_size);
+        parts[i] = (vulkan_upload_part){i > 0 ? made->stride * i : 0, &made->parts[i]};
         status = vulkan_memory_create(device, VULKAN_PLACE_DEVICE, count, &made->parts[i]);
-        if (status == WEIR_OK) {
-            status = upload(device, &staging, made->map.bytes + begin, count, &made->parts[i]);
-        }
-        log_line(&device->base.log, WEIR_LOG_DEBUG, "vulkan: %s: %llu of %llu bytes copied",
-                 made->base.name, (unsigned long long)end, (unsigned long long)byte_size);
     }
-    vulkan_memory_destroy(device, &staging);
+    if (status == WEIR_OK) {
+        const vulkan_upload_desc upload = {.map = &made->map,
+                                           .parts = parts,
+                                           .part_count = made->part_count,
+                                           .progress = made->progress,
+                                           .progress_context = made->progress_context};
+        status = vulkan_upload(device, &upload);
+    }
+    weir_free(allocator, list, list_bytes, _Alignof(max_align_t));
     return status;
 }
 
@@ -331,6 +202,7 @@ static weir_status bind_file(vulkan_storage* made) {
     vulkan_device* device = vulkan_device_of(made->base.device);
     page_range pages = {0};
     if (device->probe.unified && device->probe.external_memory_host &&
+        !device->options.copies_files &&
         find_pages(device, made->map.bytes, made->base.byte_size, &pages) == WEIR_OK) {
         if (import_parts(made, &pages) == WEIR_OK) {
             return WEIR_OK;
@@ -340,7 +212,135 @@ static weir_status bind_file(vulkan_storage* made) {
         drop_parts(made);
     }
     made->lead = 0;
-    return copy_parts(made);
+    const weir_status status = copy_parts(made);
+    if (status != WEIR_OK) {
+        drop_parts(made);
+    }
+    made->base.in_budget = status == WEIR_OK;
+    atomic_store(&made->base.is_copied, status == WEIR_OK);
+    return status;
+}
+
+static weir_status touch(weir_storage* storage) {
+    vulkan_storage* made = cast(storage);
+    if (!storage->lazy) {
+        return WEIR_OK;
+    }
+    weir_status status = WEIR_OK;
+    pthread_mutex_lock(&made->touch_lock);
+    if (!made->parts[0].buffer) {
+        status = made->map.base ? bind_file(made) : take_lazily(made);
+        atomic_store(&made->buffer, made->parts[0].buffer);
+    }
+    pthread_mutex_unlock(&made->touch_lock);
+    return status;
+}
+
+static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_advice advice) {
+    static const file_advice kinds[] = {
+        [WEIR_ADVICE_NORMAL] = FILE_NORMAL, [WEIR_ADVICE_SEQUENTIAL] = FILE_SEQUENTIAL,
+        [WEIR_ADVICE_RANDOM] = FILE_RANDOM, [WEIR_ADVICE_WILL_NEED] = FILE_WILL_NEED,
+        [WEIR_ADVICE_DROP] = FILE_DROP,
+    };
+    vulkan_storage* made = cast(storage);
+    return made->map.base ? file_map_advise(&made->map, byte_offset, byte_size, kinds[advice])
+                          : storage_advise_nothing(storage, byte_offset, byte_size, advice);
+}
+
+static weir_status check(const weir_storage* storage) {
+    const vulkan_storage* made = (const vulkan_storage*)storage;
+    return made->map.base ? file_map_check(&made->map) : WEIR_OK;
+}
+
+static weir_status native(const weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_native* found) {
+    VkBuffer buffer = VK_NULL_HANDLE;
+    uint64_t offset = 0;
+    WEIR_TRY(vulkan_storage_locate(storage, byte_offset, byte_size, &buffer, &offset));
+    *found = (weir_native){(uint64_t)(uintptr_t)buffer, offset, byte_size};
+    return WEIR_OK;
+}
+
+static const storage_vtable vulkan_storage_vtable = {
+    .touch = touch,
+    .advise = advise,
+    .native = native,
+    .check = check,
+    .destroy = destroy,
+};
+
+weir_status vulkan_storage_new(weir_device* device, const char* name, uint32_t part_count,
+                               vulkan_storage** storage) {
+    vulkan_storage* made = NULL;
+    WEIR_TRY(object_new(&device->allocator, &made));
+    void* parts = NULL;
+    const weir_status status =
+        weir_alloc_zeroed(&device->allocator, part_count * sizeof *made->parts, &parts);
+    if (status != WEIR_OK) {
+        object_free(&device->allocator, made);
+        return status;
+    }
+    weir_storage_init(&made->base, &vulkan_storage_vtable, device, name);
+    made->parts = parts;
+    made->part_count = part_count;
+    made->stride = UINT64_MAX;
+    *storage = made;
+    return WEIR_OK;
+}
+
+static weir_status make_lazy(vulkan_storage* made) {
+    if (pthread_mutex_init(&made->touch_lock, NULL) != 0) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the lock of a storage");
+    }
+    made->base.lazy = true;
+    return WEIR_OK;
+}
+
+weir_status vulkan_storage_allocate(weir_device* device, const weir_storage_desc* desc,
+                                    weir_storage** storage) {
+    vulkan_storage* made = NULL;
+    WEIR_TRY(vulkan_storage_new(device, desc->name, 1, &made));
+    made->base.byte_size = desc->byte_size;
+    made->base.device_only = desc->device_only;
+    made->fill = desc->fill;
+    made->host_reads = desc->host_reads;
+    const weir_status status = desc->lazy ? make_lazy(made) : take_memory(made);
+    if (status != WEIR_OK) {
+        destroy(&made->base);
+        return status;
+    }
+    atomic_store(&made->buffer, made->parts[0].buffer);
+    void* host = atomic_load(&made->base.host);
+    made->base.memory_id = host ? HOST_MEMORY_ID : identity_new_id(device);
+    made->base.memory_offset = (uint64_t)(uintptr_t)host;
+    *storage = &made->base;
+    return WEIR_OK;
+}
+
+weir_status vulkan_storage_wrap(weir_device* base, const weir_storage_wrap_desc* desc,
+                                weir_storage** storage) {
+    vulkan_device* device = vulkan_device_of(base);
+    page_range pages = {0};
+    WEIR_TRY(find_pages(device, desc->pointer, desc->byte_size > 0 ? desc->byte_size : 1, &pages));
+    vulkan_storage* made = NULL;
+    WEIR_TRY(vulkan_storage_new(base, desc->name, 1, &made));
+    const weir_status status =
+        vulkan_memory_import(device, pages.begin, pages.byte_size, &made->parts[0]);
+    if (status != WEIR_OK) {
+        destroy(&made->base);
+        return status;
+    }
+    made->lead = pages.lead;
+    made->base.byte_size = desc->byte_size;
+    atomic_store(&made->buffer, made->parts[0].buffer);
+    made->release = desc->release;
+    made->release_context = desc->context;
+    identity_name_host(base, desc->pointer, desc->byte_size, &made->base.memory_id,
+                       &made->base.memory_offset);
+    atomic_store(&made->base.host, desc->pointer);
+    *storage = &made->base;
+    return WEIR_OK;
 }
 
 weir_status vulkan_storage_map(weir_device* base, const weir_storage_map_desc* desc,
@@ -348,7 +348,9 @@ weir_status vulkan_storage_map(weir_device* base, const weir_storage_map_desc* d
     vulkan_device* device = vulkan_device_of(base);
     const char* slash = strrchr(desc->path, '/');
     const uint64_t limit = device->probe.allocation_bytes_max;
-    const uint64_t stride = limit / 2 / OVERLAP * OVERLAP; // whole pages of any size
+    const uint64_t quarter = limit / 4 / PART_STEP * PART_STEP;
+    const uint64_t overlap = quarter < OVERLAP ? quarter : OVERLAP;
+    const uint64_t stride = limit / 2 / PART_STEP * PART_STEP;
     file_map map;
     WEIR_TRY(file_map_open(desc->path, desc->byte_offset, desc->byte_size, &map));
     const uint64_t byte_size = map.byte_size + (uint64_t)sysconf(_SC_PAGESIZE);
@@ -362,19 +364,21 @@ weir_status vulkan_storage_map(weir_device* base, const weir_storage_map_desc* d
         return status;
     }
     made->stride = whole ? UINT64_MAX : stride;
+    made->overlap = overlap;
     made->map = map;
+    made->progress = desc->progress;
+    made->progress_context = desc->progress_context;
     status = host_storage_name_file(&made->base, &map, desc->byte_offset);
     if (status == WEIR_OK && desc->advice != WEIR_ADVICE_NORMAL) {
         status = advise(&made->base, 0, map.byte_size, desc->advice);
     }
     if (status == WEIR_OK) {
-        status = bind_file(made);
+        status = make_lazy(made);
     }
     if (status != WEIR_OK) {
         destroy(&made->base);
         return status;
     }
-    made->base.native = (uint64_t)(uintptr_t)made->parts[0].buffer;
     *storage = &made->base;
     return WEIR_OK;
 }
@@ -395,4 +399,14 @@ weir_status vulkan_storage_locate(const weir_storage* storage, uint64_t byte_off
     *buffer = part->buffer;
     *buffer_offset = within;
     return WEIR_OK;
+}
+
+uint64_t vulkan_storage_run_bytes(const weir_view* view) {
+    const vulkan_storage* made = (const vulkan_storage*)view->storage;
+    const uint64_t begin = view->byte_offset + made->lead;
+    const uint64_t index = begin / made->stride;
+    const uint64_t within = begin - index * made->stride;
+    const uint64_t byte_size = made->parts[index].byte_size;
+    const bool whole = within <= byte_size && weir_view_byte_span(view) <= byte_size - within;
+    return whole ? UINT64_MAX : made->overlap;
 }

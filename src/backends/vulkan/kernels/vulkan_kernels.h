@@ -64,6 +64,8 @@ struct vulkan_encoder {
     uint64_t binding_bytes_max;
     uint32_t group_count_max;
     const weir_allocator* allocator;
+    // Returns the most bytes of a run of rows of an operand, so that each lies in one allocation.
+    uint64_t (*run_bytes_max)(const weir_view* view);
     weir_status (*launch)(vulkan_encoder* encoder, const vulkan_launch* launch);
 };
 

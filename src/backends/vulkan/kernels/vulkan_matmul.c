@@ -1,5 +1,6 @@
 // The kernels that read weights in the type of their file. A table of weights may be larger than a
-// binding: it is then taken in runs of rows, each with a launch of its own.
+// binding, or lie in two allocations: it is then taken in runs of rows, each with a launch of its
+// own.
 #include "backends/vulkan/kernels/vulkan_kernel_parts.h"
 
 // Of the shaders
@@ -28,7 +29,9 @@ bool vulkan_weight_type(weir_dtype dtype, uint32_t* type) {
 // Runs of rows that fit one binding, with room for what aligning its begin adds.
 static int64_t rows_per_launch(const vulkan_encoder* encoder, const weir_view* table) {
     const uint64_t row_bytes = (uint64_t)table->strides[0] > 0 ? (uint64_t)table->strides[0] : 1;
-    const uint64_t room = encoder->binding_bytes_max - encoder->binding_bytes_max / 64;
+    const uint64_t binding = encoder->binding_bytes_max - encoder->binding_bytes_max / 64;
+    const uint64_t run = encoder->run_bytes_max(table);
+    const uint64_t room = binding < run ? binding : run;
     const uint64_t rows = room / row_bytes;
     const uint64_t all = (uint64_t)table->shape.dims[0];
     return (int64_t)(rows == 0 ? 1 : rows < all ? rows : all);
