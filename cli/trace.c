@@ -3,12 +3,14 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
+#include <weir/explain.h>
 
 #include "cli.h"
 #include "json.h"
 
 #define EVENTS_MAX (1u << 20) // of one worker in one pass; more are counted and dropped
 #define LINE 64               // bytes of a cache line: workers do not write to the same one
+#define LANES 64              // on which dispatches that overlap are drawn
 
 typedef struct event {
     uint64_t pass; // counted from 1
@@ -37,19 +39,28 @@ typedef struct phase_info {
     uint32_t dispatch_count;
     const char** names; // of the dispatches: their addresses tell the phases apart
     bool* roots;        // dispatches that wait for nothing
+    uint8_t* hazards; // of the edges, by their later dispatch: bits of weir_hazard_kind; NULL: not
+                      // looked for yet
 } phase_info;
 
 // Twice the number of the pass, plus 1 once a dispatch of it that is no root has begun. A root that
 // begins after that belongs to the next pass: passes do not overlap, and all else in a pass follows
 // its roots.
+//
+// A device that runs no functions of the host tells the times of dispatches when a pass is over. A
+// dispatch is then one event, on the first lane that is free: lanes stand where workers are
+// otherwise.
 struct trace {
     atomic_uint_least64_t state;
     const char* path;
     FILE* file; // NULL once it is written
     weir_device* device;
+    weir_context* context;
+    bool has_lanes;
     phase_info phases[WEIR_PHASE_COUNT];
     recorder* recorders;
-    uint32_t worker_count;
+    uint32_t recorder_count;
+    uint32_t worker_count; // or lanes: those of the recorders that recorded
     uint32_t kept;
 };
 
@@ -106,6 +117,33 @@ static void record(void* context, uint32_t worker, const char* name, uint32_t di
     r->open.begin_ns = now_ns();
 }
 
+static void record_pass(void* context, weir_phase phase, const weir_timing* timings,
+                        uint32_t count) {
+    trace* t = context;
+    uint64_t ends[LANES] = {0};
+    const uint64_t pass = atomic_fetch_add(&t->state, 2) / 2 + 1;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t lane = 0;
+        while (lane + 1 < LANES && ends[lane] > timings[i].begin_ns) {
+            lane++;
+        }
+        recorder* r = &t->recorders[lane];
+        if (ends[lane] > timings[i].begin_ns) {
+            r->dropped++;
+            continue;
+        }
+        ends[lane] = timings[i].end_ns;
+        t->worker_count = lane + 1 > t->worker_count ? lane + 1 : t->worker_count;
+        r->open = (event){.pass = pass,
+                          .begin_ns = timings[i].begin_ns,
+                          .end_ns = timings[i].end_ns,
+                          .worker = lane,
+                          .dispatch = i,
+                          .phase = phase};
+        keep(t, r);
+    }
+}
+
 static weir_status describe_phase(phase_info* phase, const weir_schedule* schedule) {
     const uint32_t count = weir_schedule_report_of(schedule)->dispatches;
     phase->schedule = schedule;
@@ -132,22 +170,23 @@ static weir_status prepare(trace* t, weir_context* context) {
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         WEIR_TRY(describe_phase(&t->phases[i], weir_context_schedule(context, (weir_phase)i)));
     }
-    const size_t byte_size = t->worker_count * sizeof *t->recorders;
+    const size_t byte_size = t->recorder_count * sizeof *t->recorders;
     t->recorders = aligned_alloc(LINE, byte_size);
     if (!t->recorders) {
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace of %u workers",
-                         t->worker_count);
+                         t->recorder_count);
     }
-    for (uint32_t i = 0; i < t->worker_count; i++) {
+    for (uint32_t i = 0; i < t->recorder_count; i++) {
         t->recorders[i] = (recorder){.passes = NULL};
     }
-    for (uint32_t i = 0; i < t->worker_count; i++) {
+    for (uint32_t i = 0; i < t->recorder_count; i++) {
         t->recorders[i].passes = calloc(t->kept, sizeof *t->recorders[i].passes);
         if (!t->recorders[i].passes) {
             return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace of %u passes", t->kept);
         }
     }
-    return weir_device_set_tile_hook(t->device, record, t);
+    return t->has_lanes ? weir_context_watch(context, record_pass, t)
+                        : weir_device_set_tile_hook(t->device, record, t);
 }
 
 weir_status trace_start(weir_context* context, const char* path, uint32_t passes, trace** started) {
@@ -156,7 +195,10 @@ weir_status trace_start(weir_context* context, const char* path, uint32_t passes
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate a trace");
     }
     t->device = weir_model_device(weir_context_model(context));
-    t->worker_count = weir_device_thread_count(t->device);
+    t->context = context;
+    t->has_lanes = !weir_device_target(t->device)->kernels[0].run;
+    t->recorder_count = t->has_lanes ? LANES : weir_device_thread_count(t->device);
+    t->worker_count = t->has_lanes ? 0 : t->recorder_count;
     t->kept = passes;
     t->path = path;
     atomic_init(&t->state, 1); // as if pass 0 were over
@@ -170,7 +212,8 @@ weir_status trace_start(weir_context* context, const char* path, uint32_t passes
 }
 
 static void stop(trace* t) {
-    const weir_status status = weir_device_set_tile_hook(t->device, NULL, NULL);
+    const weir_status status = t->has_lanes ? weir_context_watch(t->context, NULL, NULL)
+                                            : weir_device_set_tile_hook(t->device, NULL, NULL);
     (void)status; // nothing runs any more
 }
 
@@ -179,7 +222,7 @@ void trace_free(trace* t) {
         return;
     }
     stop(t);
-    for (uint32_t i = 0; t->recorders && i < t->worker_count; i++) {
+    for (uint32_t i = 0; t->recorders && i < t->recorder_count; i++) {
         for (uint32_t p = 0; t->recorders[i].passes && p < t->kept; p++) {
             free(t->recorders[i].passes[p].items);
         }
@@ -188,6 +231,7 @@ void trace_free(trace* t) {
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         free((void*)t->phases[i].names);
         free(t->phases[i].roots);
+        free(t->phases[i].hazards);
     }
     if (t->file) {
         fclose(t->file);
@@ -237,7 +281,7 @@ static weir_status gather(const trace* t, event_list* all) {
 
 typedef struct writing {
     json json;
-    const trace* trace;
+    trace* trace;
     uint64_t origin_ns; // of all times in the file
     uint64_t flow;      // number of the last arrow
 } writing;
@@ -270,24 +314,76 @@ static void write_thread_name(writing* w, uint32_t thread, const char* name) {
 
 static void write_tile(writing* w, const event* e) {
     const phase_info* phase = &w->trace->phases[e->phase];
-    begin_event(w, "X", "tile", phase->names[e->dispatch], e->worker, e->begin_ns);
+    begin_event(w, "X", w->trace->has_lanes ? "dispatch" : "tile", phase->names[e->dispatch],
+                e->worker, e->begin_ns);
     json_micros(&w->json, "dur", e->end_ns - e->begin_ns);
     json_begin(&w->json, "args", '{');
     json_u64(&w->json, "pass", e->pass);
     json_u64(&w->json, "dispatch", e->dispatch);
-    json_u64(&w->json, "tile", e->tile);
+    if (!w->trace->has_lanes) {
+        json_u64(&w->json, "tile", e->tile);
+    }
     json_end(&w->json, '}');
     json_end(&w->json, '}');
 }
 
+// What an edge is for: the kinds of the hazards between its dispatches, as bits.
+static weir_status find_hazards(const phase_info* phase, uint32_t earlier, uint32_t later,
+                                uint8_t* hazards) {
+    weir_why why;
+    WEIR_TRY(weir_why_find(NULL, phase->schedule, earlier, later, &why));
+    *hazards = 0;
+    for (uint32_t i = 0; i < why.reason_count; i++) {
+        *hazards |= (uint8_t)(1u << why.reasons[i].kind);
+    }
+    weir_why_free(&why);
+    return WEIR_OK;
+}
+
+static weir_status explain_phase(phase_info* phase) {
+    const uint32_t edges = weir_schedule_report_of(phase->schedule)->edges;
+    if (phase->hazards) {
+        return WEIR_OK;
+    }
+    phase->hazards = calloc((size_t)edges + 1, 1);
+    if (!phase->hazards) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate %u edges", edges);
+    }
+    size_t edge = 0;
+    for (uint32_t i = 0; i < phase->dispatch_count; i++) {
+        weir_dispatch_info info;
+        WEIR_TRY(weir_schedule_dispatch(phase->schedule, i, &info));
+        for (uint32_t e = 0; e < info.predecessor_count; e++) {
+            WEIR_TRY(find_hazards(phase, info.predecessors[e], i, &phase->hazards[edge++]));
+        }
+    }
+    return WEIR_OK;
+}
+
+// "RAW", "RAW and WAR", ...; "order" where no bytes are shared, as when everything is fenced.
+static const char* name_hazards(uint8_t hazards, char* name, size_t capacity) {
+    size_t length = 0;
+    snprintf(name, capacity, "order");
+    for (uint32_t kind = 0; kind < 8; kind++) {
+        if ((hazards >> kind & 1) != 0) {
+            length += (size_t)snprintf(name + length, capacity - length, "%s%s",
+                                       length > 0 ? " and " : "",
+                                       weir_hazard_name((weir_hazard_kind)kind));
+        }
+    }
+    return name;
+}
+
 // An arrow leaves a slice inside of it and enters the next one at its beginning.
-static void write_arrow(writing* w, const event* from, const event* to) {
+static void write_arrow(writing* w, const event* from, const event* to, uint8_t hazards) {
+    char name[64];
+    name_hazards(hazards, name, sizeof name);
     const uint64_t leaves = from->end_ns > from->begin_ns ? from->end_ns - 1 : from->begin_ns;
     w->flow++;
-    begin_event(w, "s", "wait for", "edge", from->worker, leaves);
+    begin_event(w, "s", "wait for", name, from->worker, leaves);
     json_u64(&w->json, "id", w->flow);
     json_end(&w->json, '}');
-    begin_event(w, "f", "wait for", "edge", to->worker, to->begin_ns);
+    begin_event(w, "f", "wait for", name, to->worker, to->begin_ns);
     json_u64(&w->json, "id", w->flow);
     json_text(&w->json, "bp", "e");
     json_end(&w->json, '}');
@@ -300,7 +396,8 @@ typedef struct ends {
 } ends;
 
 static weir_status write_arrows(writing* w, const event* events, size_t count) {
-    const phase_info* phase = &w->trace->phases[events[0].phase];
+    phase_info* phase = &w->trace->phases[events[0].phase];
+    WEIR_TRY(explain_phase(phase));
     ends* dispatches = calloc(phase->dispatch_count, sizeof *dispatches);
     if (!dispatches) {
         return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot allocate the arrows of a trace");
@@ -311,13 +408,14 @@ static weir_status write_arrows(writing* w, const event* events, size_t count) {
         d->last = !d->last || events[i].end_ns > d->last->end_ns ? &events[i] : d->last;
     }
     weir_status status = WEIR_OK;
+    size_t edge = 0;
     for (uint32_t i = 0; status == WEIR_OK && i < phase->dispatch_count; i++) {
         weir_dispatch_info info = {0};
         status = weir_schedule_dispatch(phase->schedule, i, &info);
-        for (uint32_t e = 0; status == WEIR_OK && e < info.predecessor_count; e++) {
+        for (uint32_t e = 0; status == WEIR_OK && e < info.predecessor_count; e++, edge++) {
             const ends* before = &dispatches[info.predecessors[e]];
             if (before->last && dispatches[i].first) {
-                write_arrow(w, before->last, dispatches[i].first);
+                write_arrow(w, before->last, dispatches[i].first, phase->hazards[edge]);
             }
         }
     }
@@ -373,13 +471,13 @@ static weir_status write_passes(writing* w, const event_list* all) {
 static void write_threads(writing* w) {
     char name[32];
     for (uint32_t i = 0; i < w->trace->worker_count; i++) {
-        snprintf(name, sizeof name, "worker %u", i);
+        snprintf(name, sizeof name, w->trace->has_lanes ? "lane %u" : "worker %u", i);
         write_thread_name(w, i, name);
     }
     write_thread_name(w, w->trace->worker_count, "passes");
 }
 
-static weir_status write_events(const trace* t, const event_list* all, FILE* file) {
+static weir_status write_events(trace* t, const event_list* all, FILE* file) {
     writing w = {.json.file = file, .trace = t};
     uint64_t dropped = 0;
     for (size_t i = 0; i < all->count; i++) {
@@ -394,8 +492,8 @@ static weir_status write_events(const trace* t, const event_list* all, FILE* fil
     json_begin(&w.json, "otherData", '{');
     json_u64(&w.json, "workers", t->worker_count);
     json_u64(&w.json, "passes", atomic_load(&t->state) / 2); // of the run
-    json_u64(&w.json, "tiles", all->count);
-    json_u64(&w.json, "dropped_tiles", dropped);
+    json_u64(&w.json, t->has_lanes ? "dispatches" : "tiles", all->count);
+    json_u64(&w.json, t->has_lanes ? "dropped_dispatches" : "dropped_tiles", dropped);
     json_end(&w.json, '}');
     json_begin(&w.json, "traceEvents", '[');
     write_threads(&w);

@@ -1,5 +1,7 @@
-// Records the tiles of the last passes of a context, worker by worker, and writes them in the trace
-// event format that chrome://tracing and Perfetto read.
+// Records the tiles of the last passes of a context, worker by worker, or the dispatches where the
+// device runs no functions of the host, and writes them in the trace event format that
+// chrome://tracing and Perfetto read. All times are of the monotonic clock of the host. An arrow
+// leads from a dispatch to each that waits for it, and names the hazards that it is for.
 #ifndef WEIR_CLI_TRACE_H
 #define WEIR_CLI_TRACE_H
 

@@ -9,6 +9,7 @@
 
 #include "backends/vulkan/vulkan_cache.h"
 #include "backends/vulkan/vulkan_target.h"
+#include "base/clock.h"
 
 static void what_cannot_be_had_is_said(void** state) {
     (void)state;
@@ -438,13 +439,18 @@ static void times_are_taken_when_asked_for(void** state) {
     weir_session_set_timing(session, true);
     assert_ok(scale(session, &x, &y, 2.0f, NULL));
     assert_ok(scale(session, &y, &x, 2.0f, NULL));
+    const uint64_t before = clock_ns();
     assert_ok(weir_session_commit(session, &ticket));
     assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
+    const uint64_t after = clock_ns();
     assert_ok(weir_ticket_timings(ticket, timings, 2, &count));
     assert_int_equal(count, 2);
     assert_true(timings[0].begin_ns > 0 && timings[0].begin_ns <= timings[0].end_ns);
     assert_true(timings[1].begin_ns <= timings[1].end_ns);
     assert_true(timings[0].end_ns <= timings[1].end_ns);
+    // On the clock of the host, as exactly as the driver compares the two.
+    const uint64_t slack = 1000000;
+    assert_true(timings[0].begin_ns + slack >= before && timings[1].end_ns <= after + slack);
     weir_session_destroy(session);
     weir_storage_release(storage);
 }

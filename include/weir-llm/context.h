@@ -130,6 +130,18 @@ WEIR_API const float* weir_context_logits(const weir_context* context, size_t ro
 WEIR_API WEIR_MUST_USE weir_status weir_context_feed(weir_context* context, const uint32_t* ids,
                                                      size_t count, weir_output output);
 
+// Called when a pass is complete, in the thread that feeds, with the times of the dispatches of the
+// schedule of its phase (weir_timing); they hold for the call.
+typedef void (*weir_context_pass_fn)(void* watcher, weir_phase phase, const weir_timing* timings,
+                                     uint32_t count);
+
+// Takes the times of every pass from now on and hands them to `watch`; NULL: no longer.
+//
+// Errors:  WEIR_OUT_OF_MEMORY; it is watched as before.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_context_watch(weir_context* context,
+                                                      weir_context_pass_fn watch, void* watcher);
+
 // Forgets all tokens from `position` on; 0 begins a new text.
 //
 // Errors:  WEIR_OUT_OF_RANGE past the current position.

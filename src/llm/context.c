@@ -32,6 +32,10 @@ struct weir_context {
     int32_t* wanted;     // [outputs] rows whose logits are asked for
     const float* logits; // of the last feed
     size_t logit_rows;
+    weir_context_pass_fn watch; // NULL: nobody does
+    void* watcher;
+    weir_timing* timings; // [timing_count] of the pass that is told
+    uint32_t timing_count;
 };
 
 const char* weir_phase_name(weir_phase phase) {
@@ -254,6 +258,7 @@ void weir_context_destroy(weir_context* context) {
     weir_state_destroy(context->cache);
     const weir_allocator allocator = context->allocator;
     llm_array_free(&allocator, context->wanted, context->outputs);
+    llm_array_free(&allocator, context->timings, context->timing_count);
     llm_array_free(&allocator, context, 1);
 }
 
@@ -328,10 +333,26 @@ static weir_status check_feed(const weir_context* context, const uint32_t* ids, 
     return WEIR_OK;
 }
 
+static weir_status run_program(weir_context* context, weir_phase number, const uint64_t* params,
+                               uint32_t param_count) {
+    weir_program* program = context->phases[number].program;
+    weir_ticket ticket;
+    uint32_t count = 0;
+    if (!context->watch) {
+        return weir_program_run(program, params, param_count);
+    }
+    WEIR_TRY(weir_program_commit(program, params, param_count, &ticket));
+    WEIR_TRY(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
+    WEIR_TRY(weir_ticket_timings(ticket, context->timings, context->timing_count, &count));
+    context->watch(context->watcher, number, context->timings, count);
+    return WEIR_OK;
+}
+
 // Feeds the tokens of one pass and advances.
 static weir_status run_pass(weir_context* context, const uint32_t* ids, uint32_t rows,
                             bool all_outputs) {
-    context_phase* phase = &context->phases[rows == 1 ? WEIR_PHASE_DECODE : WEIR_PHASE_PREFILL];
+    const weir_phase number = rows == 1 ? WEIR_PHASE_DECODE : WEIR_PHASE_PREFILL;
+    const context_phase* phase = &context->phases[number];
     const uint32_t outputs = all_outputs ? rows : 1;
     for (uint32_t i = 0; i < outputs; i++) {
         // Numbers of rows within this pass, not positions.
@@ -346,7 +367,7 @@ static weir_status run_pass(weir_context* context, const uint32_t* ids, uint32_t
     params[phase->pass.rows] = rows;
     params[phase->pass.outputs] = outputs;
     WEIR_TRY(weir_state_grow(context->cache, (int64_t)context->position + rows));
-    WEIR_TRY(weir_program_run(phase->program, params, 3));
+    WEIR_TRY(run_program(context, number, params, 3));
     context->logits = weir_program_contents(phase->program, phase->pass.logits);
     context->logit_rows = outputs;
     // Only now: after a failure the rows do not count.
@@ -378,6 +399,24 @@ weir_status weir_context_feed(weir_context* context, const uint32_t* ids, size_t
 const float* weir_context_logits(const weir_context* context, size_t row) {
     const size_t vocabulary = weir_model_params(context->model)->vocabulary;
     return row < context->logit_rows ? context->logits + row * vocabulary : NULL;
+}
+
+weir_status weir_context_watch(weir_context* context, weir_context_pass_fn watch, void* watcher) {
+    if (watch && !context->timings) {
+        uint32_t most = 1;
+        for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+            const uint32_t count = weir_schedule_report_of(context->phases[i].schedule)->dispatches;
+            most = count > most ? count : most;
+        }
+        WEIR_TRY(llm_array_new(&context->allocator, most, &context->timings));
+        context->timing_count = most;
+    }
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        weir_program_set_timing(context->phases[i].program, watch != NULL);
+    }
+    context->watch = watch;
+    context->watcher = watcher;
+    return WEIR_OK;
 }
 
 weir_status weir_context_rewind(weir_context* context, uint32_t position) {

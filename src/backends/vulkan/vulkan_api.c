@@ -47,6 +47,14 @@ weir_status vulkan_api_instance(vulkan_api* api, VkInstance instance) {
     }
     VULKAN_INSTANCE_FUNCTIONS(VULKAN_FIND)
 #undef VULKAN_FIND
+    PFN_vkVoidFunction domains =
+        api->GetInstanceProcAddr(instance, "vkGetPhysicalDeviceCalibrateableTimeDomainsEXT");
+    if (!domains) {
+        domains =
+            api->GetInstanceProcAddr(instance, "vkGetPhysicalDeviceCalibrateableTimeDomainsKHR");
+    }
+    api->GetPhysicalDeviceCalibrateableTimeDomainsEXT =
+        (PFN_vkGetPhysicalDeviceCalibrateableTimeDomainsEXT)domains;
     return WEIR_OK;
 }
 
@@ -54,6 +62,10 @@ weir_status vulkan_api_device(vulkan_api* api, VkDevice device) {
 #define VULKAN_FIND(name) api->name = (PFN_vk##name)api->GetDeviceProcAddr(device, "vk" #name);
     VULKAN_OPTIONAL_FUNCTIONS(VULKAN_FIND)
 #undef VULKAN_FIND
+    if (!api->GetCalibratedTimestampsEXT) { // the same under its later name
+        api->GetCalibratedTimestampsEXT = (PFN_vkGetCalibratedTimestampsEXT)api->GetDeviceProcAddr(
+            device, "vkGetCalibratedTimestampsKHR");
+    }
 #define VULKAN_FIND(name)                                                                          \
     api->name = (PFN_vk##name)api->GetDeviceProcAddr(device, "vk" #name);                          \
     if (!api->name) {                                                                              \

@@ -85,7 +85,8 @@
     X(GetMemoryHostPointerPropertiesEXT)                                                           \
     X(GetMemoryFdKHR)                                                                              \
     X(GetMemoryFdPropertiesKHR)                                                                    \
-    X(SetDeviceMemoryPriorityEXT)
+    X(SetDeviceMemoryPriorityEXT)                                                                  \
+    X(GetCalibratedTimestampsEXT)
 
 typedef struct vulkan_api {
     void* library; // NULL where the caller brought the functions
@@ -96,6 +97,7 @@ typedef struct vulkan_api {
     VULKAN_DEVICE_FUNCTIONS(VULKAN_MEMBER)
     VULKAN_OPTIONAL_FUNCTIONS(VULKAN_MEMBER)
 #undef VULKAN_MEMBER
+    PFN_vkGetPhysicalDeviceCalibrateableTimeDomainsEXT GetPhysicalDeviceCalibrateableTimeDomainsEXT;
 } vulkan_api;
 
 #define VULKAN_LIBRARY "libvulkan.so.1" // the loader of drivers

@@ -25,6 +25,8 @@ static weir_status adopt(vulkan_device* device, const weir_device_desc* desc,
     // What the device can do is not what the caller has switched on.
     device->probe.external_memory_host = instance->api.GetMemoryHostPointerPropertiesEXT != NULL;
     device->probe.external_memory_fd = instance->api.GetMemoryFdKHR != NULL;
+    device->probe.calibrated =
+        device->probe.calibrated && instance->api.GetCalibratedTimestampsEXT != NULL;
     device->probe.pageable_memory = instance->api.SetDeviceMemoryPriorityEXT != NULL;
     return WEIR_OK;
 }

@@ -37,6 +37,7 @@ static void describe(const vulkan_instance* instance, const vulkan_probe* probe,
     append_feature(info, probe->memory_budget, "budget");
     append_feature(info, probe->pageable_memory, "priority");
     append_feature(info, probe->timestamp_bits > 0, "timestamps");
+    append_feature(info, probe->calibrated, "host-clock");
 }
 
 static void add(weir_device_info* infos, uint32_t capacity, uint32_t* count,

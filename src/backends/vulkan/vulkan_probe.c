@@ -148,6 +148,7 @@ static weir_status probe_extensions(const vulkan_instance* instance, vulkan_prob
 #define VULKAN_EXTENSION_FIND(field, extension) probe->field = has_extension(&list, extension);
     VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIND)
 #undef VULKAN_EXTENSION_FIND
+    probe->calibrated_khr = probe->calibrated_khr && !probe->calibrated_ext; // they are the same
     free_extensions(&instance->allocator, &list, room);
     return WEIR_OK;
 }
@@ -267,6 +268,26 @@ static weir_status probe_queues(const vulkan_instance* instance, vulkan_probe* p
     return WEIR_OK;
 }
 
+#define DOMAINS_MAX 16
+
+static void probe_clocks(const vulkan_instance* instance, vulkan_probe* probe) {
+    VkTimeDomainEXT domains[DOMAINS_MAX];
+    uint32_t count = DOMAINS_MAX;
+    bool device = false;
+    bool host = false;
+    if (!(probe->calibrated_ext || probe->calibrated_khr) ||
+        !instance->api.GetPhysicalDeviceCalibrateableTimeDomainsEXT ||
+        instance->api.GetPhysicalDeviceCalibrateableTimeDomainsEXT(probe->handle, &count, domains) <
+            0) {
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        device = device || domains[i] == VK_TIME_DOMAIN_DEVICE_EXT;
+        host = host || domains[i] == VK_TIME_DOMAIN_CLOCK_MONOTONIC_EXT;
+    }
+    probe->calibrated = device && host && probe->timestamp_bits > 0;
+}
+
 weir_status vulkan_probe_device(const vulkan_instance* instance, VkPhysicalDevice device,
                                 vulkan_probe* probe) {
     vulkan_probe made = {.handle = device};
@@ -277,6 +298,7 @@ weir_status vulkan_probe_device(const vulkan_instance* instance, VkPhysicalDevic
     }
     probe_memory(instance, &made);
     WEIR_TRY(probe_queues(instance, &made));
+    probe_clocks(instance, &made);
     *probe = made;
     return WEIR_OK;
 }

@@ -20,7 +20,9 @@
     X(external_memory_fd, "VK_KHR_external_memory_fd")                                             \
     X(memory_budget, "VK_EXT_memory_budget")                                                       \
     X(memory_priority, "VK_EXT_memory_priority")                                                   \
-    X(pageable_memory, "VK_EXT_pageable_device_local_memory")
+    X(pageable_memory, "VK_EXT_pageable_device_local_memory")                                      \
+    X(calibrated_ext, "VK_EXT_calibrated_timestamps")                                              \
+    X(calibrated_khr, "VK_KHR_calibrated_timestamps")
 
 #define VULKAN_EXTENSIONS_MAX 16
 #define VULKAN_NO_QUEUE UINT32_MAX
@@ -44,6 +46,7 @@ typedef struct vulkan_probe {
     uint32_t copy_family;  // the first that copies and does nothing else; VULKAN_NO_QUEUE
     uint32_t timestamp_bits;
     float timestamp_period_ns;
+    bool calibrated; // timestamps can be placed on the monotonic clock of the host
     VkPhysicalDeviceMemoryProperties memory;
     uint32_t window_types; // bit i: memory type i is a small window that some cards show the host
     bool unified;          // all memory is that of the device

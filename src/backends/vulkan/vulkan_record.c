@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "backends/vulkan/vulkan_work.h"
 #include "base/clock.h"
 
@@ -121,28 +123,56 @@ weir_status vulkan_work_record(vulkan_work* work, bool timed, VkCommandBuffer* c
     return WEIR_OK;
 }
 
-// The last tick is taken for now: the device has a clock of its own.
+// A moment on the clock of the device and on that of the host.
+typedef struct moment {
+    uint64_t ticks, host_ns;
+} moment;
+
+// Without VK_EXT_calibrated_timestamps (or the same as KHR) the last tick is taken for now.
+static moment find_moment(const vulkan_device* device, uint64_t last) {
+    const VkCalibratedTimestampInfoEXT clocks[2] = {
+        {.sType = VK_STRUCTURE_TYPE_CALIBRATED_TIMESTAMP_INFO_EXT,
+         .timeDomain = VK_TIME_DOMAIN_DEVICE_EXT},
+        {.sType = VK_STRUCTURE_TYPE_CALIBRATED_TIMESTAMP_INFO_EXT,
+         .timeDomain = VK_TIME_DOMAIN_CLOCK_MONOTONIC_EXT},
+    };
+    uint64_t times[2];
+    uint64_t deviation = 0;
+    if (device->probe.calibrated &&
+        device->instance.api.GetCalibratedTimestampsEXT(device->handle, 2, clocks, times,
+                                                        &deviation) == VK_SUCCESS) {
+        return (moment){times[0], times[1]};
+    }
+    return (moment){last, clock_ns()};
+}
+
+// Ticks count modulo 2^bits: the shorter way from the moment counts.
+static uint64_t host_time(const vulkan_probe* probe, moment at, uint64_t ticks) {
+    const uint32_t unused = 64 - probe->timestamp_bits;
+    const int64_t distance = (int64_t)((ticks - at.ticks) << unused) / (INT64_C(1) << unused);
+    return at.host_ns + (uint64_t)(int64_t)((double)distance * (double)probe->timestamp_period_ns);
+}
+
 void vulkan_work_read_times(vulkan_work* work) {
     const vulkan_api* api = &work->device->instance.api;
     const vulkan_probe* probe = &work->device->probe;
-    const uint64_t now = clock_ns();
-    const uint64_t mask =
-        probe->timestamp_bits < 64 ? (UINT64_C(1) << probe->timestamp_bits) - 1 : UINT64_MAX;
     uint64_t last = 0;
     for (uint32_t i = 0; i < work->count; i++) {
-        uint64_t ticks[2];
-        if (api->GetQueryPoolResults(work->device->handle, work->queries, 2 * i, 2, sizeof ticks,
-                                     ticks, sizeof ticks[0],
-                                     VK_QUERY_RESULT_64_BIT) != VK_SUCCESS) {
+        uint64_t ticks[2] = {0};
+        const VkResult result =
+            api->GetQueryPoolResults(work->device->handle, work->queries, 2 * i, 2, sizeof ticks,
+                                     ticks, sizeof ticks[0], VK_QUERY_RESULT_64_BIT);
+        if (result != VK_SUCCESS) { // no times rather than wrong ones
+            memset(work->timings, 0, work->count * sizeof *work->timings);
             return;
         }
-        work->timings[i] = (weir_timing){ticks[0] & mask, ticks[1] & mask};
-        last = work->timings[i].end_ns > last ? work->timings[i].end_ns : last;
+        work->timings[i] = (weir_timing){ticks[0], ticks[1]};
+        last = ticks[1] > last ? ticks[1] : last;
     }
+    const moment at = find_moment(work->device, last);
     for (uint32_t i = 0; i < work->count; i++) {
-        const double period = (double)probe->timestamp_period_ns;
         weir_timing* timing = &work->timings[i];
-        timing->begin_ns = now - (uint64_t)((double)(last - timing->begin_ns) * period);
-        timing->end_ns = now - (uint64_t)((double)(last - timing->end_ns) * period);
+        *timing = (weir_timing){host_time(probe, at, timing->begin_ns),
+                                host_time(probe, at, timing->end_ns)};
     }
 }
