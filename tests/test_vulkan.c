@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <unistd.h>
+#include <weir/program.h>
 #include <weir/schedule.h>
 #include <weir/vulkan.h>
 
@@ -455,6 +456,127 @@ static void times_are_taken_when_asked_for(void** state) {
     weir_storage_release(storage);
 }
 
+// What a rebinding must not ask the driver for.
+static struct {
+    PFN_vkAllocateMemory allocate_memory;
+    PFN_vkCreateBuffer create_buffer;
+    PFN_vkCreateDescriptorPool create_descriptor_pool;
+    PFN_vkAllocateCommandBuffers allocate_command_buffers;
+    uint32_t calls;
+} driver;
+
+static VkResult VKAPI_PTR count_memory(VkDevice device, const VkMemoryAllocateInfo* info,
+                                       const VkAllocationCallbacks* callbacks,
+                                       VkDeviceMemory* memory) {
+    driver.calls++;
+    return driver.allocate_memory(device, info, callbacks, memory);
+}
+
+static VkResult VKAPI_PTR count_buffer(VkDevice device, const VkBufferCreateInfo* info,
+                                       const VkAllocationCallbacks* callbacks, VkBuffer* buffer) {
+    driver.calls++;
+    return driver.create_buffer(device, info, callbacks, buffer);
+}
+
+static VkResult VKAPI_PTR count_pool(VkDevice device, const VkDescriptorPoolCreateInfo* info,
+                                     const VkAllocationCallbacks* callbacks,
+                                     VkDescriptorPool* pool) {
+    driver.calls++;
+    return driver.create_descriptor_pool(device, info, callbacks, pool);
+}
+
+static VkResult VKAPI_PTR count_commands(VkDevice device, const VkCommandBufferAllocateInfo* info,
+                                         VkCommandBuffer* commands) {
+    driver.calls++;
+    return driver.allocate_command_buffers(device, info, commands);
+}
+
+static void count_calls(vulkan_api* api) {
+    driver.allocate_memory = api->AllocateMemory;
+    driver.create_buffer = api->CreateBuffer;
+    driver.create_descriptor_pool = api->CreateDescriptorPool;
+    driver.allocate_command_buffers = api->AllocateCommandBuffers;
+    driver.calls = 0;
+    api->AllocateMemory = count_memory;
+    api->CreateBuffer = count_buffer;
+    api->CreateDescriptorPool = count_pool;
+    api->AllocateCommandBuffers = count_commands;
+}
+
+// y = rows of a table, times a table: with faults, parameters and both tables bound anew.
+typedef struct rebound {
+    weir_graph* graph;
+    weir_schedule* schedule;
+    weir_program* program;
+    weir_value ids, table, y;
+} rebound;
+
+static rebound make_rebound(weir_device* device, const weir_view* table) {
+    rebound r;
+    const weir_shape ids_shape = weir_shape_make(1, (int64_t[]){2});
+    weir_value x = 0;
+    assert_ok(weir_graph_create(NULL, &r.graph));
+    assert_ok(
+        weir_graph_input(r.graph, "ids", WEIR_DTYPE_I32, &ids_shape, WEIR_PARAM_NONE, &r.ids));
+    assert_ok(weir_graph_weight(r.graph, "table", WEIR_DTYPE_F32, &table->shape, &r.table));
+    assert_ok(weir_graph_get_rows(r.graph, r.table, r.ids, &x));
+    assert_ok(weir_graph_matmul(r.graph, x, r.table, &r.y));
+    assert_ok(weir_graph_output(r.graph, r.y));
+    assert_ok(weir_schedule_create(NULL, r.graph, weir_device_target(device), NULL, &r.schedule));
+    const weir_binding binding = {.value = r.table, .view = *table};
+    const weir_program_desc desc = {
+        .schedule = r.schedule, .bindings = &binding, .binding_count = 1};
+    assert_ok(weir_program_create(device, &desc, &r.program));
+    return r;
+}
+
+static void check_rebound(const rebound* r, const weir_view* table, float factor) {
+    static const int32_t ids[] = {3, 1};
+    const weir_binding binding = {.value = r->table, .view = *table};
+    assert_ok(weir_program_bind(r->program, &binding, 1));
+    assert_ok(weir_program_write(r->program, r->ids, ids, sizeof ids));
+    assert_ok(weir_program_run(r->program, NULL, 0));
+    const float* y = weir_program_contents(r->program, r->y);
+    for (int i = 0; i < 8; i++) { // row i of the table is full of factor * i
+        const int32_t id = ids[i / 4];
+        assert_true(y[i] == 32.0f * factor * factor * (float)id * (float)(i % 4));
+    }
+}
+
+static void new_bindings_take_no_memory(void** state) {
+    (void)state;
+    test_allocator counter = {.fail_at = SIZE_MAX};
+    weir_device* device = open_vulkan(&counter);
+    const weir_shape shape = weir_shape_make(2, (int64_t[]){4, 32});
+    weir_storage* storage = allocate(device, 1024, WEIR_FILL_ZERO, false);
+    float* numbers = weir_storage_host_pointer(storage);
+    weir_view tables[2];
+    for (int i = 0; i < 256; i++) {
+        const int row = i / 32 % 4;
+        numbers[i] = (float)((i / 128 + 1) * row);
+    }
+    assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &tables[0]));
+    assert_ok(weir_view_make(storage, 512, WEIR_DTYPE_F32, &shape, &tables[1]));
+    const rebound r = make_rebound(device, &tables[0]);
+    check_rebound(&r, &tables[1], 2.0f); // once, for what grows
+    count_calls(&vulkan_device_of(device)->instance.api);
+    const size_t calls = atomic_load(&counter.calls);
+    for (int i = 0; i < 6; i++) {
+        check_rebound(&r, &tables[i % 2], (float)(1 + i % 2));
+    }
+    assert_int_equal(atomic_load(&counter.calls), calls);
+    assert_int_equal(driver.calls, 0);
+    weir_program_set_timing(r.program, true); // the commands with times are recorded anew as well
+    check_rebound(&r, &tables[0], 1.0f);
+    check_rebound(&r, &tables[1], 2.0f);
+    weir_program_destroy(r.program);
+    weir_schedule_destroy(r.schedule);
+    weir_graph_destroy(r.graph);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+    assert_int_equal(counter.live_blocks, 0);
+}
+
 static weir_vulkan_handles handles_of(const vulkan_device* device) {
     return (weir_vulkan_handles){.instance = device->instance.handle,
                                  .physical_device = device->probe.handle,
@@ -710,6 +832,7 @@ int main(void) {
         cmocka_unit_test(plans_take_tables_beyond_the_cap_and_no_other_operand),
         cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
         cmocka_unit_test(times_are_taken_when_asked_for),
+        cmocka_unit_test(new_bindings_take_no_memory),
         cmocka_unit_test(devices_and_buffers_of_a_caller_are_wrapped),
         cmocka_unit_test(buffers_of_one_memory_are_one_memory),
         cmocka_unit_test(memory_is_shared_by_file_descriptors),

@@ -11,10 +11,7 @@
 
 typedef struct boundary_builder {
     vulkan_groups* groups;
-    uint32_t* group_of;   // per dispatch, in the order of recording
-    bool* transfers;      // per dispatch, in the order of recording
     uint32_t last[NEEDS]; // the last boundary that gives this
-    weir_tracker* tracker;
 } boundary_builder;
 
 static size_t bytes_of(uint32_t count, size_t item_size) {
@@ -32,6 +29,9 @@ void vulkan_groups_free(const weir_allocator* allocator, vulkan_groups* groups) 
     weir_free(allocator, groups->order, bytes_of(count, sizeof(uint32_t)), alignment);
     weir_free(allocator, groups->begins, bytes_of(count, sizeof(uint32_t)), alignment);
     weir_free(allocator, groups->boundaries, bytes_of(count, sizeof(vulkan_boundary)), alignment);
+    weir_free(allocator, groups->group_of, bytes_of(count, sizeof(uint32_t)), alignment);
+    weir_free(allocator, groups->transfers, bytes_of(count, sizeof(bool)), alignment);
+    weir_tracker_destroy(groups->tracker);
     *groups = (vulkan_groups){0};
 }
 
@@ -99,16 +99,16 @@ static const vulkan_boundary everything = {
 };
 
 static void cover(boundary_builder* builder, const weir_hazard* hazard, uint32_t later) {
-    const uint32_t group = builder->group_of[later];
+    const uint32_t group = builder->groups->group_of[later];
     vulkan_boundary* boundary = &builder->groups->boundaries[group];
     if (hazard->kind == WEIR_HAZARD_FENCE) {
         widen(boundary, &everything);
         return;
     }
-    const uint32_t need = 6 * (uint32_t)builder->transfers[hazard->earlier] +
-                          3 * (uint32_t)builder->transfers[later] +
+    const uint32_t need = 6 * (uint32_t)builder->groups->transfers[hazard->earlier] +
+                          3 * (uint32_t)builder->groups->transfers[later] +
                           (uint32_t)(hazard->kind - WEIR_HAZARD_RAW);
-    if (builder->last[need] > builder->group_of[hazard->earlier]) {
+    if (builder->last[need] > builder->groups->group_of[hazard->earlier]) {
         return;
     }
     const vulkan_boundary needed = need_of(need);
@@ -132,12 +132,12 @@ static weir_status find_boundaries(boundary_builder* builder, const device_dispa
                                                     .access_count = dispatch->access_count,
                                                     .declared = !dispatch->fence};
             weir_verdict verdict;
-            builder->group_of[at] = group;
-            builder->transfers[at] = dispatch->kind != DEVICE_KERNEL;
-            WEIR_TRY(weir_tracker_record(builder->tracker, &declared, &verdict));
+            builder->groups->group_of[at] = group;
+            builder->groups->transfers[at] = dispatch->kind != DEVICE_KERNEL;
+            WEIR_TRY(weir_tracker_record(builder->groups->tracker, &declared, &verdict));
             for (uint32_t i = 0; i < verdict.hazard_count; i++) {
                 const weir_hazard* hazard = &verdict.hazards[i];
-                if (builder->group_of[hazard->earlier] == group) {
+                if (builder->groups->group_of[hazard->earlier] == group) {
                     return WEIR_FAIL(WEIR_INTERNAL, "%s and %s conflict and are not ordered",
                                      dispatches[groups->order[hazard->earlier]].name,
                                      dispatch->name);
@@ -160,36 +160,29 @@ static void fill_empty(vulkan_groups* groups) {
     }
 }
 
+weir_status vulkan_groups_update(const device_dispatch* dispatches, vulkan_groups* groups) {
+    const uint32_t count = groups->dispatch_count;
+    boundary_builder builder = {.groups = groups};
+    groups->group_count = 0;
+    memset(groups->begins, 0, bytes_of(count, sizeof(uint32_t)));
+    memset(groups->boundaries, 0, bytes_of(count, sizeof(vulkan_boundary)));
+    weir_tracker_reset(groups->tracker);
+    sort(dispatches, groups);
+    WEIR_TRY(find_boundaries(&builder, dispatches));
+    fill_empty(groups);
+    return WEIR_OK;
+}
+
 weir_status vulkan_groups_make(const weir_allocator* allocator, const device_dispatch* dispatches,
                                uint32_t count, vulkan_groups* groups) {
-    boundary_builder builder = {.groups = groups};
     *groups = (vulkan_groups){.dispatch_count = count};
-    weir_status status = allocate(allocator, count, sizeof(uint32_t), (void**)&groups->order);
-    if (status == WEIR_OK) {
-        status = allocate(allocator, count, sizeof(uint32_t), (void**)&groups->begins);
-    }
-    if (status == WEIR_OK) {
-        status = allocate(allocator, count, sizeof(vulkan_boundary), (void**)&groups->boundaries);
-    }
-    if (status == WEIR_OK) {
-        status = allocate(allocator, count, sizeof(uint32_t), (void**)&builder.group_of);
-    }
-    if (status == WEIR_OK) {
-        status = allocate(allocator, count, sizeof(bool), (void**)&builder.transfers);
-    }
-    if (status == WEIR_OK) {
-        status = weir_tracker_create(allocator, WEIR_TRACKER_DAG, &builder.tracker);
-    }
-    if (status == WEIR_OK) {
-        sort(dispatches, groups);
-        status = find_boundaries(&builder, dispatches);
-        fill_empty(groups);
-    }
-    weir_tracker_destroy(builder.tracker);
-    weir_free(allocator, builder.group_of, bytes_of(count, sizeof(uint32_t)),
-              _Alignof(max_align_t));
-    weir_free(allocator, builder.transfers, bytes_of(count, sizeof(bool)), _Alignof(max_align_t));
-    return status;
+    WEIR_TRY(allocate(allocator, count, sizeof(uint32_t), (void**)&groups->order));
+    WEIR_TRY(allocate(allocator, count, sizeof(uint32_t), (void**)&groups->begins));
+    WEIR_TRY(allocate(allocator, count, sizeof(vulkan_boundary), (void**)&groups->boundaries));
+    WEIR_TRY(allocate(allocator, count, sizeof(uint32_t), (void**)&groups->group_of));
+    WEIR_TRY(allocate(allocator, count, sizeof(bool), (void**)&groups->transfers));
+    WEIR_TRY(weir_tracker_create(allocator, WEIR_TRACKER_DAG, &groups->tracker));
+    return vulkan_groups_update(dispatches, groups);
 }
 
 void vulkan_boundary_record(const vulkan_api* api, VkCommandBuffer commands,

@@ -21,6 +21,9 @@ typedef struct vulkan_groups {
     vulkan_boundary* boundaries; // boundaries[g] stands before group g; that of group 0 is empty
     uint32_t group_count;
     uint32_t dispatch_count;
+    uint32_t* group_of;    // per dispatch, in the order of recording
+    bool* transfers;       // the same
+    weir_tracker* tracker; // kept, so that new bindings cost no memory
 } vulkan_groups;
 
 // Finds groups and barriers; undone by vulkan_groups_free, also after a failure.
@@ -29,6 +32,9 @@ typedef struct vulkan_groups {
 WEIR_MUST_USE weir_status vulkan_groups_make(const weir_allocator* allocator,
                                              const device_dispatch* dispatches, uint32_t count,
                                              vulkan_groups* groups);
+// Finds them anew for as many dispatches, whose accesses have changed.
+WEIR_MUST_USE weir_status vulkan_groups_update(const device_dispatch* dispatches,
+                                               vulkan_groups* groups);
 void vulkan_groups_free(const weir_allocator* allocator, vulkan_groups* groups);
 
 // Records a barrier.

@@ -106,21 +106,21 @@ weir_status vulkan_work_record(vulkan_work* work, bool timed, VkCommandBuffer* c
                                                  .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
                                                  .commandBufferCount = 1};
     const VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
-    VkCommandBuffer made = VK_NULL_HANDLE;
     if (timed) {
         WEIR_TRY(make_queries(work));
     }
-    VULKAN_TRY("vkAllocateCommandBuffers",
-               api->AllocateCommandBuffers(work->device->handle, &buffers, &made));
+    if (!*commands) {
+        VULKAN_TRY("vkAllocateCommandBuffers",
+                   api->AllocateCommandBuffers(work->device->handle, &buffers, commands));
+    }
+    VkCommandBuffer made = *commands;
     VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(made, &begin));
     if (timed) {
         api->CmdResetQueryPool(made, work->queries, 0, 2 * work->count);
     }
     record_groups(work, made, timed);
     vulkan_boundary_record(api, made, &to_the_host);
-    VULKAN_TRY("vkEndCommandBuffer", api->EndCommandBuffer(made));
-    *commands = made;
-    return WEIR_OK;
+    return vulkan_status(api->EndCommandBuffer(made), "vkEndCommandBuffer");
 }
 
 // A moment on the clock of the device and on that of the host.

@@ -78,6 +78,7 @@ static void count_params(vulkan_work* work) {
 static weir_status lay_out(vulkan_work* work) {
     const uint64_t alignment = work->device->probe.offset_alignment;
     uint64_t params_bytes = 0;
+    work->param_count = work->fault_count = 0;
     work->step = alignment > STEP_MIN ? alignment : STEP_MIN;
     count_params(work);
     if (!align_u64(((uint64_t)work->param_count + 1) * sizeof(uint32_t), work->step,
@@ -89,38 +90,54 @@ static weir_status lay_out(vulkan_work* work) {
     return WEIR_OK;
 }
 
+// Memory of the host that is mapped; what is there is kept where its size is right.
+static weir_status fit_memory(vulkan_work* work, uint64_t byte_size, vulkan_memory* memory) {
+    if (memory->buffer && memory->byte_size == byte_size) {
+        return WEIR_OK;
+    }
+    vulkan_memory_destroy(work->device, memory);
+    return vulkan_memory_create(work->device, VULKAN_PLACE_HOST, byte_size, memory);
+}
+
 static weir_status make_block(vulkan_work* work) {
     const uint64_t table_bytes = work->tables.count * sizeof(float);
-    WEIR_TRY(vulkan_memory_create(work->device, VULKAN_PLACE_HOST,
-                                  work->tables_offset + table_bytes, &work->block));
+    WEIR_TRY(fit_memory(work, work->tables_offset + table_bytes, &work->block));
     uint8_t* bytes = work->block.mapped;
     memset(bytes, 0, (size_t)work->tables_offset);
     if (table_bytes > 0) {
         memcpy(bytes + work->tables_offset, work->tables.items, (size_t)table_bytes);
     }
-    array_free(&work->device->base.allocator, &work->tables);
-    if (work->staged.count == 0) {
-        return WEIR_OK;
+    if (work->staged.count > 0) {
+        WEIR_TRY(fit_memory(work, work->staged.count, &work->staging));
+        memcpy(work->staging.mapped, work->staged.items, work->staged.count);
     }
-    WEIR_TRY(
-        vulkan_memory_create(work->device, VULKAN_PLACE_HOST, work->staged.count, &work->staging));
-    memcpy(work->staging.mapped, work->staged.items, work->staged.count);
-    array_free(&work->device->base.allocator, &work->staged);
     return WEIR_OK;
 }
 
 static weir_status make_pool(vulkan_work* work) {
+    const vulkan_api* api = &work->device->instance.api;
+    VkDevice device = work->device->handle;
+    if (work->launches.count == 0) {
+        return WEIR_OK;
+    }
+    if (work->descriptors && work->launches.count <= work->sets_max &&
+        work->buffers.count <= work->buffers_max) {
+        return vulkan_status(api->ResetDescriptorPool(device, work->descriptors, 0),
+                             "vkResetDescriptorPool");
+    }
     const VkDescriptorPoolSize size = {.type = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                        .descriptorCount = (uint32_t)work->buffers.count + 1};
     const VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
                                              .maxSets = (uint32_t)work->launches.count,
                                              .poolSizeCount = 1,
                                              .pPoolSizes = &size};
-    if (work->launches.count == 0) {
-        return WEIR_OK;
+    if (work->descriptors) {
+        api->DestroyDescriptorPool(device, work->descriptors, NULL);
+        work->descriptors = VK_NULL_HANDLE;
     }
-    return vulkan_status(work->device->instance.api.CreateDescriptorPool(
-                             work->device->handle, &info, NULL, &work->descriptors),
+    work->sets_max = work->launches.count;
+    work->buffers_max = work->buffers.count;
+    return vulkan_status(api->CreateDescriptorPool(device, &info, NULL, &work->descriptors),
                          "vkCreateDescriptorPool");
 }
 
@@ -159,8 +176,13 @@ static weir_status make_objects(vulkan_work* work) {
     for (size_t i = 0; i < work->launches.count; i++) {
         WEIR_TRY(write_set(work, &work->launches.items[i]));
     }
-    VULKAN_TRY("vkCreateCommandPool", api->CreateCommandPool(device, &pool, NULL, &work->pool));
-    VULKAN_TRY("vkCreateFence", api->CreateFence(device, &fence, NULL, &work->fence));
+    if (work->pool) {
+        VULKAN_TRY("vkResetCommandPool", api->ResetCommandPool(device, work->pool, 0));
+    } else {
+        VULKAN_TRY("vkCreateCommandPool", api->CreateCommandPool(device, &pool, NULL, &work->pool));
+        VULKAN_TRY("vkCreateFence", api->CreateFence(device, &fence, NULL, &work->fence));
+    }
+    work->timed_recorded = false;
     return vulkan_work_record(work, false, &work->commands);
 }
 
@@ -220,8 +242,9 @@ static weir_status submit(device_work* base, const device_pass_desc* pass) {
     }
     WEIR_TRY(write_params(work, pass->params));
     move_bytes(work, false);
-    if (pass->timings && !work->timed) {
+    if (pass->timings && !work->timed_recorded) {
         WEIR_TRY(vulkan_work_record(work, true, &work->timed));
+        work->timed_recorded = true;
     }
     work->timings = pass->timings;
     VULKAN_TRY("vkResetFences", api->ResetFences(work->device->handle, 1, &work->fence));
@@ -229,20 +252,32 @@ static weir_status submit(device_work* base, const device_pass_desc* pass) {
                                work->fence, pass->after_count > 0, pass->sequence);
 }
 
+static weir_status find_groups(vulkan_work* work) {
+    return work->groups.tracker ? vulkan_groups_update(work->dispatches, &work->groups)
+                                : vulkan_groups_make(&work->device->base.allocator,
+                                                     work->dispatches, work->count, &work->groups);
+}
+
+// What there is from before is used again where it fits.
 static weir_status build(vulkan_work* work) {
+    work->launches.count = work->buffers.count = work->copies.count = 0;
+    work->transfers.count = work->staged.count = work->tables.count = 0;
     WEIR_TRY(lay_out(work));
     WEIR_TRY(vulkan_work_encode(work));
-    WEIR_TRY(vulkan_groups_make(&work->device->base.allocator, work->dispatches, work->count,
-                                &work->groups));
+    WEIR_TRY(find_groups(work));
     return make_objects(work);
 }
 
-// Descriptors that recorded commands use cannot change: all is made anew.
+// Descriptors that recorded commands use cannot change: they are written and recorded anew, in the
+// memory that they have. After a failure everything is made from nothing by the next call.
 static weir_status rebind(device_work* base) {
     vulkan_work* work = (vulkan_work*)base;
     vulkan_queue_forget(work->device, work);
-    clear(work);
-    return build(work);
+    const weir_status status = build(work);
+    if (status != WEIR_OK) {
+        clear(work);
+    }
+    return status;
 }
 
 static const work_vtable vulkan_work_vtable = {

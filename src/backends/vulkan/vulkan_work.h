@@ -69,7 +69,7 @@ struct vulkan_work {
     struct {
         float* items;
         size_t count, capacity;
-    } tables; // until they are in the block
+    } tables; // as they are in the block
 
     uint32_t param_count;
     uint32_t fault_count;
@@ -77,9 +77,11 @@ struct vulkan_work {
     uint64_t faults_offset, tables_offset;
     vulkan_memory block, staging;
     VkDescriptorPool descriptors;
+    size_t sets_max, buffers_max; // that the pool has room for
     VkCommandPool pool;
     VkCommandBuffer commands;
-    VkCommandBuffer timed; // the same with times; recorded when they are first asked for
+    VkCommandBuffer timed; // the same with times
+    bool timed_recorded;   // which is when they are first asked for
     VkQueryPool queries;
     VkFence fence;
     weir_timing* timings; // of the pass in flight, NULL: none
@@ -91,7 +93,7 @@ WEIR_MUST_USE weir_status vulkan_work_encode(vulkan_work* work);
 // vulkan_transfer.c: the copies of a dispatch that is no kernel.
 WEIR_MUST_USE weir_status vulkan_transfer_encode(vulkan_work* work, uint32_t dispatch);
 
-// vulkan_record.c
+// vulkan_record.c: records `*commands`, which are allocated where there are none yet.
 WEIR_MUST_USE weir_status vulkan_work_record(vulkan_work* work, bool timed,
                                              VkCommandBuffer* commands);
 // Reads the times of a finished pass.
