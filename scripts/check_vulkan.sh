@@ -24,7 +24,7 @@ fi
 run() {
     local begin=$SECONDS
     "$build/tests/$1" >"$log" 2>&1 || { cat "$log" && exit 1; }
-    ! grep -m 5 -A 3 "Validation \(Error\|Warning\)" "$log" || exit 1
+    ! grep -m 5 -A 3 "Validation \(Error\|Warning\|Performance\)" "$log" || exit 1
     echo "$WEIR_TEST_DEVICE $1${LP_NATIVE_VECTOR_WIDTH:+ $LP_NATIVE_VECTOR_WIDTH bits}:" \
         "$(grep -c '^\[ *OK \]' "$log") passed, $(grep -c '^\[ *SKIPPED \] [a-z]' "$log" || true)" \
         "skipped, $((SECONDS - begin)) s"
@@ -35,10 +35,13 @@ WEIR_ORACLE_PROGRAMS=${WEIR_ORACLE_PROGRAMS:-10000} run test_vulkan_oracle
 for width in 128 512; do
     LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
 done
-checks=VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT
-export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation
-export VK_LAYER_ENABLES=$checks:VALIDATION_CHECK_ENABLE_SYNCHRONIZATION_VALIDATION_QUEUE_SUBMIT
+run test_vulkan_layers
+export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/queue
 for program in test_vulkan test_vulkan_files test_vulkan_memory test_kernels test_fused_kernels \
     test_generate test_demo_model test_stories; do
     run "$program"
 done
+
+echo "best practices, for information:"
+VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/advice "$build/tests/test_generate" >"$log" 2>&1 || true
+grep -o "^UNASSIGNED-BestPractices-[A-Za-z-]*" "$log" | sort | uniq -c || true
