@@ -5,9 +5,9 @@
 //     build/dev/tests/conformance vulkan:0
 //
 // A new device must pass it unchanged. What a device has not got is skipped with the reason, never
-// passed over: `null` executes nothing, so that bytes are not looked at there, and a device of its
-// own memory runs no functions of the host. What only functions of the host can produce is shown
-// there by copies, fills, uploads, downloads and graphs.
+// passed over: `null` executes nothing, so that bytes are not looked at there. A device that runs
+// no functions of the host runs code in SPIR-V; what neither can show is shown by copies, fills,
+// uploads, downloads and graphs.
 #ifndef WEIR_TESTS_CONFORMANCE_H
 #define WEIR_TESTS_CONFORMANCE_H
 
@@ -55,10 +55,26 @@ static inline void need_execution(const conformance* c) {
     }
 }
 
-static inline void need_functions(const conformance* c) {
-    if (!c->runs_functions) {
-        skip_because("the device runs no functions of the host");
-    }
+static const uint32_t ripple_words[] = {
+#include "shaders/ripple.inc"
+};
+static const uint32_t spin_words[] = {
+#include "shaders/spin.inc"
+};
+
+// Records a shader of the suite, which reads x and writes y and has one constant.
+static inline weir_status run_code(weir_session* session, const uint32_t* words, size_t byte_size,
+                                   const weir_view* x, const weir_view* y, uint32_t groups,
+                                   uint32_t constant) {
+    const weir_kernel_code code = {.words = words, .byte_size = byte_size, .groups = {groups}};
+    const weir_operand operands[] = {{*x, WEIR_ACCESS_READ}, {*y, WEIR_ACCESS_WRITE}};
+    const weir_dispatch_desc desc = {.name = "code",
+                                     .code = &code,
+                                     .operands = operands,
+                                     .operand_count = 2,
+                                     .constants = &constant,
+                                     .constants_size = sizeof constant};
+    return weir_session_dispatch(session, &desc, NULL);
 }
 
 // Another device of the same kind; a null device completes by weir_null_complete only.
@@ -145,21 +161,22 @@ static inline weir_status wait_for_flag(const weir_kernel_call* call) {
     return WEIR_OK;
 }
 
-// A pass that stays in flight until it is let go.
+// A pass that stays in flight until it is let go; code stays for as many steps as it is told, which
+// was_held tells from too few.
 typedef struct held {
     weir_device* device;
     weir_storage* storage;
+    weir_storage* scratch;
     weir_session* session;
     weir_ticket ticket;
-    weir_view view; // what the pass touches: floats [8, 16) of 32
+    weir_view view; // what the pass touches: floats [64, 72) of 256
     atomic_bool go;
 } held;
 
-static inline void hold(const conformance* c, held* h, weir_access_kind kind) {
-    h->device = open_another(c);
-    h->storage = allocate_zeros(h->device, 32 * sizeof(float));
-    h->view = floats_of(h->storage, 32, 8);
-    atomic_init(&h->go, false);
+#define HELD_STEPS (1u << 22) // of code, to begin with
+#define HELD_STEPS_MAX (1u << 31)
+
+static inline void hold_by_function(held* h, weir_access_kind kind) {
     const weir_operand operand = {h->view, kind};
     const atomic_bool* const flag = &h->go;
     const weir_dispatch_desc desc = {.name = "held",
@@ -168,9 +185,33 @@ static inline void hold(const conformance* c, held* h, weir_access_kind kind) {
                                      .operand_count = 1,
                                      .constants = &flag,
                                      .constants_size = sizeof flag};
-    assert_ok(weir_session_create(h->device, &h->session));
     assert_ok(weir_session_dispatch(h->session, &desc, NULL));
+}
+
+static inline void hold_by_code(held* h, weir_access_kind kind, uint32_t steps) {
+    const bool reads = kind == WEIR_ACCESS_READ;
+    const weir_view other = floats_of(h->scratch, 0, 8);
+    assert_ok(run_code(h->session, spin_words, sizeof spin_words, reads ? &h->view : &other,
+                       reads ? &other : &h->view, 1, steps));
+}
+
+static inline void hold(const conformance* c, held* h, weir_access_kind kind, uint32_t steps) {
+    h->device = open_another(c);
+    h->storage = allocate_zeros(h->device, 256 * sizeof(float));
+    h->scratch = allocate_zeros(h->device, 256 * sizeof(float));
+    h->view = floats_of(h->storage, 256, 8);
+    atomic_init(&h->go, false);
+    assert_ok(weir_session_create(h->device, &h->session));
+    if (c->runs_functions) {
+        hold_by_function(h, kind);
+    } else {
+        hold_by_code(h, kind, steps);
+    }
     assert_ok(weir_session_commit(h->session, &h->ticket));
+}
+
+static inline bool was_held(const held* h) {
+    return !weir_ticket_is_complete(h->ticket);
 }
 
 static inline void let_go(const conformance* c, held* h) {
@@ -184,6 +225,7 @@ static inline void let_go(const conformance* c, held* h) {
 static inline void close_held(held* h) {
     weir_session_destroy(h->session);
     weir_storage_release(h->storage);
+    weir_storage_release(h->scratch);
     weir_device_destroy(h->device);
 }
 

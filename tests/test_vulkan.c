@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <weir/program.h>
 #include <weir/schedule.h>
+#include <weir/shadow.h>
 #include <weir/vulkan.h>
 
 #include "backends/vulkan/vulkan_cache.h"
@@ -577,6 +578,46 @@ static void new_bindings_take_no_memory(void** state) {
     assert_int_equal(counter.live_blocks, 0);
 }
 
+#define PATTERNS 70001 // odd, and more than one workgroup takes at once
+
+// All exponents and signs, special values, and whatever random bits are.
+static void halves_are_those_of_the_host_bit_for_bit(void** state) {
+    (void)state;
+    static uint16_t halves[PATTERNS];
+    test_random random = {0x4A1Fu};
+    weir_storage* storage = allocate(gpu, PATTERNS * sizeof(float), WEIR_FILL_ZERO, false);
+    const weir_view source = floats(storage, 0, PATTERNS);
+    uint32_t* bits = weir_view_contents(&source);
+    uint64_t saturated = 0;
+    for (uint32_t i = 0; i < PATTERNS; i++) {
+        const uint32_t exponent = i % 256 << 23;
+        const uint32_t fraction = i < 512 ? 0 : (uint32_t)random_u64(&random) & 0x7FFFFFu;
+        bits[i] = exponent | fraction | (i / 256 % 2) << 31;
+    }
+    weir_shadow* shadow = NULL;
+    weir_session* session = NULL;
+    weir_view view;
+    assert_ok(weir_shadow_create(&source, &shadow));
+    weir_shadow_view(shadow, &view);
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(weir_session_download(session, &view, halves, sizeof halves));
+    assert_ok(weir_session_finish(session));
+    for (uint32_t i = 0; i < PATTERNS; i++) {
+        float number = 0.0f;
+        memcpy(&number, &bits[i], sizeof number);
+        const bool large = fabsf(number) > 65504.0f && !isinf(number);
+        const uint16_t expected =
+            large ? (number < 0.0f ? 0xFBFF : 0x7BFF) : weir_f32_to_f16(number);
+        saturated += large ? 1 : 0;
+        assert_int_equal(halves[i], expected);
+    }
+    assert_int_equal(weir_shadow_counted(shadow).saturated, saturated);
+    assert_true(saturated > 1000);
+    weir_session_destroy(session);
+    weir_shadow_destroy(shadow);
+    weir_storage_release(storage);
+}
+
 static weir_vulkan_handles handles_of(const vulkan_device* device) {
     return (weir_vulkan_handles){.instance = device->instance.handle,
                                  .physical_device = device->probe.handle,
@@ -833,6 +874,7 @@ int main(void) {
         cmocka_unit_test(a_lost_device_ends_all_work_and_another_can_be_opened),
         cmocka_unit_test(times_are_taken_when_asked_for),
         cmocka_unit_test(new_bindings_take_no_memory),
+        cmocka_unit_test(halves_are_those_of_the_host_bit_for_bit),
         cmocka_unit_test(devices_and_buffers_of_a_caller_are_wrapped),
         cmocka_unit_test(buffers_of_one_memory_are_one_memory),
         cmocka_unit_test(memory_is_shared_by_file_descriptors),

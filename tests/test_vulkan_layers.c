@@ -1,8 +1,8 @@
 // What the validation layers of Khronos can be trusted with across submissions. They follow the
 // order of passes on the queue; but a wait for a fence is lost to them where it ends in one thread
-// while another is within vkQueueSubmit2: the layer checks the submission against a copy of what the
-// queue has in flight, and then keeps the copy, in which the fence was not waited for. Vulkan asks
-// for no order of these two calls (of vkQueueSubmit2 only queue and fence are externally
+// while another is within vkQueueSubmit2: the layer checks the submission against a copy of what
+// the queue has in flight, and then keeps the copy, in which the fence was not waited for. Vulkan
+// asks for no order of these two calls (of vkQueueSubmit2 only queue and fence are externally
 // synchronized). The same work with the two calls one at a time is not reported.
 #include "vulkan_testing.h"
 

@@ -29,8 +29,8 @@ typedef struct weir_shadow weir_shadow;
 // Ownership: the caller destroys it; it retains the storage of the source.
 // Aliasing:  aliases of the source are to be declared before.
 // Errors:    WEIR_INVALID_ARGUMENT not f32, not contiguous, empty or without storage;
-//            WEIR_OUT_OF_RANGE it passes the end of its storage; WEIR_UNSUPPORTED the device has no
-//            kernels on the host; WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY.
+//            WEIR_OUT_OF_RANGE it passes the end of its storage; WEIR_UNSUPPORTED the device binds
+//            no so many bytes; WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_shadow_create(const weir_view* source,
                                                       weir_shadow** shadow);

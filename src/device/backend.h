@@ -116,14 +116,15 @@ struct storage_vtable {
 };
 
 // What a dispatch does. `run` is always there and does it on memory that the host can reach; other
-// devices use commands of their own for all but DEVICE_KERNEL. Operands have any strides; where one
-// is written no two of its elements share a byte.
+// devices use commands and kernels of their own for all but DEVICE_KERNEL. Operands have any
+// strides; where one is written no two of its elements share a byte.
 typedef enum device_dispatch_kind {
     DEVICE_KERNEL = 0, // code of the caller, or of the target
     DEVICE_COPY,       // operand 0 to operand 1, of the same dtype and dims
     DEVICE_FILL,       // one value to every element of operand 0; dispatch_fill
     DEVICE_UPLOAD,     // dense host bytes to operand 0; dispatch_transfer
     DEVICE_DOWNLOAD,   // operand 0 to dense host bytes; dispatch_transfer
+    DEVICE_NARROW,     // operand 0, f32, to operand 1, f16, both contiguous; dispatch_narrow
 } device_dispatch_kind;
 
 // The constants of a fill: bytes that are repeated from the first of each element on.
@@ -137,6 +138,12 @@ typedef struct dispatch_transfer {
     uint8_t* host;
     uint64_t byte_length; // = that of operand 0
 } dispatch_transfer;
+
+// The constants of a conversion to 16-bit floats (weir/shadow.h): finite values beyond the largest
+// half become that one and are counted.
+typedef struct dispatch_narrow {
+    atomic_uint_least64_t* saturated; // holds until completion
+} dispatch_narrow;
 
 // One dispatch, resolved to memory. All pointers hold as long as the work.
 typedef struct device_dispatch {

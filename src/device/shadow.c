@@ -22,7 +22,7 @@ struct weir_shadow {
     pthread_mutex_t lock; // guards the two below: one conversion at a time
     weir_ticket ticket;
     access_array flight; // of the conversion in flight: the device's until it is complete
-    weir_shadow* self;   // the constants of the dispatch
+    dispatch_narrow constants;
     weir_view views[2];
     void* pointers[2];
     access_array accesses; // by every name: reads of the source, then writes of the halves
@@ -45,15 +45,15 @@ static uint64_t convert_values(const float* numbers, uint16_t* halves, size_t co
 }
 
 static weir_status convert_tile(const weir_kernel_call* call) {
-    weir_shadow* shadow = *(weir_shadow* const*)call->constants;
-    const size_t count = (size_t)weir_view_element_count(&shadow->source);
+    const dispatch_narrow* narrow = call->constants;
+    const size_t count = (size_t)weir_view_element_count(&call->views[0]);
     const size_t begin = (size_t)call->tile * TILE_ELEMENTS;
     const size_t rest = count - begin;
     const float* numbers = call->pointers[0];
     uint16_t* halves = call->pointers[1];
     const uint64_t saturated = convert_values(numbers + begin, halves + begin,
                                               rest < TILE_ELEMENTS ? rest : TILE_ELEMENTS);
-    atomic_fetch_add_explicit(&shadow->saturated, saturated, memory_order_relaxed);
+    atomic_fetch_add_explicit(narrow->saturated, saturated, memory_order_relaxed);
     return WEIR_OK;
 }
 
@@ -81,23 +81,21 @@ static weir_status prepare(weir_shadow* shadow) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "a shadow of %lld values, at most 2^40",
                          (long long)count);
     }
-    shadow->self = shadow;
+    shadow->constants.saturated = &shadow->saturated;
     shadow->views[0] = shadow->source;
     shadow->views[1] = shadow->halves;
     WEIR_TRY(weir_view_resolve(&shadow->source, &shadow->pointers[0]));
     WEIR_TRY(weir_view_resolve(&shadow->halves, &shadow->pointers[1]));
-    if (shadow->device->runs_code || !shadow->pointers[0] || !shadow->pointers[1]) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "kernels of %s do not run on the host",
-                         shadow->device->target.name);
-    }
     WEIR_TRY(list_names(shadow, &shadow->source, WEIR_ACCESS_READ));
     shadow->source_count = shadow->accesses.count;
     WEIR_TRY(list_names(shadow, &shadow->halves, WEIR_ACCESS_WRITE));
     WEIR_TRY(array_reserve(&shadow->device->allocator, &shadow->flight, shadow->accesses.count));
     shadow->dispatch = (device_dispatch){.name = "f16 shadow",
+                                         .kind = DEVICE_NARROW,
                                          .run = convert_tile,
                                          .tile_count = (uint32_t)tiles,
-                                         .constants = &shadow->self,
+                                         .constants = &shadow->constants,
+                                         .constants_size = sizeof shadow->constants,
                                          .views = shadow->views,
                                          .pointers = shadow->pointers,
                                          .operand_count = 2,
@@ -245,7 +243,7 @@ weir_status weir_shadow_refresh(weir_shadow* shadow, weir_ticket* ticket) {
 void weir_shadow_follow(weir_shadow* shadow, const float* numbers, size_t first, size_t count) {
     bool in_flight = true;
     const weir_status status = identity_in_flight(&shadow->halves, WEIR_ACCESS_WRITE, &in_flight);
-    if (atomic_load(&shadow->dirty) || status != WEIR_OK || in_flight) {
+    if (atomic_load(&shadow->dirty) || status != WEIR_OK || in_flight || !shadow->pointers[1]) {
         atomic_store(&shadow->dirty, true);
         return;
     }

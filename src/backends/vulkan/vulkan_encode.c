@@ -1,7 +1,10 @@
 // From dispatches to launches: pipelines, exact ranges of bindings, and what is pushed.
 #include <string.h>
 
+#include "backends/vulkan/kernels/vulkan_kernel_parts.h"
 #include "backends/vulkan/vulkan_work.h"
+
+#define NARROW_SIZE 64 // invocations of a workgroup of shaders/narrow.comp
 
 // The encoder that kernels call back; it knows the dispatch that is being encoded.
 typedef struct work_encoder {
@@ -197,6 +200,24 @@ static weir_status encode_code(vulkan_work* work, uint32_t number) {
     return WEIR_OK;
 }
 
+static weir_status encode_narrow(work_encoder* encoder) {
+    const device_dispatch* dispatch = &encoder->work->dispatches[encoder->dispatch];
+    const uint64_t count = (uint64_t)weir_view_element_count(&dispatch->views[0]);
+    const uint64_t groups = (count + NARROW_SIZE - 1) / NARROW_SIZE;
+    const uint32_t limit = encoder->base.group_count_max;
+    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_narrow, 0);
+    if (count > UINT32_MAX) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: %llu values; shaders count to 2^32 - 1",
+                         dispatch->name, (unsigned long long)count);
+    }
+    launch.push.rows = (uint32_t)count;
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    bind_operand(&launch, dispatch, 1, WORD_BYTES, true);
+    bind_special(&launch, VULKAN_FAULT, true);
+    launch.groups[0] = groups < limit ? (uint32_t)groups : limit; // each goes on with a stride
+    return encoder->base.launch(&encoder->base, &launch);
+}
+
 weir_status vulkan_work_encode(vulkan_work* work) {
     work_encoder encoder = {
         .base = {.binding_bytes_max = work->device->probe.binding_bytes_max,
@@ -209,7 +230,10 @@ weir_status vulkan_work_encode(vulkan_work* work) {
     for (uint32_t i = 0; i < work->count; i++) {
         const device_dispatch* dispatch = &work->dispatches[i];
         encoder.dispatch = i;
-        if (dispatch->kind != DEVICE_KERNEL) {
+        if (dispatch->kind == DEVICE_NARROW) {
+            WEIR_TRY(encode_narrow(&encoder));
+            encoder.fault++;
+        } else if (dispatch->kind != DEVICE_KERNEL) {
             WEIR_TRY(vulkan_transfer_encode(work, i));
         } else if (dispatch->kernel) {
             WEIR_TRY(vulkan_encode(&encoder.base, dispatch));

@@ -133,7 +133,7 @@ static weir_status find_boundaries(boundary_builder* builder, const device_dispa
                                                     .declared = !dispatch->fence};
             weir_verdict verdict;
             builder->groups->group_of[at] = group;
-            builder->groups->transfers[at] = dispatch->kind != DEVICE_KERNEL;
+            builder->groups->transfers[at] = vulkan_is_transfer(dispatch);
             WEIR_TRY(weir_tracker_record(builder->groups->tracker, &declared, &verdict));
             for (uint32_t i = 0; i < verdict.hazard_count; i++) {
                 const weir_hazard* hazard = &verdict.hazards[i];

@@ -26,6 +26,11 @@ typedef struct vulkan_groups {
     weir_tracker* tracker; // kept, so that new bindings cost no memory
 } vulkan_groups;
 
+// Tells whether a dispatch is commands that move bytes, and no shader.
+static inline bool vulkan_is_transfer(const device_dispatch* dispatch) {
+    return dispatch->kind != DEVICE_KERNEL && dispatch->kind != DEVICE_NARROW;
+}
+
 // Finds groups and barriers; undone by vulkan_groups_free, also after a failure.
 //
 // Errors: WEIR_OUT_OF_MEMORY; WEIR_INTERNAL a hazard that the predecessors do not order.

@@ -412,5 +412,6 @@ weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* ta
     weir_target made = *target;
     made.binding_bytes_max = probe->binding_bytes_max;
     made.storage_bytes_max = probe->allocation_bytes_max;
+    made.native_f16 = probe->float16;
     return made;
 }

@@ -157,6 +157,7 @@ weir_status vulkan_transfer_encode(vulkan_work* work, uint32_t dispatch) {
     case DEVICE_DOWNLOAD:
         return encode_transfer(work, dispatch, true);
     case DEVICE_KERNEL:
+    case DEVICE_NARROW:
         break;
     }
     return WEIR_FAIL(WEIR_INTERNAL, "%s is no transfer", work->dispatches[dispatch].name);

@@ -47,6 +47,12 @@ static void destroy(device_work* base) {
     object_free(&work->device->base.allocator, work);
 }
 
+// Tells whether the shader of a dispatch has something to report: a wrong index, or a count.
+static bool reports(const device_dispatch* dispatch) {
+    return dispatch->kind == DEVICE_NARROW ||
+           (dispatch->kernel && dispatch->kernel->op == WEIR_OP_GET_ROWS);
+}
+
 static void count_param(vulkan_work* work, weir_param param) {
     if (param != WEIR_PARAM_NONE && param >= work->param_count) {
         work->param_count = param + 1;
@@ -61,6 +67,7 @@ static void count_params(vulkan_work* work) {
         for (uint32_t k = 0; dispatch->rows && k < dispatch->operand_count; k++) {
             count_param(work, dispatch->rows[k]);
         }
+        work->fault_count += reports(dispatch) ? 1 : 0;
         if (!dispatch->kernel) {
             continue;
         }
@@ -71,7 +78,6 @@ static void count_params(vulkan_work* work) {
         } else if (dispatch->kernel->op == WEIR_OP_SET_ROWS) {
             count_param(work, constants->position);
         }
-        work->fault_count += dispatch->kernel->op == WEIR_OP_GET_ROWS ? 1 : 0;
     }
 }
 
@@ -307,32 +313,41 @@ VkFence vulkan_work_fence(const vulkan_work* work) {
     return work->fence;
 }
 
-// Finds the first fault of a finished pass.
-static weir_status check_faults(const vulkan_work* work, const device_dispatch** failed) {
-    uint32_t fault = 0;
-    for (uint32_t i = 0; i < work->count && fault < work->fault_count; i++) {
+static weir_status check_index(const device_dispatch* dispatch, const uint32_t words[2]) {
+    int32_t index = 0;
+    memcpy(&index, &words[1], sizeof index);
+    return words[0] == 0
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_OUT_OF_RANGE, "get_rows: index %d (row %u) is outside [0, %lld)",
+                           (int)index, words[0] - 1, (long long)dispatch->views[0].shape.dims[0]);
+}
+
+// Takes in what the shaders of a finished pass have counted, and finds the first fault.
+static weir_status read_reports(const vulkan_work* work, const device_dispatch** failed) {
+    const uint8_t* bytes = (const uint8_t*)work->block.mapped + work->faults_offset;
+    weir_status status = WEIR_OK;
+    for (uint32_t i = 0; i < work->count; i++) {
         const device_dispatch* dispatch = &work->dispatches[i];
-        if (!dispatch->kernel || dispatch->kernel->op != WEIR_OP_GET_ROWS) {
+        uint32_t words[2];
+        if (!reports(dispatch)) {
             continue;
         }
-        uint32_t row = 0;
-        int32_t index = 0;
-        const uint8_t* bytes =
-            (const uint8_t*)work->block.mapped + work->faults_offset + fault++ * work->step;
-        memcpy(&row, bytes, sizeof row);
-        memcpy(&index, bytes + sizeof row, sizeof index);
-        if (row > 0) {
+        memcpy(words, bytes, sizeof words);
+        bytes += work->step;
+        if (dispatch->kind == DEVICE_NARROW) {
+            const dispatch_narrow* narrow = dispatch->constants;
+            atomic_fetch_add_explicit(narrow->saturated, words[0], memory_order_relaxed);
+        } else if (status == WEIR_OK) {
+            status = check_index(dispatch, words);
             *failed = dispatch;
-            return WEIR_FAIL(WEIR_OUT_OF_RANGE, "get_rows: index %d (row %u) is outside [0, %lld)",
-                             (int)index, row - 1, (long long)dispatch->views[0].shape.dims[0]);
         }
     }
-    return WEIR_OK;
+    return status;
 }
 
 void vulkan_work_finish(vulkan_work* work, uint64_t sequence) {
     const device_dispatch* failed = NULL;
-    const weir_status status = check_faults(work, &failed);
+    const weir_status status = read_reports(work, &failed);
     if (work->timings) {
         vulkan_work_read_times(work);
     }
