@@ -618,6 +618,62 @@ static void halves_are_those_of_the_host_bit_for_bit(void** state) {
     weir_storage_release(storage);
 }
 
+static struct {
+    char extensions[512];
+    uint32_t queues;
+} asked; // of a driver that makes no device
+
+static VkResult VKAPI_PTR make_no_device(VkPhysicalDevice physical, const VkDeviceCreateInfo* info,
+                                         const VkAllocationCallbacks* callbacks, VkDevice* device) {
+    (void)physical;
+    (void)callbacks;
+    (void)device;
+    asked.extensions[0] = '\0';
+    asked.queues = info->queueCreateInfoCount;
+    for (uint32_t i = 0; i < info->enabledExtensionCount; i++) {
+        strncat(asked.extensions, info->ppEnabledExtensionNames[i], 60);
+        strncat(asked.extensions, " ", 2);
+    }
+    return VK_ERROR_INITIALIZATION_FAILED;
+}
+
+// Asks for a device with everything that `probe` has.
+static void ask_for(const vulkan_probe* probe) {
+    vulkan_device* device = NULL;
+    assert_ok(
+        vulkan_device_new(&(weir_device_desc){.name = "vulkan"}, weir_device_target(gpu), &device));
+    device->instance = vulkan_device_of(gpu)->instance;
+    device->instance.api.library = NULL; // stays with its owner
+    device->instance.devices = NULL;
+    device->instance.device_count = 0;
+    device->instance.borrowed = true;
+    device->instance.api.CreateDevice = make_no_device;
+    device->probe = *probe;
+    assert_status(vulkan_device_make(device), WEIR_UNSUPPORTED);
+    assert_message_has("vkCreateDevice: VK_ERROR_INITIALIZATION_FAILED");
+    vulkan_device_close(device);
+}
+
+// A device that has the portability subset must be told so; what it has not got is not asked for.
+static void a_device_is_made_with_what_it_has(void** state) {
+    (void)state;
+    vulkan_probe probe = vulkan_device_of(gpu)->probe;
+    probe.portability_subset = probe.memory_priority = probe.pageable_memory = false;
+    probe.copy_family = VULKAN_NO_QUEUE;
+    ask_for(&probe);
+    assert_null(strstr(asked.extensions, "portability"));
+    assert_null(strstr(asked.extensions, "priority"));
+    assert_non_null(strstr(asked.extensions, "VK_KHR_synchronization2 "));
+    assert_int_equal(asked.queues, 1);
+    probe.portability_subset = probe.memory_priority = probe.pageable_memory = true;
+    probe.copy_family = 1;
+    ask_for(&probe);
+    assert_non_null(strstr(asked.extensions, "VK_KHR_portability_subset "));
+    assert_non_null(strstr(asked.extensions, "VK_EXT_memory_priority "));
+    assert_non_null(strstr(asked.extensions, "VK_EXT_pageable_device_local_memory "));
+    assert_int_equal(asked.queues, 2);
+}
+
 static weir_vulkan_handles handles_of(const vulkan_device* device) {
     return (weir_vulkan_handles){.instance = device->instance.handle,
                                  .physical_device = device->probe.handle,
@@ -861,6 +917,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_had_is_said),
         cmocka_unit_test(a_device_that_lacks_the_base_says_what),
         cmocka_unit_test(devices_are_found_by_index_and_by_name),
+        cmocka_unit_test(a_device_is_made_with_what_it_has),
         cmocka_unit_test(planning_needs_no_device),
         cmocka_unit_test(code_of_the_caller_runs_in_the_order_of_its_accesses),
         cmocka_unit_test(code_that_cannot_run_is_refused),

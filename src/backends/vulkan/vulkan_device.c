@@ -53,7 +53,7 @@ static uint32_t list_extensions(const vulkan_probe* probe, const char** names) {
     return count;
 }
 
-static weir_status open_device(vulkan_device* device) {
+weir_status vulkan_device_make(vulkan_device* device) {
     const vulkan_probe* probe = &device->probe;
     const float priority = 1.0f;
     const char* extensions[VULKAN_EXTENSIONS_MAX];
@@ -134,7 +134,7 @@ static weir_status open(vulkan_device* device, const weir_device_desc* desc,
     WEIR_TRY(vulkan_instance_open(&desc->allocator, layers->names, layers->count, layers->next,
                                   &device->instance));
     WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
-    WEIR_TRY(open_device(device));
+    WEIR_TRY(vulkan_device_make(device));
     return vulkan_device_start(device, desc);
 }
 

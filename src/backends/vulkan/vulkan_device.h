@@ -108,6 +108,7 @@ bool vulkan_is_device(const weir_device* device);
 // was made is closed again.
 WEIR_MUST_USE weir_status vulkan_device_new(const weir_device_desc* desc, const weir_target* target,
                                             vulkan_device** device);
+WEIR_MUST_USE weir_status vulkan_device_make(vulkan_device* device); // of what was probed
 WEIR_MUST_USE weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc);
 void vulkan_device_close(vulkan_device* device);
 WEIR_MUST_USE weir_status vulkan_device_open(const weir_device_desc* desc,
