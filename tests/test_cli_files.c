@@ -7,7 +7,7 @@ static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
     (void)state;
     assert_int_equal(weir("info $M"), 0);
     assert_has(cli.output, " bytes at a context of 64, allowed are ");
-    assert_has(cli.output, "  caches      16384 bytes"); // 2 blocks, keys and values [64, 16] F32
+    assert_has(cli.output, "  caches      8192 bytes"); // 2 blocks, keys and values [64, 16] F16
     assert_int_equal(weir("info $M --context 32 --json --max-memory 3K"), 0);
     assert_has(cli.output, "\"context\": 32, \"weights\": ");
     assert_has(cli.output, "\"allowed\": 3072}");
