@@ -78,7 +78,7 @@ static weir_status make_cache(weir_context* context) {
 }
 
 // Has the files read while the programs are made and the first pass runs. That is a favour: without
-// it, and on devices that have read them by now, everything is as it was.
+// it everything is as it was. Devices that have their copies read the files no more.
 static void read_ahead(const weir_context* context, const weir_llama_graph* pass) {
     const weir_storage* last = NULL;
     for (weir_value value = 0; value < weir_graph_value_count(pass->graph); value++) {
@@ -86,7 +86,7 @@ static void read_ahead(const weir_context* context, const weir_llama_graph* pass
         weir_view view;
         if (info->kind == WEIR_VALUE_WEIGHT &&
             weir_model_weight(context->model, info->name, &view) == WEIR_OK &&
-            view.storage != last &&
+            view.storage != last && !weir_storage_is_copied(view.storage) &&
             weir_storage_advise(view.storage, 0, 0, WEIR_ADVICE_WILL_NEED) == WEIR_OK) {
             last = view.storage;
         }
