@@ -10,12 +10,14 @@
 
 static const char usage[] =
     "usage: weir bench MODEL... [OPTION...]\n\n"
-    "Times prefill and decode of each model on each device with each number of threads, and how\n"
-    "fast the same workers only read the weights. Every case is opened anew in each round.\n\n"
+    "Times prefill and decode of each model on each device with each number of threads and each\n"
+    "type of the cache, and how fast the same workers only read the weights. Every case is opened\n"
+    "anew in each round.\n\n"
     "      --prompts LIST  lengths of the prompts (default: 128,512)\n"
     "  -n, --tokens N      tokens to decode, from an empty context on (default: 32)\n"
     "      --threads LIST  worker threads (default: 0, one per core)\n"
     "      --device LIST   what to run on, see weir devices (default: cpu)\n"
+    "      --kv LIST       types of keys and values: f32, f16, bf16, q8_0 (default: as weir run)\n"
     "      --rows N        most tokens of one prefill pass (default: 128)\n"
     "      --rounds N      how often each case is measured (default: 5)\n"
     "      --format NAME   text, csv or json (default: text): medians, and the lowest and the\n"
@@ -85,6 +87,23 @@ static bool read_numbers(const char* list, uint32_t lowest, uint32_t highest, ui
     return true;
 }
 
+static bool read_kvs(const char* list, bench_options* bench) {
+    char names[BENCH_LIST_MAX][32];
+    bench->kv_count = 1;
+    if (!list) {
+        return true;
+    }
+    if (!read_names(list, names, &bench->kv_count)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < bench->kv_count; i++) {
+        if (!cli_find_kv(names[i], &bench->kvs[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // Workers are what the CPU has: on other devices one case stands for all numbers of threads.
 static bool takes_threads(const char* device) {
     return strncmp(device, "cpu", 3) == 0;
@@ -95,10 +114,11 @@ static size_t make_cases(const bench_options* options, bench_case* cases) {
     for (size_t m = 0; m < options->model_count; m++) {
         for (uint32_t d = 0; d < options->device_count; d++) {
             const uint32_t kinds = takes_threads(options->devices[d]) ? options->thread_count : 1;
-            for (uint32_t t = 0; t < kinds; t++) {
+            for (uint32_t t = 0; t < kinds * options->kv_count; t++) {
                 cases[count++] = (bench_case){.model = options->models[m],
                                               .device = options->devices[d],
-                                              .threads = options->threads[t]};
+                                              .threads = options->threads[t / options->kv_count],
+                                              .kv = options->kvs[t % options->kv_count]};
             }
         }
     }
@@ -115,7 +135,8 @@ static weir_status run_rounds(const bench_options* options, bench_case* cases, s
 }
 
 static cli_exit bench_command(const bench_options* options, bench_print_fn print) {
-    const size_t most = options->model_count * options->device_count * options->thread_count;
+    const size_t most =
+        options->model_count * options->device_count * options->thread_count * options->kv_count;
     bench_case* cases = calloc(most, sizeof *cases);
     if (!cases) {
         return cli_error("no memory for %zu cases", most);
@@ -135,11 +156,16 @@ int bench_main(int argc, char** argv) {
     const char* prompts = "128,512";
     const char* threads = "0";
     const char* devices = "cpu";
+    const char* kvs = NULL;
     const char* format = "text";
     const cli_option options[] = {
-        {"prompts", 0, CLI_TEXT, &prompts}, {"tokens", 'n', CLI_U32, &bench.tokens},
-        {"threads", 0, CLI_TEXT, &threads}, {"device", 0, CLI_TEXT, &devices},
-        {"rows", 0, CLI_U32, &bench.rows},  {"rounds", 0, CLI_U32, &bench.rounds},
+        {"prompts", 0, CLI_TEXT, &prompts},
+        {"tokens", 'n', CLI_U32, &bench.tokens},
+        {"threads", 0, CLI_TEXT, &threads},
+        {"device", 0, CLI_TEXT, &devices},
+        {"kv", 0, CLI_TEXT, &kvs},
+        {"rows", 0, CLI_U32, &bench.rows},
+        {"rounds", 0, CLI_U32, &bench.rounds},
         {"format", 0, CLI_TEXT, &format},
     };
     const cli_exit code =
@@ -159,6 +185,9 @@ int bench_main(int argc, char** argv) {
     if (!read_names(devices, bench.devices, &bench.device_count)) {
         return cli_usage(argv[0], "--device: '%s' is no list of at most %d devices", devices,
                          BENCH_LIST_MAX);
+    }
+    if (!read_kvs(kvs, &bench)) {
+        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     if (bench.rounds == 0 || bench.rounds > BENCH_ROUNDS_MAX || bench.tokens == 0) {
         return cli_usage(argv[0], "--rounds takes 1 to %d, --tokens 1 or more", BENCH_ROUNDS_MAX);

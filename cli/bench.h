@@ -36,6 +36,8 @@ typedef struct bench_options {
     uint32_t thread_count;
     char devices[BENCH_LIST_MAX][32];
     uint32_t device_count;
+    weir_dtype kvs[BENCH_LIST_MAX]; // NONE: what a context takes by itself
+    uint32_t kv_count;
     uint32_t tokens; // of one decode
     uint32_t rounds;
     uint32_t rows; // most tokens of one prefill pass; 0: the default
@@ -45,6 +47,7 @@ typedef struct bench_case {
     const char* model;
     const char* device;
     uint32_t threads;         // asked for, then had
+    weir_dtype kv;            // of keys and values: asked for, then had
     uint32_t waits;           // of one token
     uint64_t bytes_per_token; // of weights and cache that decode reads, at its mean position
     bool by_copies;           // how the ceiling was measured: copies, since the device runs no

@@ -98,7 +98,8 @@ static weir_status open_model(bench_run* run) {
     const uint64_t begin = bench_now();
     WEIR_TRY(cli_model_open(run->c->model, run->c->device, run->c->threads, &run->opened));
     const weir_context_options context = {.context_length = longest_text(options),
-                                          .prefill_rows = options->rows};
+                                          .prefill_rows = options->rows,
+                                          .kv_dtype = run->c->kv};
     WEIR_TRY(weir_context_create(NULL, run->opened.model, &context, &run->context));
     keep(run, BENCH_READY, (double)(bench_now() - begin) * 1e-6);
     WEIR_TRY(feed(run, 0, 1));
@@ -116,6 +117,7 @@ static weir_status describe(const bench_run* run) {
     c->bytes_per_token =
         bench_ceiling_bytes(run->ceiling) + row_bytes * (run->options->tokens + 1) / 2;
     c->by_copies = bench_ceiling_copies(run->ceiling);
+    c->kv = weir_context_kv_dtype(run->context);
     c->threads = weir_device_thread_count(run->opened.device);
     c->waits =
         weir_schedule_report_of(weir_context_schedule(run->context, WEIR_PHASE_DECODE))->waits;

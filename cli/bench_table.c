@@ -64,6 +64,10 @@ static void print_cell(bench_figure figure, int decimals) {
            figure.median > 0 ? fmin(off * 100.0 / figure.median, 99.0) : 0.0);
 }
 
+static const char* kv_name(const bench_case* c) {
+    return weir_dtype_describe(c->kv)->name;
+}
+
 static int longest_name(const bench_case* cases, size_t count) {
     size_t longest = strlen("model");
     for (size_t i = 0; i < count; i++) {
@@ -74,7 +78,7 @@ static int longest_name(const bench_case* cases, size_t count) {
 }
 
 static void print_head(const bench_options* options, int width) {
-    printf("%-*s %-12s %7s", width, "model", "device", "threads");
+    printf("%-*s %-12s %7s %-5s", width, "model", "device", "threads", "cache");
     for (uint32_t i = 0; i < options->prompt_count; i++) {
         char title[MEASURE_NAME_MAX];
         snprintf(title, sizeof title, "prefill %u", options->prompts[i]);
@@ -90,7 +94,8 @@ static void print_text(const bench_options* options, bench_case* cases, size_t c
     print_head(options, width);
     for (size_t i = 0; i < count; i++) {
         bench_case* c = &cases[i];
-        printf("%-*s %-12s %7u", width, base_name(c->model), c->device, c->threads);
+        printf("%-*s %-12s %7u %-5s", width, base_name(c->model), c->device, c->threads,
+               kv_name(c));
         for (uint32_t p = 0; p < options->prompt_count; p++) {
             print_cell(figure_of(options, c, BENCH_PROMPTS + p), 1);
         }
@@ -129,7 +134,8 @@ static void print_number(double number) {
 }
 
 static void print_csv(const bench_options* options, bench_case* cases, size_t count) {
-    puts("model,device,threads,measure,unit,median,low,high,rounds,bytes_per_token,waits_per_token,"
+    puts("model,device,threads,kv,measure,unit,median,low,high,rounds,bytes_per_token,waits_per_"
+         "token,"
          "ceiling_by");
     for (size_t i = 0; i < count; i++) {
         bench_case* c = &cases[i];
@@ -137,8 +143,8 @@ static void print_csv(const bench_options* options, bench_case* cases, size_t co
             char name[MEASURE_NAME_MAX];
             const bench_figure figure = figure_of(options, c, m);
             print_field(c->model);
-            printf(",%s,%u,%s,%s,", c->device, c->threads, measure_name(options, m, name),
-                   measure_unit(m));
+            printf(",%s,%u,%s,%s,%s,", c->device, c->threads, kv_name(c),
+                   measure_name(options, m, name), measure_unit(m));
             print_number(figure.median);
             putchar(',');
             print_number(figure.low);
@@ -173,6 +179,7 @@ static void print_json(const bench_options* options, bench_case* cases, size_t c
         json_bytes(&writer, "model", c->model, strlen(c->model));
         json_text(&writer, "device", c->device);
         json_u64(&writer, "threads", c->threads);
+        json_text(&writer, "kv", kv_name(c));
         json_u64(&writer, "bytes_per_token", c->bytes_per_token);
         json_u64(&writer, "waits_per_token", c->waits);
         json_text(&writer, "ceiling_by", c->by_copies ? "copies" : "reads");

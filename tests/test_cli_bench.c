@@ -9,6 +9,7 @@
 
 typedef struct csv_row {
     uint32_t threads;
+    char kv[8];
     char measure[32];
     double median, low, high;
     uint32_t rounds;
@@ -33,11 +34,11 @@ static size_t read_rows(const char* text, csv_row* rows, size_t capacity) {
         assert_true(count < capacity);
         csv_row* row = &rows[count++];
         unsigned long long bytes = 0;
-        const int found =
-            sscanf(line + 1, "%*[^,],cpu:plain,%u,%31[^,],%*[^,],%lf,%lf,%lf,%u,%llu,%u,%15s",
-                   &row->threads, row->measure, &row->median, &row->low, &row->high, &row->rounds,
-                   &bytes, &row->waits, row->by);
-        assert_int_equal(found, 9);
+        const int found = sscanf(
+            line + 1, "%*[^,],cpu:plain,%u,%7[^,],%31[^,],%*[^,],%lf,%lf,%lf,%u,%llu,%u,%15s",
+            &row->threads, row->kv, row->measure, &row->median, &row->low, &row->high, &row->rounds,
+            &bytes, &row->waits, row->by);
+        assert_int_equal(found, 10);
         row->bytes_per_token = bytes;
     }
     return count;
@@ -88,6 +89,20 @@ static void the_share_is_that_of_the_bytes_that_decode_reads(void** state) {
     assert_true(fabs(share / of_five[1].median - 1.0) < 1e-3);
 }
 
+// Keys and values of two blocks, 16 elements each.
+static void types_of_the_cache_are_cases_of_their_own(void** state) {
+    (void)state;
+    csv_row rows[16];
+    assert_int_equal(weir("bench $M --device cpu:plain --prompts 2 -n 3 --rounds 1 --kv f32,f16 "
+                          "--format csv"),
+                     0);
+    assert_int_equal(read_rows(cli.output, rows, 16), 14);
+    assert_string_equal(rows[0].kv, "F32");
+    assert_string_equal(rows[7].kv, "F16");
+    assert_int_equal(rows[0].bytes_per_token, STREAMED_BYTES + 2 * 4 * 16 * 4);
+    assert_int_equal(rows[7].bytes_per_token, STREAMED_BYTES + 2 * 4 * 16 * 2);
+}
+
 static void text_and_json_name_the_cases(void** state) {
     (void)state;
     assert_int_equal(weir(QUICK "$M --device cpu --threads 1"), 0);
@@ -131,6 +146,7 @@ static void wrong_lists_exit_with_64(void** state) {
         "bench $M --rounds 101",
         "bench $M -n 0",
         "bench $M --format xml",
+        "bench $M --kv f32,q9",
     };
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         assert_int_equal(weir(calls[i]), 64);
@@ -154,6 +170,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(csv_has_a_row_for_each_case_and_measure),
         cmocka_unit_test(the_share_is_that_of_the_bytes_that_decode_reads),
+        cmocka_unit_test(types_of_the_cache_are_cases_of_their_own),
         cmocka_unit_test(text_and_json_name_the_cases),
         cmocka_unit_test(a_name_with_a_comma_stays_one_field),
         cmocka_unit_test(wrong_lists_exit_with_64),
