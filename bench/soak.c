@@ -163,15 +163,19 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
+static uint64_t sum_counts(const soak_thread* threads, uint32_t count, uint32_t kind) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sum += threads[i].counts[kind];
+    }
+    return sum;
+}
+
 static void print_row(double seconds, const soak_thread* threads, uint32_t count,
                       const holdings* found) {
     printf("%.1f", seconds);
     for (uint32_t kind = 0; kind < SOAK_COUNTS; kind++) {
-        uint64_t sum = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            sum += threads[i].counts[kind];
-        }
-        printf(",%" PRIu64, sum);
+        printf(",%" PRIu64, sum_counts(threads, count, kind));
     }
     printf(",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%u,%u,%u\n", found->live_blocks, found->live_bytes,
            found->resident_bytes, found->descriptors, found->threads, found->mappings);
@@ -254,18 +258,20 @@ static bool check_meetings(const soak_thread* threads, uint32_t count) {
 }
 
 static bool finish(soak_thread* threads, pthread_t* handles, uint32_t count) {
-    bool right = true;
     for (uint32_t i = 0; i < count; i++) {
         pthread_join(handles[i], NULL);
     }
     for (uint32_t i = 0; i < count; i++) {
         soak_say_text(&threads[i]);
         soak_run_session(&threads[i]);
-        for (uint32_t kind = 0; kind < SOAK_COUNTS; kind++) {
-            right = right && threads[i].counts[kind] > 0;
+    }
+    bool right = check_meetings(threads, count);
+    for (uint32_t kind = 0; kind < SOAK_COUNTS; kind++) {
+        if (sum_counts(threads, count, kind) == 0) {
+            fprintf(stderr, "soak: the time was too short: 0 %s\n", count_names[kind]);
+            right = false;
         }
     }
-    right = check_meetings(threads, count) && right;
     for (uint32_t i = 0; i < count; i++) {
         soak_close_model(&threads[i]);
         weir_storage_release(threads[i].floats);

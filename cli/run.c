@@ -232,7 +232,7 @@ static void print_stats(const run_state* run) {
 }
 
 // Text that was made stays on standard output also when generation failed later: the error is
-// about what is missing.
+// about what is missing. A run that was interrupted says how far it came.
 static cli_exit report(run_state* run, weir_status status) {
     if (run->options->json && status == WEIR_OK) {
         print_json(run);
@@ -241,10 +241,13 @@ static cli_exit report(run_state* run, weir_status status) {
         putchar('\n');
     }
     const cli_exit code = cli_finish(status == WEIR_OK ? CLI_OK : cli_fail(status));
+    const bool stopped = code == CLI_OK && run->stats.end == WEIR_END_STOP;
     if (run->options->stats && code == CLI_OK) {
         print_stats(run);
+    } else if (stopped) {
+        fprintf(stderr, "weir: interrupted after %u tokens\n", run->stats.generated_tokens);
     }
-    return code == CLI_OK && run->stats.end == WEIR_END_STOP ? CLI_INTERRUPTED : code;
+    return stopped ? CLI_INTERRUPTED : code;
 }
 
 static cli_exit run_command(const run_options* options) {

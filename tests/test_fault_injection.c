@@ -1,10 +1,15 @@
 // Whole cycles, from opening a device to closing it, in which every allocation, every mapping and
-// every thread start fails once in turn.
+// every thread start fails once in turn, and every call to the back end of the null device.
 #include "testing_faults.h"
 
 #include <weir/weir.h>
 
 enum { ROWS = 4, WIDTH = 32, FILE_FLOATS = WIDTH * WIDTH };
+
+#define NULL_CALLS 40 // more than any cycle makes
+
+static bool on_null; // the device of the cycles; executes nothing, so that nothing is compared
+static uint32_t null_fails; // this call to its back end, counted from 0
 
 static void write_ones(char path[64]) {
     static float ones[FILE_FLOATS];
@@ -19,7 +24,7 @@ static void write_ones(char path[64]) {
 }
 
 static weir_status expect(float found, float expected) {
-    return found == expected
+    return on_null || found == expected
                ? WEIR_OK
                : WEIR_FAIL(WEIR_INTERNAL, "%g, expected %g", (double)found, (double)expected);
 }
@@ -68,9 +73,13 @@ static void release(things* t) {
 }
 
 static weir_status open(things* t, const char* path, const weir_allocator* allocator) {
-    const weir_device_desc desc = {.name = "cpu", .thread_count = 3, .allocator = *allocator};
+    const weir_device_desc desc = {
+        .name = on_null ? "null" : "cpu", .thread_count = 3, .allocator = *allocator};
     const weir_storage_map_desc map = {.path = path, .advice = WEIR_ADVICE_WILL_NEED};
     WEIR_TRY(weir_device_create(&desc, &t->device));
+    if (on_null) {
+        weir_null_fail(t->device, null_fails, WEIR_DEVICE_OUT_OF_MEMORY);
+    }
     return weir_storage_map(t->device, &map, &t->weights);
 }
 
@@ -286,11 +295,44 @@ static void whole_programs_survive_each_failure_of_the_system(void** state) {
     fail_in_turn(whole_cycle);
 }
 
+// Returns how many calls failed, and took the work with them.
+static uint32_t fail_calls_of_null(fault_cycle_fn cycle, void* context) {
+    uint32_t failures = 0;
+    bool failed = false;
+    on_null = true;
+    for (null_fails = 0; null_fails < NULL_CALLS; null_fails++) {
+        const weir_status status = run_cycle(cycle, context, FAULT_ALLOCATION, SIZE_MAX, &failed);
+        if (status != WEIR_OK) {
+            assert_int_equal(status, WEIR_DEVICE_OUT_OF_MEMORY);
+            assert_message_has("fails because a test asked for it");
+            failures++;
+        }
+    }
+    assert_ok(run_cycle(cycle, context, FAULT_ALLOCATION, SIZE_MAX, &failed));
+    on_null = false;
+    return failures;
+}
+
+static void the_front_end_survives_each_failing_call_of_a_back_end(void** state) {
+    (void)state;
+    char path[64];
+    write_ones(path);
+    const uint32_t session = fail_calls_of_null(session_cycle, path);
+    const uint32_t program = fail_calls_of_null(program_cycle, path);
+    const uint32_t whole = fail_calls_of_null(whole_cycle, path);
+    unlink(path);
+    print_message("%u, %u and %u calls failed\n", session, program, whole);
+    assert_in_range(session, 5, NULL_CALLS - 1);
+    assert_in_range(program, 4, NULL_CALLS - 1);
+    assert_in_range(whole, 6, NULL_CALLS - 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sessions_survive_each_failure_of_the_system),
         cmocka_unit_test(programs_survive_each_failure_of_the_system),
         cmocka_unit_test(whole_programs_survive_each_failure_of_the_system),
+        cmocka_unit_test(the_front_end_survives_each_failing_call_of_a_back_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,8 @@
 #include "testing.h"
 
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
@@ -509,6 +511,32 @@ static void files_are_written_in_whole_or_not_at_all(void** state) {
     assert_int_equal(rmdir(folder), 0);
 }
 
+// What cannot be written in whole takes nothing of what was there before.
+static void a_full_disk_leaves_the_file_as_it_was(void** state) {
+    const fixture* f = *state;
+    char folder[] = "/tmp/weir-plan-XXXXXX";
+    char path[64];
+    struct rlimit before;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.plan", folder);
+    assert_ok(weir_plan_file_save(f->file, path));
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const struct rlimit tight = {.rlim_cur = 64, .rlim_max = before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    const weir_status status = weir_plan_file_save(f->file, path);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_status(status, WEIR_IO);
+    assert_message_has("cannot write");
+    assert_int_equal(count_files(folder), 1);
+    weir_plan_file* file = NULL;
+    assert_ok(weir_plan_file_open(NULL, path, &file));
+    weir_plan_file_destroy(file);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void an_empty_file_is_no_plan_file(void** state) {
     (void)state;
     char path[] = "/tmp/weir-plan-XXXXXX";
@@ -627,6 +655,7 @@ int main(void) {
         cmocka_unit_test(forged_plans_of_random_graphs_are_proven),
         cmocka_unit_test(a_forged_place_is_named),
         with_file(files_are_written_in_whole_or_not_at_all),
+        with_file(a_full_disk_leaves_the_file_as_it_was),
         cmocka_unit_test(an_empty_file_is_no_plan_file),
         cmocka_unit_test(each_failing_allocation_is_reported_and_leaks_nothing),
         with_file(a_failed_addition_leaves_the_file_as_before),

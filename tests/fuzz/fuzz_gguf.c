@@ -69,6 +69,24 @@ static weir_status parse(const weir_allocator* allocator, const weir_gguf_part* 
                                        parts[0].file_name, gguf);
 }
 
+// One file as the only part of a set: refused, or the same number of tensors.
+static void parse_as_set(const weir_gguf_part* part, const weir_gguf* alone) {
+    fuzz_purse purse = {.most = 4 * (size_t)part->byte_size + 2048};
+    const weir_allocator allocator = fuzz_allocator(&purse);
+    uint64_t count = 0;
+    uint64_t alone_count = 0;
+    weir_gguf* gguf = NULL;
+    const weir_status status = weir_gguf_parse_parts(&allocator, part, 1, &gguf);
+    fuzz_require(status != WEIR_OUT_OF_MEMORY && (status != WEIR_OK || alone));
+    if (status == WEIR_OK) {
+        weir_gguf_tensors(gguf, &count);
+        weir_gguf_tensors(alone, &alone_count);
+        fuzz_require(count == alone_count);
+    }
+    weir_gguf_destroy(gguf);
+    fuzz_require(purse.live == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     fuzz_purse purse = {.most = 4 * byte_size + PARTS_MAX * 1024};
     const weir_allocator allocator = fuzz_allocator(&purse);
@@ -88,6 +106,9 @@ int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
         if (weir_llama_params_read(gguf, &params) == WEIR_OK) {
             fuzz_require(params.heads > 0 && params.heads % params.kv_heads == 0);
         }
+    }
+    if (count == 1) {
+        parse_as_set(&parts[0], gguf);
     }
     weir_gguf_destroy(gguf);
     fuzz_require(purse.live == 0);
