@@ -10,14 +10,17 @@
 //     kernel   the dispatches of one kind in such a pass, by the clock of the device. Their times
 //              contain what a time stamp adds: compare them, do not add them up
 //     chain    dispatches of which each waits for the one before it
-//     product  y = x * transpose(w): products without a wait between them, then each after the other
+//     product  y = x * transpose(w), without a wait between them or each after the other, and with
+//              other cuts into workgroups; 0: the default
 #include <string.h>
 #include <weir-llm/llama.h>
+#include <weir/vulkan.h>
 #include <weir/weir.h>
 
 #include "bench_rows.h"
 
-#define RUNS 9
+#define RUNS 15
+#define WARM_NS 3e8
 #define CONTEXT 1024
 #define PREFILL_ROWS 512
 #define CHAIN 64           // dispatches of a chain
@@ -34,6 +37,8 @@ typedef struct rig {
     weir_program* program;
     weir_storage* storages[STORAGES_MAX];
     uint32_t storage_count;
+    weir_binding bindings[STORAGES_MAX];
+    uint32_t binding_count;
     weir_value inputs[2];
     uint32_t input_count;
     uint64_t weight_bytes;
@@ -79,23 +84,25 @@ static weir_view allocate(rig* r, const weir_value_info* info) {
     return view;
 }
 
+static void make_program(rig* r) {
+    const weir_program_desc desc = {
+        .schedule = r->schedule, .bindings = r->bindings, .binding_count = r->binding_count};
+    bench_check(weir_program_create(r->device, &desc, &r->program));
+}
+
 static void open_rig(rig* r, weir_device* device, weir_graph* graph) {
-    static weir_binding bindings[STORAGES_MAX];
     *r = (rig){.device = device, .graph = graph};
-    weir_program_desc desc = {.bindings = bindings};
     for (weir_value value = 0; value < weir_graph_value_count(graph); value++) {
         const weir_value_info* info = weir_graph_value_info(graph, value);
         if (info->kind == WEIR_VALUE_WEIGHT || info->kind == WEIR_VALUE_STATE) {
-            bindings[desc.binding_count++] = (weir_binding){value, allocate(r, info)};
+            r->bindings[r->binding_count++] = (weir_binding){value, allocate(r, info)};
         } else if (info->kind == WEIR_VALUE_INPUT) {
             r->inputs[r->input_count++] = value;
         }
     }
-    bench_check(
-        weir_schedule_create(NULL, graph, weir_device_target(device), NULL, &r->schedule));
-    desc.schedule = r->schedule;
-    bench_check(weir_program_create(device, &desc, &r->program));
+    bench_check(weir_schedule_create(NULL, graph, weir_device_target(device), NULL, &r->schedule));
     r->weight_bytes = weir_schedule_report_of(r->schedule)->weight_bytes;
+    make_program(r);
 }
 
 static void close_rig(rig* r) {
@@ -117,14 +124,23 @@ static void write_inputs(const rig* r) {
     }
 }
 
-// The median of the time of a pass, in microseconds.
+static double run_once(const rig* r, const uint64_t* params, uint32_t param_count) {
+    write_inputs(r);
+    const double begin = bench_now();
+    bench_check(weir_program_run(r->program, params, param_count));
+    return (bench_now() - begin) / 1e3;
+}
+
+// The median of the time of a pass, in microseconds. Clocks of an idle device are low: it is kept
+// busy for a while first.
 static double time_pass(const rig* r, const uint64_t* params, uint32_t param_count) {
     double times[RUNS];
-    for (int run = -1; run < RUNS; run++) { // the first one warms up
-        write_inputs(r);
-        const double begin = bench_now();
-        bench_check(weir_program_run(r->program, params, param_count));
-        times[run < 0 ? 0 : run] = (bench_now() - begin) / 1e3;
+    const double begin = bench_now();
+    do {
+        run_once(r, params, param_count);
+    } while (bench_now() - begin < WARM_NS);
+    for (int run = 0; run < RUNS; run++) {
+        times[run] = run_once(r, params, param_count);
     }
     qsort(times, RUNS, sizeof times[0], bench_compare);
     return times[RUNS / 2];
@@ -207,7 +223,7 @@ static void bench_model(weir_device* device, const char* shape, weir_dtype dtype
                                         .weight_dtype = dtype};
     static const uint64_t positions[] = {16, CONTEXT - 1};
     weir_llama_graph pass;
-    rig r;
+    static rig r;
     bench_check(weir_llama_graph_build(NULL, &desc, &pass));
     open_rig(&r, device, pass.graph);
     const weir_schedule_report* report = weir_schedule_report_of(r.schedule);
@@ -234,8 +250,8 @@ typedef weir_value (*link_fn)(weir_graph* graph, weir_value x, int64_t width, we
 
 static weir_value weight(weir_graph* graph, const char* name, weir_dtype dtype, int64_t rows,
                          int64_t columns) {
-    const weir_shape shape = rows > 0 ? weir_shape_make(2, (int64_t[]){rows, columns})
-                                      : weir_shape_make(1, &columns);
+    const weir_shape shape =
+        rows > 0 ? weir_shape_make(2, (int64_t[]){rows, columns}) : weir_shape_make(1, &columns);
     weir_value value = WEIR_VALUE_NONE;
     bench_check(weir_graph_weight(graph, name, dtype, &shape, &value));
     return value;
@@ -290,8 +306,8 @@ static weir_graph* new_graph(int64_t width, weir_value* x, weir_param* position)
     return graph;
 }
 
-static void bench_chain(weir_device* device, const char* name, link_fn link, uint64_t position) {
-    const int64_t width = 4096;
+static void bench_chain(weir_device* device, int64_t width, const char* name, link_fn link,
+                        uint64_t position) {
     weir_value x = WEIR_VALUE_NONE;
     weir_param param = WEIR_PARAM_NONE;
     weir_graph* graph = new_graph(width, &x, &param);
@@ -299,7 +315,7 @@ static void bench_chain(weir_device* device, const char* name, link_fn link, uin
         x = link(graph, x, width, param);
     }
     bench_check(weir_graph_output(graph, x));
-    rig r;
+    static rig r;
     open_rig(&r, device, graph);
     const uint64_t params[] = {position, 1};
     const double time = time_pass(&r, params, 2);
@@ -308,13 +324,12 @@ static void bench_chain(weir_device* device, const char* name, link_fn link, uin
     close_rig(&r);
 }
 
-// Products of one x with matrices that do not fit a cache together.
-static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int64_t k,
-                          bool chained) {
+// Products of one x with matrices that do not fit a cache together, without waits or each after the
+// other.
+static weir_graph* product_graph(weir_dtype dtype, int64_t n, int64_t k, int count, bool chained) {
     weir_value x = WEIR_VALUE_NONE;
     weir_param param = WEIR_PARAM_NONE;
     weir_graph* graph = new_graph(k, &x, &param);
-    const int count = chained ? CHAIN / 2 : CHAIN / 4;
     for (int i = 0; i < count; i++) {
         char name[32];
         snprintf(name, sizeof name, "w%d", i);
@@ -325,13 +340,36 @@ static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int6
         }
         x = chained ? y : x;
     }
-    rig r;
-    open_rig(&r, device, graph);
+    return graph;
+}
+
+// With the default cut of few rows, and where `sweep` says so with others.
+static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int64_t k, bool chained,
+                          bool sweep) {
+    static const weir_vulkan_tuning tunings[] = {
+        {0, 0, 0, 0, 0},     {2, 64, 4, 64, 1},   {2, 128, 8, 64, 1},   {4, 64, 16, 64, 1},
+        {4, 128, 32, 64, 1}, {8, 64, 8, 32, 1},   {8, 128, 16, 32, 1},  {16, 64, 32, 32, 1},
+        {4, 32, 8, 128, 1},  {8, 32, 16, 128, 1}, {16, 128, 32, 128, 1}};
+    static rig r;
     const uint64_t params[] = {0, 1};
-    const double time = time_pass(&r, params, 2);
-    printf("product,%s,%lld x %lld%s,1,%d,%.2f,%.1f\n", weir_dtype_describe(dtype)->name,
-           (long long)n, (long long)k, chained ? " chained" : "", count, time / count,
-           (double)r.weight_bytes / time / 1e3);
+    const int count = chained ? CHAIN / 2 : CHAIN / 4;
+    open_rig(&r, device, product_graph(dtype, n, k, count, chained));
+    for (size_t i = 0; i < (sweep ? sizeof tunings / sizeof tunings[0] : 1); i++) {
+        weir_program_destroy(r.program);
+        r.program = NULL;
+        if (i > 0 && weir_vulkan_tune(device, &tunings[i]) != WEIR_OK) {
+            continue; // more than the device has
+        }
+        make_program(&r);
+        const double time = time_pass(&r, params, 2);
+        printf("product,%s,%lld x %lld%s cut %u %u units %u %u,1,%d,%.2f,%.1f\n",
+               weir_dtype_describe(dtype)->name, (long long)n, (long long)k,
+               chained ? " chained" : "", tunings[i].few_columns, tunings[i].few_threads,
+               tunings[i].unit_columns, tunings[i].unit_threads, count, time / count,
+               (double)r.weight_bytes / time / 1e3);
+    }
+    const weir_status status = weir_vulkan_tune(device, &tunings[0]);
+    (void)status; // a device that cannot be tuned was not
     close_rig(&r);
 }
 
@@ -345,18 +383,20 @@ static weir_dtype find_type(const char* name) {
     exit(64);
 }
 
-static void bench_kernels(weir_device* device, const weir_dtype* types, int type_count) {
-    bench_chain(device, "add", link_add, 0);
-    bench_chain(device, "rms_norm", link_norm, 0);
-    bench_chain(device, "rope", link_rope, 100);
-    bench_chain(device, "attention", link_attention, 16);
-    bench_chain(device, "attention", link_attention, CONTEXT - 1);
+static void bench_kernels(weir_device* device, int64_t width, const weir_dtype* types,
+                          int type_count) {
+    const int64_t wide = width * 43 / 16 / 256 * 256; // 11008 for 4096
+    bench_chain(device, width, "add", link_add, 0);
+    bench_chain(device, width, "rms_norm", link_norm, 0);
+    bench_chain(device, width, "rope", link_rope, 100);
+    bench_chain(device, width, "attention", link_attention, 16);
+    bench_chain(device, width, "attention", link_attention, CONTEXT - 1);
     for (int i = 0; i < type_count; i++) {
-        bench_product(device, types[i], 4096, 4096, false);
-        bench_product(device, types[i], 4096, 4096, true);
-        bench_product(device, types[i], 11008, 4096, false);
-        bench_product(device, types[i], 4096, 11008, false);
-        bench_product(device, types[i], 32000, 4096, false);
+        bench_product(device, types[i], width, width, true, true);
+        bench_product(device, types[i], width, width, false, false);
+        bench_product(device, types[i], wide, width, false, true);
+        bench_product(device, types[i], width, wide, false, true);
+        bench_product(device, types[i], 8 * width, width, false, false);
     }
 }
 
@@ -374,9 +414,7 @@ int main(int argc, char** argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); // a run that is cut short has printed what it measured
     bench_check(weir_device_create(&desc, &device));
     printf("what,type,name,rows,count,microseconds,gigabytes_per_second\n");
-    if (strcmp(shape, "tiny") != 0) {
-        bench_kernels(device, types, type_count);
-    }
+    bench_kernels(device, find_shape(shape)->embedding, types, type_count);
     for (int i = 0; i < type_count; i++) {
         bench_model(device, shape, types[i], 1);
         bench_model(device, shape, types[i], strcmp(shape, "tiny") == 0 ? 8 : PREFILL_ROWS);

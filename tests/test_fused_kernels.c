@@ -377,6 +377,7 @@ static void rope_set_rows_encodes_to_the_type_of_its_state(void** state) {
 
 static void rope_set_rows_needs_parameters(void** state) {
     (void)state;
+    need_host_kernels();
     need_kernel(WEIR_OP_ROPE_SET_ROWS);
     weir_view views[2] = {0};
     void* pointers[2] = {NULL, NULL};

@@ -23,9 +23,11 @@ static void the_target_has_one_kernel_for_each_operation(void** state) {
     }
 }
 
-static void check_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
-    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 3);
-    tensor w = new_random(&random_state, dtype, n, k, 1);
+// Rows of x and of w begin `x_gap` numbers and `w_gap` blocks behind the end of the one before.
+static void check_spaced_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t k, int64_t x_gap,
+                                int64_t w_gap) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, x_gap);
+    tensor w = new_random(&random_state, dtype, n, k, w_gap);
     tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
     reference r = new_reference(m, n);
     double* row = calloc((size_t)k, sizeof(double));
@@ -51,6 +53,10 @@ static void check_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
     free_tensor(&y);
 }
 
+static void check_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
+    check_spaced_matmul(dtype, m, n, k, 3, 1);
+}
+
 static void matmul_agrees_for_every_weight_type(void** state) {
     (void)state;
     uint32_t types = 0;
@@ -61,6 +67,9 @@ static void matmul_agrees_for_every_weight_type(void** state) {
             check_matmul(dtype, 1, 5, block);
             check_matmul(dtype, 3, 18, 3 * block);
             check_matmul(dtype, 9, 33, block == 1 ? 300 : 2 * block);
+            // Long rows, one and several, all on wide borders.
+            check_spaced_matmul(dtype, 1, 11, 2304, 0, 0);
+            check_spaced_matmul(dtype, 3, 11, 1280, 4, 2);
             types++;
         }
     }

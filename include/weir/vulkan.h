@@ -97,6 +97,24 @@ WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* devic
                                                               weir_storage** storage);
 
 // What the synchronisation validation of Khronos says of a schedule.
+// How products of few rows are cut into workgroups, those of plain types (few) and those of blocks
+// (unit). Columns are rows of weights that a workgroup reads, 1 to 32, of two matrices together;
+// threads are its invocations, a multiple of 32, at most 256. 0: as it is without this.
+typedef struct weir_vulkan_tuning {
+    uint32_t few_columns, few_threads;
+    uint32_t unit_columns, unit_threads;
+    uint32_t groups_wanted; // workgroups of a product: columns are halved until there are as many
+} weir_vulkan_tuning;
+
+// Sets the cut for programs made from now on. Other numbers add in another order: results differ in
+// their last bits.
+//
+// Errors:  WEIR_INVALID_ARGUMENT not a Vulkan device, numbers out of bounds; WEIR_UNSUPPORTED no
+//          Vulkan, or the device lacks the shared memory.
+// Threads: thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_tune(weir_device* device,
+                                                    const weir_vulkan_tuning* tuning);
+
 typedef struct weir_vulkan_verdict {
     uint32_t dispatches;
     uint32_t boundaries;

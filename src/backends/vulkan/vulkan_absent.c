@@ -67,3 +67,9 @@ weir_status weir_vulkan_storage_import(weir_device* device, int fd, uint64_t byt
     (void)storage;
     return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
 }
+
+weir_status weir_vulkan_tune(weir_device* device, const weir_vulkan_tuning* tuning) {
+    (void)device;
+    (void)tuning;
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
+}

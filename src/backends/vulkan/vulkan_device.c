@@ -4,6 +4,10 @@
 
 #include "base/log_line.h"
 
+#define CUT_COLUMNS_MAX 32
+#define CUT_THREADS_MAX 256
+#define CUT_THREADS_STEP 32
+
 static_assert(offsetof(vulkan_device, base) == 0, "the base comes first");
 
 void vulkan_device_close(vulkan_device* device) {
@@ -110,6 +114,13 @@ static weir_status make_locks(vulkan_device* device) {
     return made ? WEIR_OK : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "cannot make the locks of a device");
 }
 
+// Where invocations are loops of a processor a workgroup has few, and is compiled quickly.
+static const weir_vulkan_tuning* default_tuning(const vulkan_device* device) {
+    static const weir_vulkan_tuning cards = {4, 128, 16, 64, 512};
+    static const weir_vulkan_tuning processors = {8, 32, 8, 32, 1};
+    return device->probe.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? &processors : &cards;
+}
+
 weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc) {
     if (desc->vulkan) {
         device->options = *desc->vulkan;
@@ -123,6 +134,7 @@ weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* d
         device->copy_queue = device->queue;
         device->copy_family = device->probe.queue_family;
     }
+    device->tuning = *default_tuning(device);
     WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
     WEIR_TRY(vulkan_queue_open(device));
     log_line(&device->base.log, WEIR_LOG_INFO, "vulkan: %s", device->probe.name);
@@ -169,6 +181,39 @@ weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* 
         return status;
     }
     *device = made;
+    return WEIR_OK;
+}
+
+static weir_status check_cut(uint32_t columns, uint32_t threads) {
+    return columns <= CUT_COLUMNS_MAX && threads <= CUT_THREADS_MAX &&
+                   threads % CUT_THREADS_STEP == 0
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                           "tuning: %u columns, %u threads; expected 1 to %d, and a multiple of %d "
+                           "up to %d",
+                           columns, threads, CUT_COLUMNS_MAX, CUT_THREADS_STEP, CUT_THREADS_MAX);
+}
+
+weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning) {
+    if (!vulkan_is_device(base)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: not a device of Vulkan");
+    }
+    vulkan_device* device = vulkan_device_of(base);
+    const weir_vulkan_tuning* usual = default_tuning(device);
+    const weir_vulkan_tuning wanted = {
+        .few_columns = tuning->few_columns > 0 ? tuning->few_columns : usual->few_columns,
+        .few_threads = tuning->few_threads > 0 ? tuning->few_threads : usual->few_threads,
+        .unit_columns = tuning->unit_columns > 0 ? tuning->unit_columns : usual->unit_columns,
+        .unit_threads = tuning->unit_threads > 0 ? tuning->unit_threads : usual->unit_threads,
+        .groups_wanted = tuning->groups_wanted > 0 ? tuning->groups_wanted : usual->groups_wanted};
+    WEIR_TRY(check_cut(wanted.few_columns, wanted.few_threads));
+    WEIR_TRY(check_cut(wanted.unit_columns, wanted.unit_threads));
+    if (vulkan_tuning_bytes(&wanted) > device->probe.shared_bytes_max) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: workgroups share %u bytes; %s has %u",
+                         vulkan_tuning_bytes(&wanted), device->probe.name,
+                         device->probe.shared_bytes_max);
+    }
+    device->tuning = wanted;
     return WEIR_OK;
 }
 

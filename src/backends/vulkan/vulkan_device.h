@@ -61,6 +61,7 @@ struct vulkan_device {
     weir_vulkan_options options;
     uint32_t heap;                                   // of VULKAN_PLACE_DEVICE
     atomic_uint_least64_t used[VK_MAX_MEMORY_HEAPS]; // bytes that were allocated of each heap
+    weir_vulkan_tuning tuning;
 
     pthread_mutex_t pipeline_lock;                              // guards what follows
     VkDescriptorSetLayout set_layouts[VULKAN_BINDINGS_MAX + 1]; // by number of bindings

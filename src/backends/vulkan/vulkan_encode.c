@@ -64,9 +64,10 @@ static weir_status add_range(vulkan_work* work, const char* name, const weir_sto
     return WEIR_OK;
 }
 
-static void add_block_range(vulkan_work* work, uint64_t offset, uint64_t length) {
+// Of the block where `buffer` is VK_NULL_HANDLE.
+static void add_own_range(vulkan_work* work, VkBuffer buffer, uint64_t offset, uint64_t length) {
     work->buffers.items[work->buffers.count++] =
-        (VkDescriptorBufferInfo){.buffer = VK_NULL_HANDLE, .offset = offset, .range = length};
+        (VkDescriptorBufferInfo){.buffer = buffer, .offset = offset, .range = length};
 }
 
 // Tables begin at the step of offsets.
@@ -107,14 +108,14 @@ static weir_status add_bindings(work_encoder* encoder, const vulkan_launch* laun
     if (launch->table_floats > 0) {
         WEIR_TRY(add_table(work, launch, &table_offset));
     }
-    add_block_range(work, 0, work->faults_offset);
+    add_own_range(work, VK_NULL_HANDLE, 0, work->tables_offset);
     for (uint32_t i = 0; i < launch->binding_count; i++) {
         const vulkan_binding* binding = &launch->bindings[i];
         if (binding->operand == VULKAN_FAULT) {
-            add_block_range(work, work->faults_offset + encoder->fault * work->step,
-                            VULKAN_FAULT_BYTES);
+            add_own_range(work, work->faults.buffer, encoder->fault * work->step,
+                          VULKAN_FAULT_BYTES);
         } else if (binding->operand == VULKAN_TABLE) {
-            add_block_range(work, table_offset, launch->table_floats * sizeof(float));
+            add_own_range(work, VK_NULL_HANDLE, table_offset, launch->table_floats * sizeof(float));
         } else {
             WEIR_TRY(add_operand(encoder, binding, push));
         }
@@ -222,6 +223,7 @@ weir_status vulkan_work_encode(vulkan_work* work) {
     work_encoder encoder = {
         .base = {.binding_bytes_max = work->device->probe.binding_bytes_max,
                  .group_count_max = work->device->probe.group_count_max,
+                 .tuning = &work->device->tuning,
                  .allocator = &work->device->base.allocator,
                  .run_bytes_max = vulkan_storage_run_bytes,
                  .launch = add_launch},

@@ -179,6 +179,7 @@ static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     probe->import_alignment = import.minImportedHostPointerAlignment;
     probe->bindings_max = limits->maxPerStageDescriptorStorageBuffers;
     probe->push_bytes_max = limits->maxPushConstantsSize;
+    probe->shared_bytes_max = limits->maxComputeSharedMemorySize;
     probe->timestamp_period_ns = limits->timestampPeriod;
     probe->group_count_max = limits->maxComputeWorkGroupCount[0];
     for (int i = 1; i < 3; i++) {

@@ -58,6 +58,7 @@ typedef struct vulkan_probe {
     uint32_t bindings_max;     // storage buffers of one kernel
     uint32_t group_count_max;  // smallest of the three dimensions
     uint32_t push_bytes_max;
+    uint32_t shared_bytes_max; // of a workgroup
     uint32_t subgroup_min, subgroup_max;
     bool storage16, storage8, float16, int8, synchronization2_feature;
 #define VULKAN_EXTENSION_FIELD(field, extension) bool field;

@@ -3,27 +3,43 @@
 #include "backends/vulkan/vulkan_work.h"
 #include "base/clock.h"
 
-static void record_launch(const vulkan_work* work, VkCommandBuffer commands,
-                          const work_launch* launch) {
-    const vulkan_api* api = &work->device->instance.api;
-    api->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->pipeline);
-    api->CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->layout, 0, 1,
-                               &launch->set, 0, NULL);
-    if (launch->push_bytes > 0) {
-        api->CmdPushConstants(commands, launch->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                              launch->push_bytes, launch->push);
+// Commands that are being recorded. A boundary is due until the first command of its group: what a
+// launch binds comes before it, so that the device may take that in while it waits.
+typedef struct recorder {
+    const vulkan_work* work;
+    const vulkan_api* api;
+    VkCommandBuffer commands;
+    const vulkan_boundary* due;
+} recorder;
+
+static void record_due(recorder* r) {
+    if (r->due) {
+        vulkan_boundary_record(r->api, r->commands, r->due);
+        r->due = NULL;
     }
-    api->CmdDispatch(commands, launch->groups[0], launch->groups[1], launch->groups[2]);
 }
 
-static void record_copy(const vulkan_work* work, VkCommandBuffer commands, const work_copy* copy) {
-    const vulkan_api* api = &work->device->instance.api;
-    VkBuffer source = copy->source ? copy->source : work->staging.buffer;
-    VkBuffer target = copy->target ? copy->target : work->staging.buffer;
+static void record_launch(recorder* r, const work_launch* launch) {
+    r->api->CmdBindPipeline(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->pipeline);
+    r->api->CmdBindDescriptorSets(r->commands, VK_PIPELINE_BIND_POINT_COMPUTE, launch->layout, 0, 1,
+                                  &launch->set, 0, NULL);
+    if (launch->push_bytes > 0) {
+        r->api->CmdPushConstants(r->commands, launch->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                                 launch->push_bytes, launch->push);
+    }
+    record_due(r);
+    r->api->CmdDispatch(r->commands, launch->groups[0], launch->groups[1], launch->groups[2]);
+}
+
+static void record_copy(recorder* r, const work_copy* copy) {
+    VkBuffer source = copy->source ? copy->source : r->work->staging.buffer;
+    VkBuffer target = copy->target ? copy->target : r->work->staging.buffer;
+    record_due(r);
     if (copy->fills) {
-        api->CmdFillBuffer(commands, target, copy->region.dstOffset, copy->region.size, copy->word);
+        r->api->CmdFillBuffer(r->commands, target, copy->region.dstOffset, copy->region.size,
+                              copy->word);
     } else {
-        api->CmdCopyBuffer(commands, source, target, 1, &copy->region);
+        r->api->CmdCopyBuffer(r->commands, source, target, 1, &copy->region);
     }
 }
 
@@ -42,39 +58,45 @@ static void record_copy(const vulkan_work* work, VkCommandBuffer commands, const
         }                                                                                          \
     } while (0)
 
-static void record_dispatch(const vulkan_work* work, VkCommandBuffer commands, uint32_t number) {
+static void record_dispatch(recorder* r, uint32_t number) {
+    const vulkan_work* work = r->work;
     size_t at = 0;
     FIRST_OF(work->launches, number, at);
     for (; at < work->launches.count && work->launches.items[at].dispatch == number; at++) {
-        record_launch(work, commands, &work->launches.items[at]);
+        record_launch(r, &work->launches.items[at]);
     }
     FIRST_OF(work->copies, number, at);
     for (; at < work->copies.count && work->copies.items[at].dispatch == number; at++) {
-        record_copy(work, commands, &work->copies.items[at]);
+        record_copy(r, &work->copies.items[at]);
     }
 }
 
-static void write_time(const vulkan_work* work, VkCommandBuffer commands, bool timed,
-                       VkPipelineStageFlags2 stage, uint32_t query) {
-    if (timed) {
-        work->device->instance.api.CmdWriteTimestamp2KHR(commands, stage, work->queries, query);
-    }
+static void record_timed(recorder* r, uint32_t number) {
+    record_due(r); // it is no part of the time
+    r->api->CmdWriteTimestamp2KHR(r->commands, VK_PIPELINE_STAGE_2_TOP_OF_PIPE_BIT,
+                                  r->work->queries, 2 * number);
+    record_dispatch(r, number);
+    r->api->CmdWriteTimestamp2KHR(r->commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+                                  r->work->queries, 2 * number + 1);
 }
 
 static void record_groups(const vulkan_work* work, VkCommandBuffer commands, bool timed) {
     const vulkan_groups* groups = &work->groups;
+    recorder r = {.work = work, .api = &work->device->instance.api, .commands = commands};
     for (uint32_t group = 0; group < groups->group_count; group++) {
+        record_due(&r); // of a group without commands
         if (group > 0 && !work->device->options.without_barriers) {
-            vulkan_boundary_record(&work->device->instance.api, commands,
-                                   &groups->boundaries[group]);
+            r.due = &groups->boundaries[group];
         }
         for (uint32_t at = groups->begins[group]; at < groups->begins[group + 1]; at++) {
-            const uint32_t number = groups->order[at];
-            write_time(work, commands, timed, VK_PIPELINE_STAGE_2_TOP_OF_PIPE_BIT, 2 * number);
-            record_dispatch(work, commands, number);
-            write_time(work, commands, timed, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, 2 * number + 1);
+            if (timed) {
+                record_timed(&r, groups->order[at]);
+            } else {
+                record_dispatch(&r, groups->order[at]);
+            }
         }
     }
+    record_due(&r);
 }
 
 // Waiting for a fence makes nothing visible to the host by itself.

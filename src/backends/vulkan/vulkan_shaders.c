@@ -15,6 +15,9 @@ static const uint32_t matmul_words[] = {
 static const uint32_t matmul_few_words[] = {
 #include "backends/vulkan/spirv/matmul_few.inc"
 };
+static const uint32_t matmul_units_words[] = {
+#include "backends/vulkan/spirv/matmul_units.inc"
+};
 static const uint32_t narrow_words[] = {
 #include "backends/vulkan/spirv/narrow.inc"
 };

@@ -12,8 +12,9 @@
     X(get_rows, 5)                                                                                 \
     X(matmul, 5)                                                                                   \
     X(matmul_few, 5)                                                                               \
+    X(matmul_units, 5)                                                                             \
     X(narrow, 4)                                                                                   \
-    X(rms_norm, 4)                                                                                 \
+    X(rms_norm, 6)                                                                                 \
     X(rope, 5)                                                                                     \
     X(set_rows, 3)                                                                                 \
     X(shadow, 30)

@@ -28,6 +28,7 @@ static void clear(vulkan_work* work) {
         api->DestroyDescriptorPool(device->handle, work->descriptors, NULL);
     }
     vulkan_memory_destroy(device, &work->block);
+    vulkan_memory_destroy(device, &work->faults);
     vulkan_memory_destroy(device, &work->staging);
     vulkan_groups_free(allocator, &work->groups);
     array_free(allocator, &work->launches);
@@ -73,6 +74,9 @@ static void count_params(vulkan_work* work) {
         }
         if (dispatch->kernel->op == WEIR_OP_ROPE) {
             count_param(work, constants->rope.position);
+        } else if (dispatch->kernel->op == WEIR_OP_ROPE_SET_ROWS) {
+            count_param(work, constants->rope_rows.rope.position);
+            count_param(work, constants->rope_rows.position);
         } else if (dispatch->kernel->op == WEIR_OP_ATTENTION) {
             count_param(work, constants->attention.position);
         } else if (dispatch->kernel->op == WEIR_OP_SET_ROWS) {
@@ -91,30 +95,42 @@ static weir_status lay_out(vulkan_work* work) {
                    &params_bytes)) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%u parameters", work->param_count);
     }
-    work->faults_offset = params_bytes;
-    work->tables_offset = params_bytes + work->fault_count * work->step;
+    work->tables_offset = params_bytes;
     return WEIR_OK;
 }
 
-// Memory of the host that is mapped; what is there is kept where its size is right.
-static weir_status fit_memory(vulkan_work* work, uint64_t byte_size, vulkan_memory* memory) {
+// Memory that the host maps; what is there is kept where its size is right.
+static weir_status fit_memory(vulkan_work* work, vulkan_place place, uint64_t byte_size,
+                              vulkan_memory* memory) {
     if (memory->buffer && memory->byte_size == byte_size) {
         return WEIR_OK;
     }
     vulkan_memory_destroy(work->device, memory);
-    return vulkan_memory_create(work->device, VULKAN_PLACE_HOST, byte_size, memory);
+    return vulkan_memory_create(work->device, place, byte_size, memory);
+}
+
+// The faults are bound while dispatches are encoded: they come before the block.
+static weir_status make_faults(vulkan_work* work) {
+    const uint64_t byte_size = work->fault_count * work->step;
+    if (byte_size == 0) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(fit_memory(work, VULKAN_PLACE_HOST, byte_size, &work->faults));
+    memset(work->faults.mapped, 0, (size_t)byte_size);
+    return WEIR_OK;
 }
 
 static weir_status make_block(vulkan_work* work) {
     const uint64_t table_bytes = work->tables.count * sizeof(float);
-    WEIR_TRY(fit_memory(work, work->tables_offset + table_bytes, &work->block));
+    WEIR_TRY(
+        fit_memory(work, VULKAN_PLACE_SHARED, work->tables_offset + table_bytes, &work->block));
     uint8_t* bytes = work->block.mapped;
     memset(bytes, 0, (size_t)work->tables_offset);
     if (table_bytes > 0) {
         memcpy(bytes + work->tables_offset, work->tables.items, (size_t)table_bytes);
     }
     if (work->staged.count > 0) {
-        WEIR_TRY(fit_memory(work, work->staged.count, &work->staging));
+        WEIR_TRY(fit_memory(work, VULKAN_PLACE_HOST, work->staged.count, &work->staging));
         memcpy(work->staging.mapped, work->staged.items, work->staged.count);
     }
     return WEIR_OK;
@@ -214,8 +230,9 @@ static weir_status write_params(vulkan_work* work, const uint64_t* params) {
         }
         words[i] = (uint32_t)params[i];
     }
-    memset((uint8_t*)work->block.mapped + work->faults_offset, 0,
-           (size_t)(work->fault_count * work->step));
+    if (work->fault_count > 0) {
+        memset(work->faults.mapped, 0, (size_t)(work->fault_count * work->step));
+    }
     return WEIR_OK;
 }
 
@@ -269,6 +286,7 @@ static weir_status build(vulkan_work* work) {
     work->launches.count = work->buffers.count = work->copies.count = 0;
     work->transfers.count = work->staged.count = work->tables.count = 0;
     WEIR_TRY(lay_out(work));
+    WEIR_TRY(make_faults(work));
     WEIR_TRY(vulkan_work_encode(work));
     WEIR_TRY(find_groups(work));
     return make_objects(work);
@@ -324,7 +342,7 @@ static weir_status check_index(const device_dispatch* dispatch, const uint32_t w
 
 // Takes in what the shaders of a finished pass have counted, and finds the first fault.
 static weir_status read_reports(const vulkan_work* work, const device_dispatch** failed) {
-    const uint8_t* bytes = (const uint8_t*)work->block.mapped + work->faults_offset;
+    const uint8_t* bytes = work->faults.mapped;
     weir_status status = WEIR_OK;
     for (uint32_t i = 0; i < work->count; i++) {
         const device_dispatch* dispatch = &work->dispatches[i];

@@ -1,10 +1,13 @@
 // Work of the Vulkan device: launches and copies, recorded once.
 //
-// What the shaders read besides the operands lies in one block of memory that the host maps:
+// What the shaders read besides the operands lies in one block of memory, of the device where the
+// host can map that: every workgroup begins with a look at it.
 //
-//     | parameters of the pass | a fault for each dispatch that can report one | tables |
+//     | parameters of the pass | tables |
 //
-// Copies to and from host bytes go through a second one, the staging.
+// Faults, one for each dispatch that can report one, are memory of the host: written only when
+// something is wrong, and read after every pass. Copies to and from host bytes go through a third
+// piece, the staging.
 #ifndef WEIR_BACKENDS_VULKAN_WORK_H
 #define WEIR_BACKENDS_VULKAN_WORK_H
 
@@ -74,8 +77,8 @@ struct vulkan_work {
     uint32_t param_count;
     uint32_t fault_count;
     uint64_t step; // alignment of everything in the block
-    uint64_t faults_offset, tables_offset;
-    vulkan_memory block, staging;
+    uint64_t tables_offset;
+    vulkan_memory block, faults, staging;
     VkDescriptorPool descriptors;
     size_t sets_max, buffers_max; // that the pool has room for
     VkCommandPool pool;

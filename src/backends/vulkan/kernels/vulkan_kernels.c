@@ -13,6 +13,9 @@
 // Of the shaders
 #define ELEMENTWISE_SIZE 128
 #define ROPE_SIZE 64
+#define NORM_SIZE 256
+#define NORM_HELD_MAX 64 // elements that an invocation keeps of a row
+#define ATTENTION_LANES 32
 
 static_assert(sizeof(vulkan_push) <= 128, "every device takes 128 bytes");
 
@@ -82,23 +85,59 @@ bool vulkan_rms_norm_mul_accepts(const weir_kernel_use* use) {
     return accepts_pair_or_row(use);
 }
 
-// Where there is no second operand the first stands in for it.
-weir_status vulkan_rms_norm_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+bool vulkan_add_rms_norm_mul_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    const uint32_t last = use->operand_count - 1;
+    if ((last != 3 && last != 4) || !is_matrix(&v[0])) {
+        return false;
+    }
+    const int64_t rows = v[0].shape.dims[0];
+    const int64_t width = v[0].shape.dims[1];
+    return is_second(&v[1], rows, width) && is_second(&v[2], rows, width) &&
+           (last == 3 || is_output_like(&v[3], &v[0])) && is_output_like(&v[last], &v[0]) &&
+           width <= NORM_HELD_MAX * NORM_SIZE;
+}
+
+// The operands of a norm; those that it lacks are 0.
+typedef struct norm {
+    uint32_t addend, factor, sum, y;
+} norm;
+
+// What is not there is stood in for: x for the addend and the second operand, y for the sum.
+static weir_status encode_norm(vulkan_encoder* encoder, const device_dispatch* dispatch,
+                               const norm* n) {
     const weir_op_constants* constants = dispatch->constants;
-    const uint32_t last = dispatch->operand_count - 1;
+    const weir_view* views = dispatch->views;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_rms_norm, 0);
-    launch.constants[0] = last == 2 ? kind_of_second(&dispatch->views[1]) : 0;
+    const uint32_t held = divide_up(launch.push.width, NORM_SIZE);
+    launch.constants[0] = n->factor > 0 ? kind_of_second(&views[n->factor]) : 0;
+    launch.constants[1] = n->addend > 0 ? kind_of_second(&views[n->addend]) : 0;
+    launch.constants[2] = n->sum > 0;
+    launch.constants[3] = held <= NORM_HELD_MAX ? held : 0;
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
-    bind_operand(&launch, dispatch, last - 1, second_unit_bytes(launch.constants[0]), false);
+    bind_operand(&launch, dispatch, n->y, ELEMENT_BYTES, true);
+    bind_operand(&launch, dispatch, n->factor, second_unit_bytes(launch.constants[0]), false);
+    bind_operand(&launch, dispatch, n->addend, second_unit_bytes(launch.constants[1]), false);
+    bind_operand(&launch, dispatch, n->sum > 0 ? n->sum : n->y, ELEMENT_BYTES, true);
     launch.push.extra[0] = float_bits(constants->epsilon);
     launch.groups[0] =
         launch.push.rows < encoder->group_count_max ? launch.push.rows : encoder->group_count_max;
     return encoder->launch(encoder, &launch);
 }
 
+weir_status vulkan_rms_norm_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_norm(encoder, dispatch, &(norm){.y = 1});
+}
+
 weir_status vulkan_rms_norm_mul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
-    return vulkan_rms_norm_encode(encoder, dispatch);
+    return encode_norm(encoder, dispatch, &(norm){.factor = 1, .y = 2});
+}
+
+weir_status vulkan_add_rms_norm_mul_encode(vulkan_encoder* encoder,
+                                           const device_dispatch* dispatch) {
+    const uint32_t last = dispatch->operand_count - 1;
+    const norm n = {.addend = 1, .factor = 2, .sum = last == 4 ? 3 : 0, .y = last};
+    return encode_norm(encoder, dispatch, &n);
 }
 
 bool vulkan_set_rows_accepts(const weir_kernel_use* use) {
@@ -118,13 +157,22 @@ weir_status vulkan_set_rows_encode(vulkan_encoder* encoder, const device_dispatc
     return encoder->launch(encoder, &launch);
 }
 
-bool vulkan_rope_accepts(const weir_kernel_use* use) {
+static bool turns_rows(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
-    const uint32_t last = use->operand_count - 1;
     const bool has_factors = use->operand_count == 3;
     return (use->operand_count == 2 || has_factors) && is_matrix(&v[0]) &&
-           (!has_factors || (v[1].dtype == WEIR_DTYPE_F32 && has_rows(&v[1], 1))) &&
-           is_output_like(&v[last], &v[0]);
+           (!has_factors || (v[1].dtype == WEIR_DTYPE_F32 && has_rows(&v[1], 1)));
+}
+
+bool vulkan_rope_accepts(const weir_kernel_use* use) {
+    return turns_rows(use) &&
+           is_output_like(&use->operands[use->operand_count - 1], &use->operands[0]);
+}
+
+bool vulkan_rope_set_rows_accepts(const weir_kernel_use* use) {
+    const weir_view* state = &use->operands[use->operand_count - 1];
+    return turns_rows(use) &&
+           is_output(state, state->shape.dims[0], use->operands[0].shape.dims[1]);
 }
 
 // The turns of each pair per position, as sums of two numbers. Factors divide them in the shader:
@@ -138,8 +186,9 @@ static void find_turns(const weir_rope_desc* rope, uint32_t pairs, float* turns)
     }
 }
 
-weir_status vulkan_rope_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
-    const weir_rope_desc* rope = &((const weir_op_constants*)dispatch->constants)->rope;
+// `state_position` is the parameter that names the first row of the result, WEIR_PARAM_NONE: row 0.
+static weir_status encode_rope(vulkan_encoder* encoder, const device_dispatch* dispatch,
+                               const weir_rope_desc* rope, weir_param state_position) {
     const uint32_t last = dispatch->operand_count - 1;
     const uint32_t pairs = rope->rotated / 2;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_rope, 0);
@@ -163,11 +212,23 @@ weir_status vulkan_rope_encode(vulkan_encoder* encoder, const device_dispatch* d
     launch.push.extra[3] = rope->pairing == WEIR_ROPE_ADJACENT;
     launch.push.extra[4] = rope->position;
     launch.push.extra[5] = last == 2;
-    launch.groups[0] = divide_up(rope->head_dim - pairs, ROPE_SIZE);
+    launch.push.extra[6] = state_position;
+    launch.groups[0] =
+        divide_up((int64_t)launch.push.extra[1] * (rope->head_dim - pairs), ROPE_SIZE);
     launch.groups[1] = launch.push.rows;
     const weir_status status = encoder->launch(encoder, &launch);
     weir_free(encoder->allocator, memory, byte_size, _Alignof(max_align_t));
     return status;
+}
+
+weir_status vulkan_rope_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_op_constants* constants = dispatch->constants;
+    return encode_rope(encoder, dispatch, &constants->rope, WEIR_PARAM_NONE);
+}
+
+weir_status vulkan_rope_set_rows_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_rope_rows_desc* desc = &((const weir_op_constants*)dispatch->constants)->rope_rows;
+    return encode_rope(encoder, dispatch, &desc->rope, desc->position);
 }
 
 bool vulkan_attention_accepts(const weir_kernel_use* use) {
@@ -183,6 +244,10 @@ weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispat
     for (uint32_t i = 0; i < 4; i++) {
         bind_operand(&launch, dispatch, i, ELEMENT_BYTES, i == 3);
     }
+    const uint32_t share = divide_up(desc->head_dim, ATTENTION_LANES);
+    launch.constants[0] = share;
+    launch.constants[1] = desc->head_dim % ATTENTION_LANES == 0;
+    launch.constants[2] = share <= 8 ? 128 : 64; // shared memory of 32 KiB holds it
     launch.push.extra[0] = desc->heads;
     launch.push.extra[1] = desc->heads / desc->kv_heads;
     launch.push.extra[2] = desc->head_dim;
@@ -208,17 +273,34 @@ weir_status vulkan_encode(vulkan_encoder* encoder, const device_dispatch* dispat
     return encodings[index].encode(encoder, dispatch);
 }
 
+// The parameter that places rows in a cache; WEIR_PARAM_NONE where the operation has none to check.
+static weir_param cache_position(const device_dispatch* dispatch) {
+    const weir_op_constants* constants = dispatch->constants;
+    switch ((int)dispatch->kernel->op) {
+    case WEIR_OP_SET_ROWS:
+        return constants->position;
+    case WEIR_OP_ROPE_SET_ROWS:
+        return constants->rope_rows.position;
+    case WEIR_OP_ATTENTION:
+        return constants->attention.position;
+    default:
+        return WEIR_PARAM_NONE;
+    }
+}
+
 weir_status vulkan_check_params(const device_dispatch* dispatch, const uint64_t* params) {
-    const bool writes = dispatch->kernel->op == WEIR_OP_SET_ROWS;
-    if (!writes && dispatch->kernel->op != WEIR_OP_ATTENTION) {
+    const weir_param place = cache_position(dispatch);
+    if (place == WEIR_PARAM_NONE) {
         return WEIR_OK;
     }
-    const weir_op_constants* constants = dispatch->constants;
-    const uint64_t position = params[writes ? constants->position : constants->attention.position];
+    // The cache: the keys, or the state that is the last operand.
+    const uint32_t cache =
+        dispatch->kernel->op == WEIR_OP_ATTENTION ? 1 : dispatch->operand_count - 1;
+    const uint64_t position = params[place];
     const weir_param param = dispatch->rows ? dispatch->rows[0] : WEIR_PARAM_NONE;
     const uint64_t rows =
         param == WEIR_PARAM_NONE ? (uint64_t)dispatch->views[0].shape.dims[0] : params[param];
-    const uint64_t room = (uint64_t)dispatch->views[1].shape.dims[0];
+    const uint64_t room = (uint64_t)dispatch->views[cache].shape.dims[0];
     if (position > room || rows > room - position) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE,
                          "%s: position %llu and %llu rows pass the end of a cache of %llu rows",

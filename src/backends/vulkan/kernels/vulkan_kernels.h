@@ -7,6 +7,8 @@
 #ifndef WEIR_BACKENDS_VULKAN_KERNELS_VULKAN_KERNELS_H
 #define WEIR_BACKENDS_VULKAN_KERNELS_VULKAN_KERNELS_H
 
+#include <weir/vulkan.h>
+
 #include "backends/vulkan/vulkan_shaders.h"
 #include "device/backend.h"
 
@@ -22,10 +24,13 @@
     X(silu_gate, SILU_GATE, 0)                                                                     \
     X(set_rows, SET_ROWS, 0)                                                                       \
     X(matmul_add, MATMUL_ADD, 1u << 1)                                                             \
-    X(rms_norm_mul, RMS_NORM_MUL, 0)
+    X(rms_norm_mul, RMS_NORM_MUL, 0)                                                               \
+    X(gate_up, GATE_UP, 1u << 1 | 1u << 2)                                                         \
+    X(add_rms_norm_mul, ADD_RMS_NORM_MUL, 0)                                                       \
+    X(rope_set_rows, ROPE_SET_ROWS, 0)
 
-#define VULKAN_BINDINGS 4             // of a launch, besides the parameters
-#define VULKAN_CONSTANTS 5            // specialisation constants of a shader
+#define VULKAN_BINDINGS 5             // of a launch, besides the parameters
+#define VULKAN_CONSTANTS 10           // specialisation constants of a shader
 #define VULKAN_TABLE UINT32_MAX       // instead of an operand: the table of the launch
 #define VULKAN_FAULT (UINT32_MAX - 1) // instead of an operand: the words for faults
 #define VULKAN_FAULT_BYTES 8          // 1 + the row that failed, and its index
@@ -57,12 +62,16 @@ typedef struct vulkan_launch {
     size_t table_floats;
 } vulkan_launch;
 
+// Bytes of shared memory that products with few rows take.
+uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning);
+
 typedef struct vulkan_encoder vulkan_encoder;
 
 // What an encoding function is told, and what it calls for every launch.
 struct vulkan_encoder {
     uint64_t binding_bytes_max;
     uint32_t group_count_max;
+    const weir_vulkan_tuning* tuning;
     const weir_allocator* allocator;
     // Returns the most bytes of a run of rows of an operand, so that each lies in one allocation.
     uint64_t (*run_bytes_max)(const weir_view* view);

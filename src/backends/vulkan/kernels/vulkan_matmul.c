@@ -5,11 +5,20 @@
 
 // Of the shaders
 #define FEW_ROWS 4
-#define FEW_COLUMNS 4
-#define TILE_ROWS 32
-#define TILE_COLUMNS 64
+#define TILE 64
+#define UNIT 32
+#define FEW_UNROLL 4
+#define PLAIN_TYPES 3 // the first types: their loads are worth having under way together
+#define UP_NONE UINT32_MAX
 #define GET_ROWS_SIZE 64
 #define VECTOR 8
+
+// In shaders/few.glsl 8 shares and one that is added up, in shaders/matmul_units.comp 9 quads.
+uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning) {
+    const uint32_t few = tuning->few_threads * 9 * ELEMENT_BYTES;
+    const uint32_t units = tuning->unit_threads * (9 + 9 * 4) * ELEMENT_BYTES;
+    return few > units ? few : units;
+}
 
 bool vulkan_weight_type(weir_dtype dtype, uint32_t* type) {
     static const weir_dtype types[] = {
@@ -40,7 +49,7 @@ static int64_t rows_per_launch(const vulkan_encoder* encoder, const weir_view* t
 // The border that all rows of a view begin on: 2, 4 or 16 bytes.
 static uint32_t borders_of(const weir_view* view) {
     const uint64_t begin = view->storage->memory_offset + view->byte_offset;
-    const uint64_t both = begin | (uint64_t)view->strides[0];
+    const uint64_t both = view->shape.dims[0] > 1 ? begin | (uint64_t)view->strides[0] : begin;
     return both % 16 == 0 ? 16 : both % 4 == 0 ? 4 : 2;
 }
 
@@ -59,44 +68,110 @@ bool vulkan_matmul_add_accepts(const weir_kernel_use* use) {
            is_output(&v[3], v[0].shape.dims[0], v[1].shape.dims[0]);
 }
 
-static void size_few(const vulkan_encoder* encoder, vulkan_launch* launch) {
-    const uint32_t groups = divide_up(launch->push.columns, FEW_COLUMNS);
-    launch->shader = VULKAN_SHADER_matmul_few;
+bool vulkan_gate_up_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return use->operand_count == 4 && is_matrix(&v[0]) && is_weights(&v[1]) && is_weights(&v[2]) &&
+           weir_shape_equal(&v[1].shape, &v[2].shape) && v[0].shape.dims[1] == v[1].shape.dims[1] &&
+           is_output(&v[3], v[0].shape.dims[0], v[1].shape.dims[0]);
+}
+
+// Whether shaders/units.glsl reads the rows: blocks whose 32-bit words are whole in every row.
+static bool is_in_units(const weir_view* w) {
+    const weir_dtype_info* info = weir_dtype_describe(w->dtype);
+    const int64_t row_bytes = w->shape.dims[1] / info->block_elements * (int64_t)info->block_bytes;
+    return info->block_elements % UNIT == 0 && borders_of(w) >= 4 && row_bytes % 4 == 0 &&
+           w->shape.dims[1] > 0;
+}
+
+// Blocks are taken many columns at a time, so that what it costs to bring x is shared by many;
+// plain types, whose bytes are many, few at a time, which leaves more workgroups.
+static void size_few(const vulkan_encoder* encoder, bool in_units, vulkan_launch* launch) {
+    const weir_vulkan_tuning* tuning = encoder->tuning;
+    const uint32_t matrices = launch->constants[5] != UP_NONE ? 2 : 1;
+    const uint32_t wanted = in_units ? tuning->unit_columns : tuning->few_columns;
+    uint32_t columns = wanted > matrices ? wanted / matrices : 1;
+    while (columns > 1 && divide_up(launch->push.columns, columns) < tuning->groups_wanted) {
+        columns = (columns + 1) / 2;
+    }
+    const uint32_t groups = divide_up(launch->push.columns, columns);
+    launch->shader = in_units ? VULKAN_SHADER_matmul_units : VULKAN_SHADER_matmul_few;
     launch->constants[2] = launch->push.rows;
+    launch->constants[7] = columns;
+    launch->constants[8] = in_units ? tuning->unit_threads : tuning->few_threads;
+    launch->constants[9] = launch->constants[0] < PLAIN_TYPES ? FEW_UNROLL : 1;
+    if (in_units) {
+        launch->constants[9] = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
+    }
     launch->groups[0] = groups < encoder->group_count_max ? groups : encoder->group_count_max;
     launch->groups[1] = divide_up(groups, launch->groups[0]);
 }
 
 static void size_tiles(vulkan_launch* launch) {
-    launch->groups[0] = divide_up(launch->push.columns, TILE_COLUMNS);
-    launch->groups[1] = divide_up(launch->push.rows, TILE_ROWS);
+    launch->groups[0] = divide_up(launch->push.columns, TILE);
+    launch->groups[1] = divide_up(launch->push.rows, TILE);
 }
 
-// Where nothing is added x stands in for it.
-weir_status vulkan_matmul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
-    const weir_view* w = &dispatch->views[1];
-    const uint32_t last = dispatch->operand_count - 1;
-    const uint32_t added = last == 3 ? 2 : 0;
-    const int64_t step = rows_per_launch(encoder, w);
+// The operands of a product: x, w, then `up` or what is added or neither, and y as the last.
+typedef struct product {
+    const device_dispatch* dispatch;
+    uint32_t last;
+    bool gated; // operand 2 is a second matrix
+    bool adds;  // operand 2 is added
+} product;
+
+// Types and borders of the weights, as constants; false where a shader without units is needed.
+static bool describe_weights(const product* p, vulkan_launch* launch) {
+    const weir_view* views = p->dispatch->views;
+    const bool x_in_quads = borders_of(&views[0]) == 16;
+    bool known = vulkan_weight_type(views[1].dtype, &launch->constants[0]);
+    launch->constants[1] = borders_of(&views[1]);
+    launch->constants[4] = x_in_quads;
+    launch->constants[5] = UP_NONE;
+    if (p->gated) {
+        known = vulkan_weight_type(views[2].dtype, &launch->constants[5]) && known;
+        launch->constants[6] = borders_of(&views[2]);
+    }
+    (void)known; // they were accepted
+    return x_in_quads && is_in_units(&views[1]) && (!p->gated || is_in_units(&views[2]));
+}
+
+// Binding 4 is the second matrix or what is added; where there is neither, x stands in.
+static void bind_product(const product* p, int64_t first, vulkan_launch* launch) {
+    const device_dispatch* dispatch = p->dispatch;
+    const uint32_t kind = p->adds ? kind_of_second(&dispatch->views[2]) : 0;
+    const uint32_t unit_bytes = p->gated ? WORD_BYTES : second_unit_bytes(kind);
+    launch->constants[3] = kind;
+    bind_operand(launch, dispatch, 0, ELEMENT_BYTES, false);
+    bind_operand(launch, dispatch, 1, WORD_BYTES, false);
+    bind_operand(launch, dispatch, p->last, ELEMENT_BYTES, true);
+    bind_operand(launch, dispatch, p->gated || p->adds ? 2 : 0, unit_bytes, false);
+    launch->bindings[1].first_row = first;
+    launch->bindings[1].row_count = launch->push.columns;
+    // Columns of y and of what is added; the bindings add where these begin.
+    launch->push.offset[2] = (uint32_t)first;
+    if (p->gated) {
+        launch->bindings[3].first_row = first;
+        launch->bindings[3].row_count = launch->push.columns;
+    } else {
+        launch->push.offset[3] = (uint32_t)first;
+    }
+}
+
+static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
+    const weir_view* w = &p->dispatch->views[1];
+    int64_t step = rows_per_launch(encoder, w);
+    if (p->gated) {
+        const int64_t up_step = rows_per_launch(encoder, &p->dispatch->views[2]);
+        step = up_step < step ? up_step : step;
+    }
     for (int64_t first = 0; first < w->shape.dims[0]; first += step) {
         const int64_t left = w->shape.dims[0] - first;
-        vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_matmul, 0);
-        const bool known = vulkan_weight_type(w->dtype, &launch.constants[0]);
-        (void)known; // it was accepted
-        launch.constants[1] = borders_of(w);
-        launch.constants[3] = last == 3 ? kind_of_second(&dispatch->views[2]) : 0;
+        vulkan_launch launch = new_launch(p->dispatch, VULKAN_SHADER_matmul, 0);
         launch.push.columns = (uint32_t)(left < step ? left : step);
-        bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-        bind_operand(&launch, dispatch, 1, WORD_BYTES, false);
-        bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
-        bind_operand(&launch, dispatch, added, second_unit_bytes(launch.constants[3]), false);
-        launch.bindings[1].first_row = first;
-        launch.bindings[1].row_count = launch.push.columns;
-        // Columns of y and of what is added; the bindings add where these begin.
-        launch.push.offset[2] = launch.push.offset[3] = (uint32_t)first;
+        const bool in_units = describe_weights(p, &launch);
+        bind_product(p, first, &launch);
         if (launch.push.rows <= FEW_ROWS) {
-            launch.constants[4] = borders_of(&dispatch->views[0]) == 16;
-            size_few(encoder, &launch);
+            size_few(encoder, in_units, &launch);
         } else {
             size_tiles(&launch);
         }
@@ -105,8 +180,16 @@ weir_status vulkan_matmul_encode(vulkan_encoder* encoder, const device_dispatch*
     return WEIR_OK;
 }
 
+weir_status vulkan_matmul_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_product(encoder, &(product){.dispatch = dispatch, .last = 2});
+}
+
+weir_status vulkan_gate_up_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .gated = true});
+}
+
 weir_status vulkan_matmul_add_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
-    return vulkan_matmul_encode(encoder, dispatch);
+    return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .adds = true});
 }
 
 bool vulkan_get_rows_accepts(const weir_kernel_use* use) {

@@ -32,7 +32,7 @@ void main() {
             continue;
         }
         float v[8];
-        load_weights_within(push.offset[0] + (uint(index) - FIRST_ROW) * push.stride[0], k,
+        load_weights_within(0u, push.offset[0] + (uint(index) - FIRST_ROW) * push.stride[0], k,
                             push.width, v);
         const uint to = push.offset[2] + row * push.stride[2] + k;
         for (uint i = 0u; i < 8u && k + i < push.width; i++) {

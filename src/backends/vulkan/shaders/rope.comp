@@ -1,8 +1,8 @@
 #version 450
 // Rotates pairs of each head by position * frequency. An angle may be thousands of turns, so its
 // fraction is computed with 48 bits (sums and products of Dekker 1971) and its sine and cosine by
-// series: drivers promise far less than f32 for both. y may lie on x: both elements of a pair are
-// read before either is written.
+// series: drivers promise far less than f32 for both. An invocation takes one pair. y may lie on x:
+// both elements of a pair are read before either is written. Or the rows go into those of a state.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 
@@ -12,6 +12,7 @@
 #define ADJACENT push.extra[3]   // 1: pairs (2i, 2i + 1); 0: (i, i + PAIRS)
 #define POSITION push.extra[4]   // its parameter
 #define HAS_FACTORS push.extra[5]
+#define STATE_POSITION push.extra[6] // parameter: the first row of y; NONE: 0
 
 layout(local_size_x = 64) in;
 
@@ -84,37 +85,31 @@ vec2 cos_sin(vec2 fraction) {
     return (turn & 2) == 0 ? found : -found;
 }
 
-void rotate(uint from, uint to, uint i, vec2 turn) {
-    const uint first = ADJACENT == 1u ? 2u * i : i;
-    const uint second = ADJACENT == 1u ? 2u * i + 1u : i + PAIRS;
-    for (uint head = 0u; head < HEADS; head++) {
-        const float a = x[from + head * HEAD_DIM + first];
-        const float b = x[from + head * HEAD_DIM + second];
-        precise float turned_first = a * turn.x - b * turn.y;
-        precise float turned_second = a * turn.y + b * turn.x;
-        y[to + head * HEAD_DIM + first] = turned_first;
-        y[to + head * HEAD_DIM + second] = turned_second;
-    }
-}
-
 void main() {
     const uint rows = row_count();
-    const uint i = gl_GlobalInvocationID.x;
-    const uint rest = HEAD_DIM - 2u * PAIRS; // elements of a head that stay as they are
-    for (uint row = gl_WorkGroupID.y; row < rows; row += gl_NumWorkGroups.y) {
-        const uint from = push.offset[0] + row * push.stride[0];
-        const uint to = push.offset[2] + row * push.stride[2];
-        if (i < PAIRS) {
-            vec2 turn = turns[i];
-            if (HAS_FACTORS == 1u) {
-                turn = divide(turn, factors[push.offset[1] + i]);
-            }
-            rotate(from, to, i, cos_sin(fraction_of(params[POSITION] + row, turn)));
-        } else if (i < PAIRS + rest) {
-            const uint element = i + PAIRS;
-            for (uint head = 0u; head < HEADS; head++) {
-                y[to + head * HEAD_DIM + element] = x[from + head * HEAD_DIM + element];
-            }
+    const uint slots = HEAD_DIM - PAIRS; // of a head: its pairs, then elements that stay as they are
+    const uint head = gl_GlobalInvocationID.x / slots;
+    const uint i = gl_GlobalInvocationID.x % slots;
+    const uint first_row = STATE_POSITION == NONE ? 0u : params[STATE_POSITION];
+    for (uint row = gl_WorkGroupID.y; row < rows && head < HEADS; row += gl_NumWorkGroups.y) {
+        const uint from = push.offset[0] + row * push.stride[0] + head * HEAD_DIM;
+        const uint to = push.offset[2] + (first_row + row) * push.stride[2] + head * HEAD_DIM;
+        if (i >= PAIRS) {
+            y[to + i + PAIRS] = x[from + i + PAIRS];
+            continue;
         }
+        const uint first = ADJACENT == 1u ? 2u * i : i;
+        const uint second = ADJACENT == 1u ? 2u * i + 1u : i + PAIRS;
+        const float a = x[from + first];
+        const float b = x[from + second];
+        vec2 turn = turns[i];
+        if (HAS_FACTORS == 1u) {
+            turn = divide(turn, factors[push.offset[1] + i]);
+        }
+        const vec2 turned = cos_sin(fraction_of(params[POSITION] + row, turn));
+        precise float turned_first = a * turned.x - b * turned.y;
+        precise float turned_second = a * turned.y + b * turned.x;
+        y[to + first] = turned_first;
+        y[to + second] = turned_second;
     }
 }

@@ -1,0 +1,103 @@
+// What the products with few rows of x share: a workgroup computes COLUMNS columns of y for all
+// rows, so that every weight is read once. Each invocation sums its share of k, and the shares are
+// added in an order that does not depend on the device.
+//
+// With a second matrix y = silu(x * transpose(w)) * (x * transpose(up)).
+#ifndef FEW_GLSL
+#define FEW_GLSL
+
+#extension GL_EXT_control_flow_attributes : require
+
+#define WEIGHT_BINDING 2
+#define UP_BINDING 4
+#include "weights.glsl"
+
+#define ROUND 8u // sums that are added up together
+
+layout(constant_id = 2) const uint ROWS = 1u;  // upper bound of the rows of x
+layout(constant_id = 4) const uint QUADS = 0u; // rows of x begin on 16-byte borders
+layout(constant_id = 7) const uint COLUMNS = 4u;
+layout(local_size_x_id = 8) in;
+
+const uint SIZE = gl_WorkGroupSize.x; // a multiple of ROUND
+const uint LANES = SIZE / ROUND;
+const uint MATRICES = UP_TYPE == UP_NONE ? 1u : 2u;
+const uint SUMS = ROWS * COLUMNS * MATRICES;
+
+layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
+layout(set = 0, binding = 1, std430) readonly buffer X4 { vec4 x4[]; };
+layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
+
+// What is added to the product; y may lie on it.
+#define SECOND_CONSTANT 3
+#define SECOND_BINDING 4
+#include "second.glsl"
+
+shared float shares[ROUND][SIZE];
+shared float partial[ROUND][LANES];
+
+uint first_column() {
+    return (gl_WorkGroupID.x + gl_WorkGroupID.y * gl_NumWorkGroups.x) * COLUMNS;
+}
+
+// Where the row of matrix `m` begins that column `c` of this workgroup takes. Columns behind the
+// last one take its row and are not stored.
+uint row_at(uint m, uint c) {
+    const uint slot = m == 0u ? 1u : 3u;
+    return push.offset[slot] + min(first_column() + c, push.columns - 1u) * push.stride[slot];
+}
+
+// The number of a sum, those of the two matrices side by side.
+uint sum_of(uint row, uint c, uint m) {
+    return (row * COLUMNS + c) * MATRICES + m;
+}
+
+void store(uint element, float sum, float up) {
+    const uint row = element / COLUMNS;
+    const uint column = first_column() + element % COLUMNS;
+    if (row >= row_count() || column >= push.columns) {
+        return;
+    }
+    float number = sum;
+    if (MATRICES == 2u) {
+        number = sum / (1.0 + exp_exact(-sum)) * up;
+    } else if (SECOND != SECOND_NONE) {
+        number += second_at(3u, row, column);
+    }
+    y[push.offset[2] + row * push.stride[2] + column] = number;
+}
+
+float total_of(uint at) {
+    float total = 0.0;
+    for (uint i = 0u; i < LANES; i++) {
+        total += partial[at][i];
+    }
+    return total;
+}
+
+void add_and_store(float sums[SUMS]) {
+    const uint at = gl_LocalInvocationID.x;
+    for (uint begin = 0u; begin < SUMS; begin += ROUND) {
+        [[unroll]] for (uint i = 0u; i < ROUND; i++) {
+            if (begin + i < SUMS) {
+                shares[i][at] = sums[begin + i];
+            }
+        }
+        barrier();
+        if (begin + at / LANES < SUMS) {
+            float sum = 0.0;
+            [[unroll]] for (uint i = 0u; i < ROUND; i++) {
+                sum += shares[at / LANES][at % LANES + i * LANES];
+            }
+            partial[at / LANES][at % LANES] = sum;
+        }
+        barrier();
+        const uint begins_at = at * MATRICES;
+        if (begins_at < ROUND && begin + begins_at < SUMS) {
+            store((begin + begins_at) / MATRICES, total_of(begins_at),
+                  MATRICES == 2u ? total_of(begins_at + 1u) : 0.0);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,115 @@
+// How products are cut on a Vulkan device, and which operations its kernels compute together.
+#include "vulkan_testing.h"
+
+#include <weir/program.h>
+#include <weir/schedule.h>
+#include <weir/vulkan.h>
+
+// The graph y = x * transpose(w) and its program, with made-up numbers in all operands.
+typedef struct product {
+    weir_schedule* schedule;
+    weir_program* program;
+    weir_storage* weights;
+    weir_value x, y;
+} product;
+
+#define PRODUCT_COLUMNS 37
+#define PRODUCT_WIDTH 544
+
+static void open_product(product* p) {
+    const weir_shape x_shape = weir_shape_make(2, (int64_t[]){1, PRODUCT_WIDTH});
+    const weir_shape w_shape = weir_shape_make(2, (int64_t[]){PRODUCT_COLUMNS, PRODUCT_WIDTH});
+    weir_graph* graph = NULL;
+    weir_value w;
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &x_shape, WEIR_PARAM_NONE, &p->x));
+    assert_ok(weir_graph_weight(graph, "w", WEIR_DTYPE_Q8_0, &w_shape, &w));
+    assert_ok(weir_graph_matmul(graph, p->x, w, &p->y));
+    assert_ok(weir_graph_output(graph, p->y));
+    assert_ok(weir_schedule_create(NULL, graph, weir_device_target(gpu), NULL, &p->schedule));
+    weir_binding binding = {.value = w};
+    p->weights = allocate(gpu, PRODUCT_COLUMNS * PRODUCT_WIDTH / 32 * 34, WEIR_FILL_NONE, false);
+    assert_ok(weir_view_make(p->weights, 0, WEIR_DTYPE_Q8_0, &w_shape, &binding.view));
+    uint8_t* bytes = weir_storage_host_pointer(p->weights);
+    for (size_t i = 0; i < PRODUCT_COLUMNS * PRODUCT_WIDTH / 32 * 34; i++) {
+        bytes[i] = i % 34 == 1 ? 0x2C : (uint8_t)(i * 37); // scales between 1/16 and 1/8
+    }
+    const weir_program_desc desc = {
+        .schedule = p->schedule, .bindings = &binding, .binding_count = 1};
+    assert_ok(weir_program_create(gpu, &desc, &p->program));
+    weir_graph_destroy(graph);
+}
+
+static void run_product(const product* p, float y[PRODUCT_COLUMNS]) {
+    float x[PRODUCT_WIDTH];
+    for (int i = 0; i < PRODUCT_WIDTH; i++) {
+        x[i] = (float)(i % 29 - 14);
+    }
+    assert_ok(weir_program_write(p->program, p->x, x, sizeof x));
+    assert_ok(weir_program_run(p->program, NULL, 0));
+    memcpy(y, weir_program_contents(p->program, p->y), PRODUCT_COLUMNS * sizeof y[0]);
+}
+
+static void close_product(product* p) {
+    weir_program_destroy(p->program);
+    weir_schedule_destroy(p->schedule);
+    weir_storage_release(p->weights);
+}
+
+static void products_agree_however_they_are_cut(void** state) {
+    (void)state;
+    static const weir_vulkan_tuning tunings[] = {
+        {0}, {.unit_columns = 4, .unit_threads = 64}, {.unit_columns = 1}, {.unit_columns = 7}};
+    float usual[PRODUCT_COLUMNS];
+    float cut[PRODUCT_COLUMNS];
+    for (size_t i = 0; i < sizeof tunings / sizeof tunings[0]; i++) {
+        product p;
+        assert_ok(weir_vulkan_tune(gpu, &tunings[i]));
+        open_product(&p);
+        run_product(&p, i == 0 ? usual : cut);
+        for (int c = 0; c < PRODUCT_COLUMNS && i > 0; c++) {
+            assert_float_equal(cut[c], usual[c], 0.02);
+        }
+        close_product(&p);
+    }
+    assert_ok(weir_vulkan_tune(gpu, &tunings[0]));
+}
+
+static void cuts_that_cannot_be_are_refused(void** state) {
+    (void)state;
+    assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.few_columns = 33}),
+                  WEIR_INVALID_ARGUMENT);
+    assert_message_has("33 columns");
+    assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_threads = 48}),
+                  WEIR_INVALID_ARGUMENT);
+    assert_message_has("48 threads");
+    weir_device* cpu = NULL;
+    assert_ok(weir_device_create(&(weir_device_desc){.name = "cpu"}, &cpu));
+    assert_status(weir_vulkan_tune(cpu, &(weir_vulkan_tuning){0}), WEIR_INVALID_ARGUMENT);
+    weir_device_destroy(cpu);
+}
+
+static void the_target_fuses_as_that_of_the_processor_does(void** state) {
+    (void)state;
+    static const weir_op_kind kinds[] = {WEIR_OP_GATE_UP, WEIR_OP_MATMUL_ADD,
+                                         WEIR_OP_ADD_RMS_NORM_MUL, WEIR_OP_RMS_NORM_MUL,
+                                         WEIR_OP_ROPE_SET_ROWS};
+    weir_target target;
+    assert_ok(weir_target_find("vulkan", &target));
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < target.kernel_count; k++) {
+            found = found || target.kernels[k].op == kinds[i];
+        }
+        assert_true(found);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_agree_however_they_are_cut),
+        cmocka_unit_test(cuts_that_cannot_be_are_refused),
+        cmocka_unit_test(the_target_fuses_as_that_of_the_processor_does),
+    };
+    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+}
