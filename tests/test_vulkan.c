@@ -45,6 +45,10 @@ static void a_device_that_lacks_the_base_says_what(void** state) {
     probe.queue_family = VULKAN_NO_QUEUE;
     assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
     assert_message_has("a queue that computes");
+    probe = vulkan_device_of(gpu)->probe;
+    probe.shared_bytes_max = 16384;
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("32 KiB of shared memory");
 }
 
 static void devices_are_found_by_index_and_by_name(void** state) {

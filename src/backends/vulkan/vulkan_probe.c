@@ -8,6 +8,8 @@
 #include "base/array.h"
 
 #define API_VERSION VK_API_VERSION_1_2
+#define INVOCATIONS_MIN 256
+#define SHARED_BYTES_MIN (32u << 10)
 #define PORTABILITY "VK_KHR_portability_enumeration"
 
 typedef struct extension_list {
@@ -180,6 +182,7 @@ static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     probe->bindings_max = limits->maxPerStageDescriptorStorageBuffers;
     probe->push_bytes_max = limits->maxPushConstantsSize;
     probe->shared_bytes_max = limits->maxComputeSharedMemorySize;
+    probe->invocations_max = limits->maxComputeWorkGroupInvocations;
     probe->timestamp_period_ns = limits->timestampPeriod;
     probe->group_count_max = limits->maxComputeWorkGroupCount[0];
     for (int i = 1; i < 3; i++) {
@@ -314,6 +317,8 @@ weir_status vulkan_probe_check(const vulkan_probe* probe) {
         {probe->storage16, "16-bit storage"},
         {probe->storage8, "8-bit storage"},
         {probe->queue_family != VULKAN_NO_QUEUE, "a queue that computes"},
+        {probe->invocations_max >= INVOCATIONS_MIN, "workgroups of 256 invocations"},
+        {probe->shared_bytes_max >= SHARED_BYTES_MIN, "32 KiB of shared memory"},
         {probe->memory_bytes > 0, "memory of its own"},
     };
     for (size_t i = 0; i < sizeof base / sizeof base[0]; i++) {

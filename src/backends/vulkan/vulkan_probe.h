@@ -2,7 +2,8 @@
 // device to find out.
 //
 // The base that every device must have is Vulkan 1.2 with synchronization2, 16-bit and 8-bit
-// storage; everything else is asked for and used where it is there.
+// storage, and workgroups of 256 invocations that share 32 KiB; everything else is asked for and
+// used where it is there.
 #ifndef WEIR_BACKENDS_VULKAN_PROBE_H
 #define WEIR_BACKENDS_VULKAN_PROBE_H
 
@@ -59,6 +60,7 @@ typedef struct vulkan_probe {
     uint32_t group_count_max;  // smallest of the three dimensions
     uint32_t push_bytes_max;
     uint32_t shared_bytes_max; // of a workgroup
+    uint32_t invocations_max;  // of a workgroup
     uint32_t subgroup_min, subgroup_max;
     bool storage16, storage8, float16, int8, synchronization2_feature;
 #define VULKAN_EXTENSION_FIELD(field, extension) bool field;
