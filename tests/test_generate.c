@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <weir-llm/generate.h>
+#include <weir/target.h>
 
 #include "llama_file.h"
 
@@ -341,8 +342,47 @@ static void logits_that_are_no_numbers_end_generation(void** state) {
     teardown(&f);
 }
 
+// Rows of 32 MXFP4 weights have 17 bytes, which is no whole number of words: Vulkan has no kernel
+// for them, and says so before anything is planned. Types that it has kernels for are taken.
+static void types_without_a_kernel_are_refused_when_a_model_is_opened(void** state) {
+    (void)state;
+    static const struct {
+        uint32_t gguf_type;
+        bool everywhere;
+    } types[] = {{3, true}, {7, true}, {39, false}}; // Q4_1, Q5_1, MXFP4
+    weir_device* device = NULL;
+    const weir_status opened =
+        weir_device_create(&(weir_device_desc){.name = test_device()}, &device);
+    need_test_device(opened);
+    assert_ok(opened);
+    const bool is_vulkan = strcmp(weir_device_target(device)->name, "vulkan") == 0;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        const llama_change change = {
+            .name = "blk.1.ffn_up.weight", .kind = CHANGE_TYPE, .number = types[i].gguf_type};
+        size_t byte_size = 0;
+        char path[64];
+        uint8_t* bytes = tiny_llama(&change, &byte_size);
+        write_file(path, bytes, byte_size);
+        free(bytes);
+        weir_model* model = NULL;
+        const weir_status status = weir_model_open(NULL, device, path, NULL, &model);
+        if (is_vulkan && !types[i].everywhere) {
+            assert_int_equal(status, WEIR_UNSUPPORTED);
+            assert_message_has("model.gguf: tensor blk.1.ffn_up.weight has type MXFP4");
+            assert_message_has("for which vulkan has no kernel");
+            assert_null(model);
+        } else {
+            assert_ok(status);
+        }
+        weir_model_destroy(model);
+        remove_file(path);
+    }
+    weir_device_destroy(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(types_without_a_kernel_are_refused_when_a_model_is_opened),
         cmocka_unit_test(defaults_follow_the_model),
         cmocka_unit_test(contexts_take_plans_by_the_names_of_their_phases),
         cmocka_unit_test(chunks_and_single_rows_give_the_same_logits),
