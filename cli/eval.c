@@ -41,15 +41,15 @@ typedef struct eval_state {
 
 // -log softmax(logits)[target], in double: the sum over the vocabulary loses nothing that counts.
 static double negative_log(const float* logits, uint32_t count, uint32_t target) {
-    double largest = -INFINITY;
+    float largest = -INFINITY;
     for (uint32_t i = 0; i < count; i++) {
-        largest = fmax(largest, (double)logits[i]);
+        largest = fmaxf(largest, logits[i]);
     }
     double sum = 0.0;
     for (uint32_t i = 0; i < count; i++) {
-        sum += exp((double)logits[i] - largest);
+        sum += exp((double)logits[i] - (double)largest);
     }
-    return log(sum) + largest - (double)logits[target];
+    return log(sum) + (double)largest - (double)logits[target];
 }
 
 // The logits of one position: written where asked for, and scored against the token that follows.

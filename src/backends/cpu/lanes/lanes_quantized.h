@@ -105,6 +105,7 @@ LANES_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t elements
         for (int i = 0; i < count; i++) {
             sums[i][0] = begin_chunk(type, &scales, x + i * stride + c, factors[i], sums[i][0]);
         }
+#pragma GCC unroll 8
         for (int j = 0; j < PARTS; j++) {
             const lanes_bytes u = type.bytes(source, j);
             for (int i = 0; i < count; i++) {
