@@ -125,9 +125,18 @@ static void its_logits_are_those_of_double_precision(void** state) {
     }
 }
 
+// Which types a cache can have is up to the kernels of a device.
+static void need_cpu(void) {
+    if (test_device() && strncmp(test_device(), "cpu", 3) != 0) {
+        print_message("skipped: the types of caches are those of the cpu\n");
+        skip();
+    }
+}
+
 // What rounding keys and values costs beside a cache in F32, on the same kernels.
 static void caches_of_fewer_bits_stay_near_one_of_f32(void** state) {
     (void)state;
+    need_cpu();
     static const struct {
         weir_dtype dtype;
         double rms;
@@ -158,6 +167,7 @@ static void caches_of_fewer_bits_stay_near_one_of_f32(void** state) {
 
 static void a_cache_that_does_not_fit_is_refused(void** state) {
     (void)state;
+    need_cpu();
     fixture f = open_fixture(model_path, "cpu:plain", 0, NULL);
     weir_context* context = NULL;
     assert_int_equal(weir_context_kv_dtype(f.context), WEIR_DTYPE_F16);
