@@ -200,6 +200,35 @@ static void graph_follows_the_hyperparameters(void** state) {
     weir_graph_destroy(pass.graph);
 }
 
+static int64_t rows_of(const weir_graph* graph, const char* name) {
+    for (weir_value value = 0; value < weir_graph_value_count(graph); value++) {
+        const weir_value_info* info = weir_graph_value_info(graph, value);
+        if (strcmp(info->name, name) == 0) {
+            return info->layout.shape.dims[0];
+        }
+    }
+    fail_msg("no value is called %s", name);
+    return 0;
+}
+
+// What the last block does after its attention, and the logits, is done for the wanted rows alone.
+static void only_wanted_rows_pass_the_end_of_the_last_block(void** state) {
+    (void)state;
+    const weir_llama_graph pass = build_seven_billion(128, 4);
+    static const char* const parts[] = {"attn_out", "ffn_in", "ffn_inner", "out"};
+    assert_int_equal(rows_of(pass.graph, "blk.31.attn"), 128);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "blk.30.%s", parts[i]);
+        assert_int_equal(rows_of(pass.graph, name), 128);
+        snprintf(name, sizeof name, "blk.31.%s", parts[i]);
+        assert_int_equal(rows_of(pass.graph, name), 4);
+    }
+    assert_int_equal(rows_of(pass.graph, "output_in"), 4);
+    assert_int_equal(rows_of(pass.graph, "logits"), 4);
+    weir_graph_destroy(pass.graph);
+}
+
 static void tied_output_and_factors_change_the_weights(void** state) {
     (void)state;
     weir_llama_params params = seven_billion;
@@ -507,6 +536,7 @@ int main(void) {
         cmocka_unit_test(key_length_frees_heads_from_the_embedding),
         cmocka_unit_test(wrong_params_are_refused_by_name),
         cmocka_unit_test(graph_follows_the_hyperparameters),
+        cmocka_unit_test(only_wanted_rows_pass_the_end_of_the_last_block),
         cmocka_unit_test(tied_output_and_factors_change_the_weights),
         cmocka_unit_test(graph_bounds_are_checked),
         cmocka_unit_test(blocks_must_divide_the_width),
