@@ -117,7 +117,8 @@ static void sines_and_cosines_are_exact_to_10_digits(void** state) {
             const double size = i % 4 == 0 ? 10.0 : i % 4 == 1 ? 1e5 : i % 4 == 2 ? 1e9 : 0.0;
             x[k] = size * (double)random_unit(&random_state);
             if (i % 4 == 3) {
-                x[k] = 0.78539816339744830962 * (double)(8 * (i / 4) + k - 4000);
+                const int eighths = 8 * (i / 4) + k - 4000;
+                x[k] = 0.78539816339744830962 * (double)eighths;
             }
         }
         avx512_sin_cos_testing(x, sine, cosine);

@@ -558,7 +558,8 @@ static void new_bindings_take_no_memory(void** state) {
     weir_view tables[2];
     for (int i = 0; i < 256; i++) {
         const int row = i / 32 % 4;
-        numbers[i] = (float)((i / 128 + 1) * row);
+        const int table = i / 128;
+        numbers[i] = (float)((table + 1) * row);
     }
     assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &tables[0]));
     assert_ok(weir_view_make(storage, 512, WEIR_DTYPE_F32, &shape, &tables[1]));
