@@ -41,17 +41,22 @@ static inline void teardown(fixture* f) {
     weir_device_destroy(f->device);
 }
 
-#define CPU_DEVICES 8
+#define CPU_DEVICES 4
 
-// Finds the devices of this processor that are named for their kernels ("cpu:plain").
-static inline uint32_t list_cpu_devices(weir_device_info infos[CPU_DEVICES]) {
-    uint32_t listed = 0;
+// Finds the devices of this processor that are named for their kernels. No list is asked for: that
+// would open the drivers of all other devices, which leave memory behind.
+static inline uint32_t list_cpu_devices(const char* names[CPU_DEVICES]) {
+    static const char* const known[] = {"cpu:plain", "cpu:avx2", "cpu:avx512", "cpu:neon"};
     uint32_t count = 0;
-    assert_ok(weir_device_list(infos, CPU_DEVICES, &listed));
-    for (uint32_t i = 0; i < listed && i < CPU_DEVICES; i++) {
-        if (strncmp(infos[i].name, "cpu:", 4) == 0) {
-            infos[count++] = infos[i];
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        weir_device* device = NULL;
+        const weir_status status =
+            weir_device_create(&(weir_device_desc){.name = known[i]}, &device);
+        assert_true(status == WEIR_OK || status == WEIR_NOT_FOUND || status == WEIR_UNSUPPORTED);
+        if (status == WEIR_OK) {
+            names[count++] = known[i];
         }
+        weir_device_destroy(device);
     }
     assert_true(count > 0);
     return count;

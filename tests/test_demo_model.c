@@ -118,10 +118,10 @@ static void check_logits(const char* device, double tolerance) {
 
 static void its_logits_are_those_of_double_precision(void** state) {
     (void)state;
-    weir_device_info devices[CPU_DEVICES];
+    const char* devices[CPU_DEVICES];
     const uint32_t count = list_cpu_devices(devices);
     for (uint32_t i = 0; i < count; i++) {
-        check_logits(devices[i].name, strcmp(devices[i].name, "cpu:plain") == 0 ? 1e-3 : 0.2);
+        check_logits(devices[i], strcmp(devices[i], "cpu:plain") == 0 ? 1e-3 : 0.2);
     }
 }
 
