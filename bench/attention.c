@@ -4,15 +4,8 @@
 // caches of the processor. Times are those that the thread had the processor.
 //
 //     bench_attention [ROUNDS]   CSV: shape, type, rows, keys, target, microseconds, GB/s, GMAC/s
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <weir/target.h>
+#include "bench_kernel.h"
 
-#define ROUNDS_DEFAULT 7
-#define ROUNDS_MAX 101
-#define TARGETS_MAX 3
 #define CACHES 12
 
 typedef struct bench_case {
@@ -29,58 +22,13 @@ typedef struct operands {
     void* caches[CACHES][2];
 } operands;
 
-static double thread_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-static int compare(const void* a, const void* b) {
-    const double x = *(const double*)a;
-    const double y = *(const double*)b;
-    return (x > y) - (x < y);
-}
-
-static void expect(weir_status status) {
-    if (status != WEIR_OK) {
-        fprintf(stderr, "%s\n", weir_last_error());
-        exit(1);
-    }
-}
-
-static void* new_bytes(uint64_t byte_size) {
-    void* bytes = aligned_alloc(64, (size_t)(byte_size + 63) / 64 * 64);
-    if (!bytes) {
-        fprintf(stderr, "no memory for %llu bytes\n", (unsigned long long)byte_size);
-        exit(1);
-    }
-    return bytes;
-}
-
-// Numbers in [-1, 1), rounded to the type of the view.
-static void* new_matrix(const weir_view* view, uint64_t* state) {
-    const int64_t rows = view->shape.dims[0];
-    const int64_t columns = view->shape.dims[1];
-    uint8_t* bytes = new_bytes(weir_view_byte_length(view));
-    float* row = new_bytes((uint64_t)columns * sizeof *row);
-    for (int64_t i = 0; i < rows; i++) {
-        for (int64_t k = 0; k < columns; k++) {
-            *state = *state * 6364136223846793005u + 1442695040888963407u;
-            row[k] = (float)((double)(*state >> 11) * 0x1p-52 - 1.0);
-        }
-        expect(weir_dtype_from_f32(view->dtype, row, columns, bytes + i * view->strides[0]));
-    }
-    free(row);
-    return bytes;
-}
-
 static operands new_operands(const bench_case* c) {
     const weir_shape q = {.rank = 2, .dims = {c->rows, (int64_t)c->heads * c->head_dim}};
     const weir_shape cache = {.rank = 2, .dims = {c->keys, (int64_t)c->kv_heads * c->head_dim}};
     uint64_t state = 1;
     operands made;
-    expect(weir_view_layout(WEIR_DTYPE_F32, &q, &made.views[0]));
-    expect(weir_view_layout(c->dtype, &cache, &made.views[1]));
+    bench_check(weir_view_layout(WEIR_DTYPE_F32, &q, &made.views[0]));
+    bench_check(weir_view_layout(c->dtype, &cache, &made.views[1]));
     made.views[2] = made.views[1];
     made.views[3] = made.views[0];
     made.q = new_matrix(&made.views[0], &state);
@@ -101,16 +49,6 @@ static void free_operands(operands* o) {
     free(o->y);
 }
 
-static const weir_kernel* find_kernel(const weir_target* target, const weir_kernel_use* use) {
-    for (uint32_t i = 0; i < target->kernel_count; i++) {
-        if (target->kernels[i].op == WEIR_OP_ATTENTION && target->kernels[i].accepts(use)) {
-            return &target->kernels[i];
-        }
-    }
-    fprintf(stderr, "%s has no kernel\n", target->name);
-    exit(1);
-}
-
 // Seconds for all caches, each attended to once.
 static double run_once(const bench_case* c, const weir_target* target, const operands* o) {
     const weir_op_constants constants = {.attention = {.heads = c->heads,
@@ -119,22 +57,19 @@ static double run_once(const bench_case* c, const weir_target* target, const ope
                                                        .scale = 0.125f,
                                                        .position = 0}};
     const weir_kernel_use use = {o->views, 4, &constants};
-    const weir_kernel* kernel = find_kernel(target, &use);
+    const weir_kernel* kernel = find_kernel(target, WEIR_OP_ATTENTION, &use);
     const uint64_t position = (uint64_t)(c->keys - c->rows);
     const uint32_t tiles = kernel->tile_count(&use);
     const double begin = thread_seconds();
     for (int i = 0; i < CACHES; i++) {
         void* pointers[] = {o->q, o->caches[i][0], o->caches[i][1], o->y};
-        for (uint32_t tile = 0; tile < tiles; tile++) {
-            const weir_kernel_call call = {.views = o->views,
-                                           .pointers = pointers,
-                                           .operand_count = 4,
-                                           .tile = tile,
-                                           .tile_count = tiles,
-                                           .constants = &constants,
-                                           .params = &position};
-            expect(kernel->run(&call));
-        }
+        run_tiles(kernel,
+                  (weir_kernel_call){.views = o->views,
+                                     .pointers = pointers,
+                                     .operand_count = 4,
+                                     .constants = &constants,
+                                     .params = &position},
+                  tiles);
     }
     return thread_seconds() - begin;
 }
@@ -152,8 +87,7 @@ static void run_case(const bench_case* c, const weir_target* targets, int count,
     const double products = 2.0 * seen * (double)c->heads * (double)c->head_dim;
     const double bytes = 2.0 * (double)weir_view_byte_length(&o.views[1]);
     for (int t = 0; t < count; t++) {
-        qsort(seconds[t], (size_t)rounds, sizeof(double), compare);
-        const double median = seconds[t][rounds / 2];
+        const double median = median_of(seconds[t], rounds);
         printf("%s,%s,%lld,%lld,%s,%.1f,%.2f,%.2f\n", c->name, weir_dtype_describe(c->dtype)->name,
                (long long)c->rows, (long long)c->keys, targets[t].name, 1e6 * median,
                bytes / median / 1e9, products / median / 1e9);
@@ -162,7 +96,6 @@ static void run_case(const bench_case* c, const weir_target* targets, int count,
 }
 
 int main(int argc, char** argv) {
-    static const char* const names[TARGETS_MAX] = {"cpu:plain", "cpu:avx2", "cpu:avx512"};
     static const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_Q8_0};
     static const bench_case shapes[] = {
         {.name = "110m", .heads = 12, .kv_heads = 12, .head_dim = 64, .rows = 1, .keys = 64},
@@ -174,13 +107,9 @@ int main(int argc, char** argv) {
         {.name = "1b", .heads = 32, .kv_heads = 4, .head_dim = 64, .rows = 128, .keys = 512},
         {.name = "8b", .heads = 32, .kv_heads = 8, .head_dim = 128, .rows = 128, .keys = 512},
     };
-    const int wanted = argc > 1 ? atoi(argv[1]) : ROUNDS_DEFAULT;
-    const int rounds = wanted < 1 ? 1 : wanted > ROUNDS_MAX ? ROUNDS_MAX : wanted;
+    const int rounds = rounds_of(argc, argv);
     weir_target targets[TARGETS_MAX];
-    int target_count = 0;
-    for (int i = 0; i < TARGETS_MAX; i++) {
-        target_count += weir_target_find(names[i], &targets[target_count]) == WEIR_OK ? 1 : 0;
-    }
+    const int target_count = find_targets(targets);
     printf("shape,type,rows,keys,target,microseconds,gigabytes_per_second,"
            "gigaproducts_per_second\n");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
