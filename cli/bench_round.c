@@ -1,5 +1,6 @@
 // One case in one round, from opening the model to closing it.
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,18 +53,17 @@ static uint32_t nth_token(const bench_run* run, uint32_t n) {
 }
 
 static weir_status feed(const bench_run* run, uint32_t first, uint32_t count) {
-    uint32_t ids[512];
-    while (count > 0) {
-        const uint32_t part = count < 512 ? count : 512;
-        for (uint32_t i = 0; i < part; i++) {
-            ids[i] = nth_token(run, first + i);
-        }
-        WEIR_TRY(weir_context_feed(run->context, ids, part,
-                                   count == part ? WEIR_OUTPUT_LAST : WEIR_OUTPUT_NONE));
-        first += part;
-        count -= part;
+    uint32_t* ids = malloc(count * sizeof *ids);
+    if (!ids) {
+        return WEIR_FAIL(WEIR_OUT_OF_MEMORY, "no memory for %u tokens", count);
     }
-    return WEIR_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        ids[i] = nth_token(run, first + i);
+    }
+    // All at once: how long passes are is up to the context.
+    const weir_status status = weir_context_feed(run->context, ids, count, WEIR_OUTPUT_LAST);
+    free(ids);
+    return status;
 }
 
 static weir_status time_prompt(const bench_run* run, uint32_t length, double* rate) {

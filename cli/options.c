@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "terminal.h"
 
 #define OPTIONS_MAX 32
 #define LONG_ONLY 256 // getopt's values of options: LONG_ONLY + index
@@ -227,15 +228,14 @@ bool cli_find_kv(const char* name, weir_dtype* dtype) {
 static void print_message(const char* format, va_list arguments) {
     char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
-    for (unsigned char* c = (unsigned char*)text; *c; c++) {
-        const bool is_c1 = c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0; // U+0080 to U+009F
-        if (*c < 0x20 || *c == 0x7F || is_c1) {
-            *c = '?';
-            c[is_c1] = '?';
-        }
+    for (char* c = text; *c; c++) {
+        *c = *c == '\n' || *c == '\t' ? '?' : *c;
     }
+    terminal out = {.file = stderr};
     fflush(stdout);
-    fprintf(stderr, "weir: %s", text);
+    fputs("weir: ", stderr);
+    terminal_put(&out, text, strlen(text));
+    terminal_finish(&out);
 }
 
 cli_exit cli_error(const char* format, ...) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <weir-llm/context.h>
+#include <weir/fault.h>
 
 #include "json.h"
 #include "plan.h"
@@ -279,8 +280,10 @@ cli_exit plan_model_command(plan_options* options) {
     weir_model* model = NULL;
     options->device = options->device ? options->device : "cpu";
     // The mapping needs a device; what is planned for is the target.
-    weir_status status =
-        weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 1}, &device);
+    weir_status status = weir_fault_handler_install();
+    if (status == WEIR_OK) {
+        status = weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 1}, &device);
+    }
     if (status == WEIR_OK) {
         const weir_model_options any = {.limits.file_bytes = WEIR_LIMIT_NONE};
         status = weir_model_open(NULL, device, options->path, &any, &model);

@@ -251,7 +251,7 @@ static cli_exit report(run_state* run, weir_status status) {
 }
 
 static cli_exit run_command(const run_options* options) {
-    run_state run = {.options = options, .opened.limits = options->limits};
+    run_state run = {.options = options, .opened.limits = options->limits, .out.file = stdout};
     weir_status status = prepare(&run);
     cli_exit code = CLI_ERROR;
     if (status == WEIR_OK) {

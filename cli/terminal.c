@@ -1,6 +1,5 @@
 #include "terminal.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 // The controls of ISO 6429: C0, DEL, and C1 (U+0080 to U+009F), which UTF-8 writes as 0xC2 and the
@@ -18,21 +17,21 @@ static void put_filtered(terminal* t, unsigned char byte) {
         t->held = false;
         if (is_continuation(byte)) {
             if (!is_c1(byte)) {
-                putchar(0xC2);
+                putc(0xC2, t->file);
             }
-            putchar(is_c1(byte) ? '?' : byte);
+            putc(is_c1(byte) ? '?' : byte, t->file);
             return;
         }
-        putchar('?'); // the character ends before its second byte
+        putc('?', t->file); // the character ends before its second byte
     }
     const bool continues = is_continuation(byte) && t->awaited > 0;
     if (byte == 0xC2) {
         t->held = true;
     } else if (continues || byte > 0xC2) {
-        putchar(byte);
+        putc(byte, t->file);
     } else {
         const bool is_text = (byte >= 0x20 && byte <= 0x7E) || byte == '\n' || byte == '\t';
-        putchar(is_text ? byte : '?');
+        putc(is_text ? byte : '?', t->file);
     }
     t->awaited = continues      ? t->awaited - 1
                  : byte >= 0xF0 ? 3
@@ -41,20 +40,24 @@ static void put_filtered(terminal* t, unsigned char byte) {
                                 : 0;
 }
 
-bool terminal_write(terminal* t, const char* bytes, size_t length) {
-    if (!isatty(STDOUT_FILENO)) {
-        return fwrite(bytes, 1, length, stdout) == length && fflush(stdout) == 0;
-    }
+void terminal_put(terminal* t, const char* bytes, size_t length) {
     for (size_t i = 0; i < length; i++) {
         put_filtered(t, (unsigned char)bytes[i]);
     }
-    return fflush(stdout) == 0;
+}
+
+bool terminal_write(terminal* t, const char* bytes, size_t length) {
+    if (!isatty(fileno(t->file))) {
+        return fwrite(bytes, 1, length, t->file) == length && fflush(t->file) == 0;
+    }
+    terminal_put(t, bytes, length);
+    return fflush(t->file) == 0;
 }
 
 bool terminal_finish(terminal* t) {
     if (t->held) {
-        putchar('?');
+        putc('?', t->file);
     }
-    *t = (terminal){0};
-    return fflush(stdout) == 0;
+    *t = (terminal){.file = t->file};
+    return fflush(t->file) == 0;
 }

@@ -1,5 +1,6 @@
 // weir tokenize: text in, ids out, in the form that `weir eval --ids` reads.
 #include <string.h>
+#include <weir/fault.h>
 
 #include "cli.h"
 #include "json.h"
@@ -35,13 +36,15 @@ typedef struct tokenize_state {
 // Not a cli_model: files with a vocabulary alone are no models.
 static weir_status open_vocabulary(tokenize_state* state) {
     const char* path = state->options->model;
+    WEIR_TRY(weir_fault_handler_install());
     WEIR_TRY(
         weir_device_create(&(weir_device_desc){.name = "cpu", .thread_count = 1}, &state->device));
     WEIR_TRY(
         weir_storage_map(state->device, &(weir_storage_map_desc){.path = path}, &state->mapping));
     WEIR_TRY(weir_gguf_parse(NULL, weir_storage_host_pointer(state->mapping),
                              weir_storage_byte_size(state->mapping), path, &state->gguf));
-    return weir_tokenizer_create(NULL, state->gguf, &state->tokenizer);
+    WEIR_TRY(weir_tokenizer_create(NULL, state->gguf, &state->tokenizer));
+    return weir_storage_check(state->mapping); // a file that was cut reads as zeros
 }
 
 static weir_status encode(tokenize_state* state) {

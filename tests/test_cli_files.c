@@ -118,7 +118,7 @@ static void text_on_a_terminal_holds_no_controls(void** state) {
         {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
         {"\xc2\xa9", "\xc2\xa9"},
         {"\xc2", "?"},
-        {"a\tb", "a"},
+        {"a\tb", "a\tb"},
         {"\xc3"
          "a\x9b",
          "\xc3"
@@ -140,6 +140,8 @@ static void messages_and_json_hold_no_controls(void** state) {
     assert_int_equal(weir("info \"$(printf 'no\\033\\302\\233such')\""), 1);
     assert_has(cli.errors, "no??");
     assert_null(strpbrk(cli.errors, "\x1b\x9b"));
+    assert_int_equal(weir("info \"$(printf 'no\\233such')\""), 1);
+    assert_has(cli.errors, "no?such");
     write_changed("t.gguf", (llama_change){"token", CHANGE_TOKEN, 4, 1.0f, "\xc2\x9b\x7f\x1b"});
     write_named("ids", "1 4\n", 4);
     assert_int_equal(weir("run t.gguf --ids ids -n 1 --json"), 0);
