@@ -89,6 +89,22 @@ static void check_bytes(weir_device* device, weir_storage* storage, uint64_t beg
     }
 }
 
+// Four strides of parts exactly, from within a page: what lies before it pushes the last bytes past
+// the border of a part that is not there.
+static void the_last_part_has_what_lies_past_its_border(void** state) {
+    (void)state;
+    const uint64_t begin = 70001;
+    uint8_t got[16];
+    weir_device* device = open_with(&in_parts);
+    weir_storage* storage = NULL;
+    const weir_storage_map_desc desc = {.path = path, .byte_offset = begin, .byte_size = 2 * MIB};
+    assert_ok(weir_storage_map(device, &desc, &storage));
+    assert_ok(download(device, storage, 2 * MIB - sizeof got, sizeof got, got));
+    assert_memory_equal(got, content + begin + 2 * MIB - sizeof got, sizeof got);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
 typedef struct heard {
     uint32_t calls;
     uint64_t done, total;
@@ -408,6 +424,7 @@ static void every_failing_allocation_of_a_copy_leaves_nothing_behind(void** stat
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_have_their_bytes_in_place_and_copied_whole_and_in_parts),
+        cmocka_unit_test(the_last_part_has_what_lies_past_its_border),
         cmocka_unit_test(nothing_is_copied_before_the_device_reads),
         cmocka_unit_test(a_copy_can_be_given_up_and_begun_again),
         cmocka_unit_test(a_copy_without_room_is_a_status_before_it_begins),

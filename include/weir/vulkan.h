@@ -96,7 +96,6 @@ WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* devic
                                                               uint64_t byte_size, const char* name,
                                                               weir_storage** storage);
 
-// What the synchronisation validation of Khronos says of a schedule.
 // How products of few rows are cut into workgroups, those of plain types (few) and those of blocks
 // (unit). Columns are rows of weights that a workgroup reads, 1 to 32, of two matrices together;
 // threads are its invocations, a multiple of 32, at most 256. 0: as it is without this.
@@ -115,6 +114,7 @@ typedef struct weir_vulkan_tuning {
 WEIR_API WEIR_MUST_USE weir_status weir_vulkan_tune(weir_device* device,
                                                     const weir_vulkan_tuning* tuning);
 
+// What the synchronisation validation of Khronos says of a schedule.
 typedef struct weir_vulkan_verdict {
     uint32_t dispatches;
     uint32_t boundaries;

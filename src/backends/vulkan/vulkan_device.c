@@ -161,6 +161,9 @@ weir_status vulkan_device_new(const weir_device_desc* desc, const weir_target* t
     weir_status status = weir_device_init(&made->base, &vulkan_device_vtable, desc, target);
     if (status == WEIR_OK) {
         status = make_locks(made);
+        if (status != WEIR_OK) {
+            weir_device_finish(&made->base);
+        }
     }
     if (status != WEIR_OK) {
         object_free(&desc->allocator, made);

@@ -91,7 +91,7 @@ static void widen(vulkan_boundary* boundary, const vulkan_boundary* needed) {
 }
 
 // A dispatch that declares nothing may have touched anything by any means.
-static const vulkan_boundary everything = {
+const vulkan_boundary vulkan_everything = {
     .source_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
     .target_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
     .source_accesses = VK_ACCESS_2_MEMORY_WRITE_BIT,
@@ -102,7 +102,7 @@ static void cover(boundary_builder* builder, const weir_hazard* hazard, uint32_t
     const uint32_t group = builder->groups->group_of[later];
     vulkan_boundary* boundary = &builder->groups->boundaries[group];
     if (hazard->kind == WEIR_HAZARD_FENCE) {
-        widen(boundary, &everything);
+        widen(boundary, &vulkan_everything);
         return;
     }
     const uint32_t need = 6 * (uint32_t)builder->groups->transfers[hazard->earlier] +

@@ -42,6 +42,9 @@ WEIR_MUST_USE weir_status vulkan_groups_update(const device_dispatch* dispatches
                                                vulkan_groups* groups);
 void vulkan_groups_free(const weir_allocator* allocator, vulkan_groups* groups);
 
+// Whatever came before, by any means, then whatever comes after.
+extern const vulkan_boundary vulkan_everything;
+
 // Records a barrier.
 void vulkan_boundary_record(const vulkan_api* api, VkCommandBuffer commands,
                             const vulkan_boundary* boundary);

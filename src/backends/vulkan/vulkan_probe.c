@@ -87,7 +87,8 @@ static weir_status create_instance(vulkan_instance* instance, const char* const*
         .ppEnabledExtensionNames = extensions};
     const VkResult result = instance->api.CreateInstance(&info, NULL, &instance->handle);
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: no driver is installed");
+        return WEIR_FAIL(WEIR_UNSUPPORTED,
+                         "vulkan: no driver could be loaded (VK_LOADER_DEBUG=error tells why)");
     }
     return vulkan_status(result, "vkCreateInstance");
 }

@@ -26,15 +26,9 @@ static weir_status make_commands(vulkan_device* device) {
                          "vkCreateFence");
 }
 
-// Whatever came before, then whatever comes after.
 static void record_barrier(vulkan_device* device, VkCommandBuffer commands, const void* context) {
-    static const vulkan_boundary everything = {
-        .source_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        .source_accesses = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .target_stages = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        .target_accesses = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT};
     (void)context;
-    vulkan_boundary_record(&device->instance.api, commands, &everything);
+    vulkan_boundary_record(&device->instance.api, commands, &vulkan_everything);
 }
 
 // The barrier between passes may be in flight any number of times.
@@ -193,8 +187,8 @@ weir_status vulkan_queue_publish(vulkan_device* device) {
     return vulkan_queue_once(device, record_barrier, NULL);
 }
 
-// The pass is listed before it is submitted: the waiter must find it, and has room, because no more
-// than PASSES_IN_FLIGHT are out.
+// Passes are listed in the order of their submission, under the lock of the queue; there is room,
+// because no more than PASSES_IN_FLIGHT are out.
 static void expect(vulkan_device* device, vulkan_work* work, uint64_t sequence) {
     pthread_mutex_lock(&device->waiter_lock);
     const uint64_t entry = device->pending_end % PASSES_IN_FLIGHT;

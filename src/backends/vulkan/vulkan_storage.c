@@ -383,15 +383,20 @@ weir_status vulkan_storage_map(weir_device* base, const weir_storage_map_desc* d
     return WEIR_OK;
 }
 
+// The part in which byte `begin` behind the lead begins; the last has what the lead pushes past it.
+static uint32_t part_at(const vulkan_storage* made, uint64_t begin) {
+    const uint64_t index = begin / made->stride;
+    return index < made->part_count ? (uint32_t)index : made->part_count - 1;
+}
+
 weir_status vulkan_storage_locate(const weir_storage* storage, uint64_t byte_offset,
                                   uint64_t byte_size, VkBuffer* buffer, uint64_t* buffer_offset) {
     const vulkan_storage* made = (const vulkan_storage*)storage;
     const uint64_t begin = byte_offset + made->lead;
-    const uint64_t index = begin / made->stride;
+    const uint32_t index = part_at(made, begin);
     const uint64_t within = begin - index * made->stride;
-    const vulkan_memory* part = &made->parts[index < made->part_count ? index : 0];
-    if (index >= made->part_count || within > part->byte_size ||
-        byte_size > part->byte_size - within) {
+    const vulkan_memory* part = &made->parts[index];
+    if (within > part->byte_size || byte_size > part->byte_size - within) {
         return WEIR_FAIL(
             WEIR_UNSUPPORTED, "bytes [%llu, +%llu) of storage %s do not lie in one allocation",
             (unsigned long long)byte_offset, (unsigned long long)byte_size, storage->name);
@@ -404,7 +409,7 @@ weir_status vulkan_storage_locate(const weir_storage* storage, uint64_t byte_off
 uint64_t vulkan_storage_run_bytes(const weir_view* view) {
     const vulkan_storage* made = (const vulkan_storage*)view->storage;
     const uint64_t begin = view->byte_offset + made->lead;
-    const uint64_t index = begin / made->stride;
+    const uint32_t index = part_at(made, begin);
     const uint64_t within = begin - index * made->stride;
     const uint64_t byte_size = made->parts[index].byte_size;
     const bool whole = within <= byte_size && weir_view_byte_span(view) <= byte_size - within;
