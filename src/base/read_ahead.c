@@ -63,16 +63,14 @@ static bool start_thread(read_ahead* ahead) {
 void read_ahead_start(read_ahead* ahead, int descriptor, uint64_t begin, uint64_t end) {
     unsigned idle = IDLE;
     if (begin >= end || !fits_memory(end - begin) ||
-        !atomic_compare_exchange_strong(&ahead->state, &idle, CLAIMED) ||
-        seems_cached(descriptor, begin, end)) {
+        !atomic_compare_exchange_strong(&ahead->state, &idle, CLAIMED)) {
         return;
     }
     ahead->descriptor = descriptor;
     ahead->begin = begin;
     ahead->end = end;
-    if (start_thread(ahead)) {
-        atomic_store(&ahead->state, RUNNING);
-    }
+    const bool started = !seems_cached(descriptor, begin, end) && start_thread(ahead);
+    atomic_store(&ahead->state, started ? RUNNING : IDLE); // IDLE: may be asked again
 }
 
 void read_ahead_stop(read_ahead* ahead) {
