@@ -194,7 +194,6 @@ static void mlx_buffer_as_mut_slice(void** state) {
     assert_null(elements);
 }
 
-// Refused byte for byte while a pass in flight writes, for exclusive access also while one reads.
 typedef struct beside {
     weir_status read_across, write_across; // bytes that the pass touches
     weir_status read_beside, write_beside; // others
@@ -214,6 +213,7 @@ static beside access_beside(const held* h) {
     return b;
 }
 
+// Refused byte for byte while a pass in flight writes, for exclusive access also while one reads.
 static void mlx_buffer_access_beside_passes_in_flight(void** state) {
     const conformance* c = *state;
     static const weir_access_kind kinds[] = {WEIR_ACCESS_READ, WEIR_ACCESS_WRITE};

@@ -121,7 +121,6 @@ static void raw_buffer_size_and_cpu_accessible(void** state) {
     weir_storage_release(storage);
 }
 
-// Machine code written at run time is a kernel like any other; it gets raw pointers.
 // Words that nobody had before: the shader adds 3 where its source adds 1.
 static void check_code_made_at_run_time(const conformance* c) {
     static const uint32_t one = 0x3F800000;
@@ -141,6 +140,7 @@ static void check_code_made_at_run_time(const conformance* c) {
     assert_counts(c, &y, 5.0f + 255.0f + 3.0f, -1.0f);
 }
 
+// Machine code written at run time is a kernel like any other; it gets raw pointers.
 static void raw_buffer_cpu_kernels_made_at_run_time(void** state) {
     const conformance* c = *state;
     if (!c->runs_functions) {

@@ -52,13 +52,12 @@ static inline uint32_t list_cpu_devices(const char* names[CPU_DEVICES]) {
         weir_device* device = NULL;
         const weir_status status =
             weir_device_create(&(weir_device_desc){.name = known[i]}, &device);
-        assert_true(status == WEIR_OK || status == WEIR_NOT_FOUND || status == WEIR_UNSUPPORTED);
+        assert_true(status == WEIR_OK || (i > 0 && status == WEIR_UNSUPPORTED));
         if (status == WEIR_OK) {
             names[count++] = known[i];
         }
         weir_device_destroy(device);
     }
-    assert_true(count > 0);
     return count;
 }
 

@@ -157,7 +157,7 @@ static bool is_in_use(const weir_residency* set, const weir_storage* storage) {
            !weir_device_is_past(set->device, storage->residency.last_use);
 }
 
-// The member to evict for one of priority `priority`: the lowest priority first, then the longest
+// The member to evict for a newcomer: the lowest priority first, then the longest
 // unused. None of a higher priority, and none in use; `in_budget` asks for memory of the device.
 static weir_storage* find_victim(const weir_residency* set, const weir_storage* newcomer,
                                  uint64_t now, bool in_budget) {
@@ -179,7 +179,7 @@ static weir_storage* find_victim(const weir_residency* set, const weir_storage* 
 }
 
 // The most bytes that may stay resident beside a newcomer: of all members, and of those in memory
-// of the device. Fails where it does not fit alone.
+// of the device.
 typedef struct room {
     uint64_t all, device;
 } room;
@@ -188,6 +188,7 @@ static uint64_t missing(uint64_t byte_size, uint64_t limit) {
     return byte_size > limit ? byte_size - limit : 0;
 }
 
+// False where the newcomer does not fit alone.
 static bool find_room(weir_residency* set, const weir_storage* newcomer, room* left) {
     const weir_device_memory memory = set->device->vtable->memory(set->device);
     const uint64_t all = set->byte_budget > 0 ? set->byte_budget : UINT64_MAX;
