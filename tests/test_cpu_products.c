@@ -238,6 +238,30 @@ static void rows_of_zeros_give_zeros(void** state) {
     }
 }
 
+// x is rounded by the largest magnitude of 32 neighbours, which no NaN may hide from.
+static void a_nan_of_x_reaches_every_product(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_F16};
+    for (int at = 0; at < 64; at++) {
+        for (int64_t m = 1; m <= 5; m += 4) {
+            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 64, 0);
+            tensor w = new_random(&random_state, dtypes[at % 3], 20, 64, 0);
+            tensor y = new_tensor(WEIR_DTYPE_F32, m, 20, 0);
+            ((float*)(void*)tensor_row(&x, m - 1))[at] = at % 2 ? NAN : -NAN;
+            kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
+            run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+            assert_ok(run_tiles(&run, 0, &random_state));
+            for (int64_t j = 0; j < 20; j++) {
+                assert_true(isnan(tensor_at(&y, m - 1, j)));
+                assert_true(m == 1 || isfinite(tensor_at(&y, 0, j)));
+            }
+            free_tensor(&x);
+            free_tensor(&w);
+            free_tensor(&y);
+        }
+    }
+}
+
 static bool block_is_sane(weir_dtype dtype, const uint8_t* block) {
     const uint32_t count = weir_dtype_describe(dtype)->block_elements;
     float decoded[256];
@@ -404,6 +428,7 @@ int main(void) {
         cmocka_unit_test(products_agree_on_edge_shapes),
         cmocka_unit_test(products_agree_for_long_rows),
         cmocka_unit_test(rows_of_zeros_give_zeros),
+        cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),
         cmocka_unit_test(every_number_of_rows_agrees),
         cmocka_unit_test(extreme_numbers_do_not_overflow),

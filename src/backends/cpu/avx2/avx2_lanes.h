@@ -71,7 +71,8 @@ LANES_INLINE lanes_bytes lanes_look_up(lanes_bytes codes, const int8_t values[16
 }
 
 // Pairs of products are kept in 16 bits, which hold `steps` of them without overflow:
-// 2 * 127 * (2^bits - 1) * steps < 2^15.
+// 2 * 127 * (2^bits - 1) * steps < 2^15. Weights of 8 bits are signed, at most 128 in magnitude:
+// 2 * 127 * 128 < 2^15.
 #ifdef __AVXVNNI__
 #define LANES_STEPS(bits) 8
 #else
@@ -154,15 +155,22 @@ LANES_INLINE lanes_floats lanes_fnma(lanes_floats a, lanes_floats b, lanes_float
     return _mm256_fnmadd_ps(a, b, c);
 }
 
+// As integers magnitudes have the order that they have as numbers, and NaN is above all of them:
+// the maximum of floats would lose it.
 LANES_INLINE lanes_floats lanes_larger_magnitude(lanes_floats a, lanes_floats b) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    return _mm256_max_ps(_mm256_andnot_ps(sign, a), _mm256_andnot_ps(sign, b));
+    const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
+    return _mm256_castsi256_ps(
+        _mm256_max_epi32(_mm256_and_si256(_mm256_castps_si256(a), magnitude),
+                         _mm256_and_si256(_mm256_castps_si256(b), magnitude)));
 }
 
+// Of magnitudes.
 LANES_INLINE float lanes_largest(lanes_floats v) {
-    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+    const __m256i all = _mm256_castps_si256(v);
+    const __m128i four =
+        _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xB1))));
 }
 
 LANES_INLINE float lanes_sum(lanes_floats v) {

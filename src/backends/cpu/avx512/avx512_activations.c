@@ -5,24 +5,30 @@
 
 #define GROUPS (CPU_CHUNK / 32)
 
+// Of magnitudes. As integers they have the same order, and NaN is above all of them: the maximum of
+// floats would lose it.
+AVX512_INLINE __m512 larger(__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
 // The largest of the sixteen lanes of each of eight registers: lanes 0 .. 3 of the result are those
 // of the first four, lanes 8 .. 11 those of the others.
 AVX512_INLINE __m512 largest_lanes(const __m512 m[GROUPS]) {
     __m512 pairs[4];
     for (int i = 0; i < 4; i++) {
-        pairs[i] = _mm512_max_ps(_mm512_unpacklo_ps(m[2 * i], m[2 * i + 1]),
-                                 _mm512_unpackhi_ps(m[2 * i], m[2 * i + 1]));
+        pairs[i] = larger(_mm512_unpacklo_ps(m[2 * i], m[2 * i + 1]),
+                          _mm512_unpackhi_ps(m[2 * i], m[2 * i + 1]));
     }
     __m512 fours[2];
     for (int i = 0; i < 2; i++) {
         const __m512d first = _mm512_castps_pd(pairs[2 * i]);
         const __m512d last = _mm512_castps_pd(pairs[2 * i + 1]);
-        fours[i] = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(first, last)),
-                                 _mm512_castpd_ps(_mm512_unpackhi_pd(first, last)));
+        fours[i] = larger(_mm512_castpd_ps(_mm512_unpacklo_pd(first, last)),
+                          _mm512_castpd_ps(_mm512_unpackhi_pd(first, last)));
     }
-    const __m512 halves = _mm512_max_ps(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88),
-                                        _mm512_shuffle_f32x4(fours[0], fours[1], 0xDD));
-    return _mm512_max_ps(halves, _mm512_shuffle_f32x4(halves, halves, 0xB1));
+    const __m512 halves = larger(_mm512_shuffle_f32x4(fours[0], fours[1], 0x88),
+                                 _mm512_shuffle_f32x4(fours[0], fours[1], 0xDD));
+    return larger(halves, _mm512_shuffle_f32x4(halves, halves, 0xB1));
 }
 
 // A group as halves, four of the first part and four of the second in each 128 bits.
@@ -69,8 +75,8 @@ AVX512_INLINE void quantize(const float* x, int64_t count, cpu_chunk* chunk) {
     __m512 largest[GROUPS];
 #pragma GCC unroll 8
     for (int g = 0; g < GROUPS; g++) {
-        largest[g] = _mm512_max_ps(_mm512_abs_ps(load_part(x, count, 2 * g)),
-                                   _mm512_abs_ps(load_part(x, count, 2 * g + 1)));
+        largest[g] = larger(_mm512_abs_ps(load_part(x, count, 2 * g)),
+                            _mm512_abs_ps(load_part(x, count, 2 * g + 1)));
     }
     const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11);
     const __m512 most = _mm512_permutexvar_ps(twice, largest_lanes(largest));
