@@ -89,6 +89,18 @@ static void exp_of_extremes_is_what_is_promised(void** state) {
 
 #ifdef WEIR_CPU_X86
 
+static void gates_of_extremes_are_what_is_promised(void** state) {
+    (void)state;
+    const float gate[5] = {-1e4f, -3e38f, 3e38f, -87.0f, NAN};
+    const float up[5] = {2.0f, 2.0f, 0.5f, 2.0f, 1.0f};
+    float y[5];
+    cpu_silu_gate(gate, up, 5, y);
+    assert_true(y[0] == 0.0f && y[1] == 0.0f);
+    assert_true(y[2] == 1.5e38f);
+    assert_true(y[3] < 0.0f && y[3] > -1e-35f);
+    assert_true(isnan(y[4]));
+}
+
 static void powers_of_two_in_f64_are_exact_to_15_digits(void** state) {
     (void)state;
     need_avx512();
@@ -255,6 +267,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_within_its_error),
         cmocka_unit_test(exp_of_extremes_is_what_is_promised),
+        cmocka_unit_test(gates_of_extremes_are_what_is_promised),
 #ifdef WEIR_CPU_X86
         cmocka_unit_test(powers_of_two_in_f64_are_exact_to_15_digits),
         cmocka_unit_test(sines_and_cosines_are_exact_to_10_digits),

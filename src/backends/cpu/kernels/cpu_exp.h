@@ -2,6 +2,8 @@
 #ifndef WEIR_BACKENDS_CPU_KERNELS_CPU_EXP_H
 #define WEIR_BACKENDS_CPU_KERNELS_CPU_EXP_H
 
+#include <math.h>
+
 #include "backends/cpu/kernels/cpu_vector.h"
 
 typedef int32_t cpu_i32x4 __attribute__((vector_size(16)));
@@ -55,7 +57,9 @@ static inline void cpu_silu_gate(const float* gate, const float* up, int64_t cou
     int64_t i = 0;
     for (; i + 4 <= count; i += 4) {
         const cpu_f32x4 z = cpu_load(gate + i);
-        cpu_store(y + i, z / (cpu_all(1.0f) + cpu_exp(-z)) * cpu_load(up + i));
+        // e^-z is without end where cpu_exp stops: the gate is then -0, however large z is.
+        const cpu_f32x4 e = cpu_pick(z < cpu_all(-88.0f), cpu_all(INFINITY), cpu_exp(-z));
+        cpu_store(y + i, z / (cpu_all(1.0f) + e) * cpu_load(up + i));
     }
     if (i < count) { // the same arithmetic for what is left
         float z[4] = {0};
