@@ -123,7 +123,8 @@ typedef struct weir_ticket {
 // Waits until the work of a ticket is complete and returns its status: that of the first kernel
 // that failed, with its message and the name of the dispatch. Of failures the last 64 of a device
 // are kept. Tickets are complete in any order; work that fails takes no other with it: passes that
-// were to run after it do so.
+// were to run after it do so. On the CPU the thread that waits may run kernels, which take up to
+// 512 KiB of its stack.
 //
 // Errors:  WEIR_TIMEOUT not complete after `timeout_ns` nanoseconds; WEIR_DEVICE_LOST the device
 //          was lost before, with the first cause; the status of the work.
