@@ -1,7 +1,8 @@
 // Attention over caches of keys and values, one thread: the rate at which the cache is read and the
-// rate of products, with every target of the CPU interleaved. Several caches take turns, as blocks
-// of a model do, so that a decode step reads memory and not what the step before left in the
-// caches of the processor. Times are those that the thread had the processor.
+// rate of products, with the targets of the CPU interleaved (those without a kernel of their own
+// have the plain one). Several caches take turns, as blocks of a model do, so that a decode step
+// reads memory and not what the step before left in the caches of the processor. Times are those
+// that the thread had the processor.
 //
 //     bench_attention [ROUNDS]   CSV: shape, type, rows, keys, target, microseconds, GB/s, GMAC/s
 #include "bench_kernel.h"

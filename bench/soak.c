@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench_rows.h"
 #include "soak.h"
 
 #define THREADS_MAX 16
@@ -158,9 +159,7 @@ static holdings look(void) {
 }
 
 static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+    return bench_now() * 1e-9;
 }
 
 static uint64_t sum_counts(const soak_thread* threads, uint32_t count, uint32_t kind) {

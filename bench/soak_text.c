@@ -27,12 +27,10 @@ void soak_close_model(soak_thread* thread) {
     thread->model = NULL;
 }
 
-static weir_status make_context(soak_thread* thread, weir_model* model, uint32_t shape,
-                                weir_context** context) {
+static weir_status make_context(weir_model* model, uint32_t shape, weir_context** context) {
     const weir_allocator allocator = soak_allocator();
     const weir_context_options options = {
         .context_length = 64, .prefill_rows = prefill_rows[shape], .schedule = schedules[shape]};
-    (void)thread;
     return weir_context_create(&allocator, model, &options, context);
 }
 
@@ -48,7 +46,6 @@ static uint64_t hash_logits(const float* logits, uint32_t count) {
 
 // Hears a text, and ends it at a token.
 typedef struct listener {
-    soak_thread* thread;
     uint32_t ids[SOAK_TOKENS];
     uint32_t count;
     uint32_t end_at; // SOAK_TOKENS: never
@@ -97,9 +94,9 @@ static void compare(soak_thread* thread, weir_context* context, uint32_t shape,
 
 void soak_learn_texts(soak_thread* thread) {
     for (uint32_t shape = 0; shape < SOAK_SHAPES; shape++) {
-        listener heard = {.thread = thread, .end_at = SOAK_TOKENS + 1};
+        listener heard = {.end_at = SOAK_TOKENS + 1};
         weir_context* context = NULL;
-        soak_require(make_context(thread, thread->model, shape, &context) == WEIR_OK, thread);
+        soak_require(make_context(thread->model, shape, &context) == WEIR_OK, thread);
         soak_require(say(thread, context, &heard) == WEIR_OK, thread);
         soak_require(heard.count == SOAK_TOKENS, thread);
         memcpy(thread->expected[shape].ids, heard.ids, sizeof heard.ids);
@@ -123,11 +120,10 @@ void soak_say_text(soak_thread* thread) {
             soak_open_model(thread);
         }
         thread->shape = soak_below(thread, SOAK_SHAPES);
-        soak_require(make_context(thread, thread->model, thread->shape, &thread->context) ==
-                         WEIR_OK,
+        soak_require(make_context(thread->model, thread->shape, &thread->context) == WEIR_OK,
                      thread);
     }
-    listener heard = {.thread = thread, .end_at = random_end(thread)};
+    listener heard = {.end_at = random_end(thread)};
     soak_require(say(thread, thread->context, &heard) == WEIR_OK, thread);
     compare(thread, thread->context, thread->shape, &heard);
 }
@@ -140,11 +136,11 @@ void soak_say_on_own_device(soak_thread* thread) {
     weir_device* device = NULL;
     weir_model* model = NULL;
     weir_context* context = NULL;
-    listener heard = {.thread = thread, .end_at = random_end(thread)};
+    listener heard = {.end_at = random_end(thread)};
     soak_require(weir_device_create(&desc, &device) == WEIR_OK, thread);
     soak_require(weir_model_open(&allocator, device, thread->path, NULL, &model) == WEIR_OK,
                  thread);
-    soak_require(make_context(thread, model, shape, &context) == WEIR_OK, thread);
+    soak_require(make_context(model, shape, &context) == WEIR_OK, thread);
     soak_require(say(thread, context, &heard) == WEIR_OK, thread);
     compare(thread, context, shape, &heard);
     weir_context_destroy(context);
@@ -157,12 +153,12 @@ void soak_say_on_own_device(soak_thread* thread) {
 void soak_starve_text(soak_thread* thread) {
     const weir_allocator allocator = soak_allocator();
     const uint32_t shape = soak_below(thread, SOAK_SHAPES);
-    listener heard = {.thread = thread, .end_at = SOAK_TOKENS + 1};
+    listener heard = {.end_at = SOAK_TOKENS + 1};
     weir_model* model = NULL;
     weir_context* context = NULL;
     soak_arm(soak_below(thread, 1000));
     weir_status status = weir_model_open(&allocator, thread->device, thread->path, NULL, &model);
-    status = status == WEIR_OK ? make_context(thread, model, shape, &context) : status;
+    status = status == WEIR_OK ? make_context(model, shape, &context) : status;
     status = status == WEIR_OK ? say(thread, context, &heard) : status;
     const bool failed = soak_disarm();
     soak_require(status == (failed ? WEIR_OUT_OF_MEMORY : WEIR_OK), thread);
