@@ -69,7 +69,7 @@ static void matmul_add_agrees_and_works_in_place(void** state) {
     for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
         const weir_dtype dtype = (weir_dtype)i;
         if (takes_weights(dtype)) {
-            const int64_t k = 3 * weir_dtype_describe(dtype)->block_elements;
+            const int64_t k = 3 * row_step(dtype);
             check_matmul_add(dtype, rows[i % 4], 3, 18, k);
         }
     }

@@ -50,9 +50,16 @@ static inline bool is_second(const weir_view* b, int64_t rows, int64_t width) {
            has_rows(b, 1) && b->shape.dims[0] == width;
 }
 
+// Rows are whole words of 16 bits, which only those of MXFP4, with blocks of 17 bytes, need not be.
 static inline bool is_weights(const weir_view* view) {
     uint32_t type = 0;
-    return vulkan_weight_type(view->dtype, &type) && has_rows(view, 2);
+    if (!vulkan_weight_type(view->dtype, &type) || !has_rows(view, 2)) {
+        return false;
+    }
+    const weir_dtype_info* info = weir_dtype_describe(view->dtype);
+    const int64_t row_bytes = view->shape.dims[1] / info->block_elements * info->block_bytes;
+    return row_bytes % WORD_BYTES == 0 && view->byte_offset % WORD_BYTES == 0 &&
+           view->strides[0] % WORD_BYTES == 0;
 }
 
 static inline uint32_t divide_up(int64_t count, int64_t size) {

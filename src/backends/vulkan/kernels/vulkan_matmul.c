@@ -7,6 +7,7 @@
 #define FEW_ROWS 4
 #define TILE 64
 #define UNIT 32
+#define UNIT_TYPE_LAST 10 // Q6_K
 #define FEW_UNROLL 4
 #define PLAIN_TYPES 3 // the first types: their loads are worth having under way together
 #define UP_NONE UINT32_MAX
@@ -22,9 +23,10 @@ uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning) {
 
 bool vulkan_weight_type(weir_dtype dtype, uint32_t* type) {
     static const weir_dtype types[] = {
-        WEIR_DTYPE_F32,  WEIR_DTYPE_F16,  WEIR_DTYPE_BF16, WEIR_DTYPE_Q8_0,
-        WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1, WEIR_DTYPE_Q5_0, WEIR_DTYPE_Q5_1,
-        WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K,
+        WEIR_DTYPE_F32,  WEIR_DTYPE_F16,    WEIR_DTYPE_BF16,   WEIR_DTYPE_Q8_0,
+        WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1,   WEIR_DTYPE_Q5_0,   WEIR_DTYPE_Q5_1,
+        WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K,   WEIR_DTYPE_Q6_K,   WEIR_DTYPE_Q2_K,
+        WEIR_DTYPE_Q3_K, WEIR_DTYPE_IQ4_NL, WEIR_DTYPE_IQ4_XS, WEIR_DTYPE_MXFP4,
     };
     for (uint32_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (types[i] == dtype) {
@@ -75,9 +77,14 @@ bool vulkan_gate_up_accepts(const weir_kernel_use* use) {
            is_output(&v[3], v[0].shape.dims[0], v[1].shape.dims[0]);
 }
 
-// Whether shaders/units.glsl reads the rows: blocks whose 32-bit words are whole in every row.
+// Whether shaders/units.glsl reads the rows: blocks of types that it knows, whose 32-bit words are
+// whole in every row.
 static bool is_in_units(const weir_view* w) {
     const weir_dtype_info* info = weir_dtype_describe(w->dtype);
+    uint32_t type = 0;
+    if (!vulkan_weight_type(w->dtype, &type) || type > UNIT_TYPE_LAST) {
+        return false;
+    }
     const int64_t row_bytes = w->shape.dims[1] / info->block_elements * (int64_t)info->block_bytes;
     return info->block_elements % UNIT == 0 && borders_of(w) >= 4 && row_bytes % 4 == 0 &&
            w->shape.dims[1] > 0;

@@ -21,6 +21,11 @@
 #define Q4_K 8u
 #define Q5_K 9u
 #define Q6_K 10u
+#define Q2_K 11u
+#define Q3_K 12u
+#define IQ4_NL 13u
+#define IQ4_XS 14u
+#define MXFP4 15u
 
 layout(constant_id = 0) const uint TYPE = F32;
 layout(constant_id = 1) const uint BORDERS = 2u; // all rows begin on borders of 2, 4 or 16 bytes
@@ -216,6 +221,73 @@ void load_q6_k(uint m, uint row, uint k, out float v[8]) {
     }
 }
 
+// The values of the codes of IQ4_NL and IQ4_XS, and twice those of MXFP4, as signed bytes.
+const uint IQ4_VALUES[4] = uint[4](0xBFAD9881u, 0xF6EADDCFu, 0x26190D01u, 0x71594535u);
+const uint FP4_VALUES[4] = uint[4](0x03020100u, 0x0C080604u, 0xFDFEFF00u, 0xF4F8FAFCu);
+
+// Blocks of 32 whose nibbles are codes, in the order of load_small.
+void load_codes(uint m, uint row, uint k, out float v[8]) {
+    const uint j = k % 32u;
+    uint first = k / 32u * 18u; // byte of the row: that of a block of IQ4_NL
+    float scale = 0.0;
+    if (type_of(m) == MXFP4) {
+        first = k / 32u * 17u;
+        const uint e = byte_at(m, row, first);
+        // Half of 2^(e - 127), as twice the values are in the table; 255 is NaN.
+        scale = uintBitsToFloat(e == 255u ? 0x7FC00000u
+                                : e < 2u  ? 0x00200000u << e
+                                          : (e - 1u) << 23);
+        first += 1u;
+    } else if (type_of(m) == IQ4_NL) {
+        scale = half_to_float(word(m, row + first / 2u));
+        first += 2u;
+    } else {
+        const uint block = row + k / 256u * 68u;
+        const uint s = k % 256u / 32u;
+        const uint low = byte_at(m, block + 2u, s / 2u) >> s % 2u * 4u & 0xFu;
+        const uint high = word(m, block + 1u) >> 2u * s & 3u;
+        scale = half_to_float(word(m, block)) * float(int(low | high << 4) - 32);
+        first = k / 256u * 136u + 8u + s * 16u;
+    }
+    for (uint i = 0u; i < 8u; i++) {
+        const uint code = byte_at(m, row, first + j % 16u + i) >> j / 16u * 4u & 0xFu;
+        const uint values =
+            type_of(m) == MXFP4 ? FP4_VALUES[code / 4u] : IQ4_VALUES[code / 4u];
+        v[i] = scale * float(sign_extend(values >> code % 4u * 8u & 0xFFu));
+    }
+}
+
+// 128 elements lie as four runs of 32, two bits each of the same 32 bytes; the scales change every
+// 16 elements.
+void load_q2_k(uint m, uint row, uint k, out float v[8]) {
+    const uint block = row + k / 256u * 42u;
+    const uint packed = byte_at(m, block, k % 256u / 16u);
+    const float scale = half_to_float(word(m, block + 40u)) * float(packed & 0xFu);
+    const float minimum = half_to_float(word(m, block + 41u)) * float(packed >> 4);
+    const uint quants = block + 8u + k % 256u / 128u * 16u + k % 32u / 2u;
+    for (uint i = 0u; i < 8u; i++) {
+        const uint shift = i % 2u * 8u + k % 128u / 32u * 2u;
+        v[i] = scale * float(word(m, quants + i / 2u) >> shift & 3u) - minimum;
+    }
+}
+
+// As Q2_K without minima; where the third bit is not set, 4 is taken off.
+void load_q3_k(uint m, uint row, uint k, out float v[8]) {
+    const uint block = row + k / 256u * 55u;
+    const uint s = k % 256u / 16u;
+    const uint low = byte_at(m, block + 48u, s % 8u) >> s / 8u * 4u & 0xFu;
+    const uint high = byte_at(m, block + 52u, s % 4u) >> s / 4u * 2u & 3u;
+    const float scale = half_to_float(word(m, block + 54u)) * float(int(low | high << 4) - 32);
+    const uint thirds = block + k % 32u / 2u;
+    const uint quants = block + 16u + k % 256u / 128u * 16u + k % 32u / 2u;
+    for (uint i = 0u; i < 8u; i++) {
+        const uint shift = i % 2u * 8u;
+        const uint q = (word(m, quants + i / 2u) >> shift + k % 128u / 32u * 2u & 3u) |
+                       (word(m, thirds + i / 2u) >> shift + k % 256u / 32u & 1u) << 2;
+        v[i] = scale * float(int(q) - 4);
+    }
+}
+
 // Elements k .. k + 7 of the row that begins at word `row`; k is a multiple of 8.
 void load_weights(uint m, uint row, uint k, out float v[8]) {
     if (type_of(m) == Q8_0) {
@@ -226,6 +298,12 @@ void load_weights(uint m, uint row, uint k, out float v[8]) {
         load_q4_k(m, row, k, v);
     } else if (type_of(m) == Q6_K) {
         load_q6_k(m, row, k, v);
+    } else if (type_of(m) == Q2_K) {
+        load_q2_k(m, row, k, v);
+    } else if (type_of(m) == Q3_K) {
+        load_q3_k(m, row, k, v);
+    } else if (type_of(m) == IQ4_NL || type_of(m) == IQ4_XS || type_of(m) == MXFP4) {
+        load_codes(m, row, k, v);
     } else {
         load_plain(m, row, k, v);
     }
