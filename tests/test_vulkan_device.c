@@ -32,10 +32,10 @@ static void ask_for(const vulkan_probe* probe) {
     assert_ok(
         vulkan_device_new(&(weir_device_desc){.name = "vulkan"}, weir_device_target(gpu), &device));
     device->instance = vulkan_device_of(gpu)->instance;
-    device->instance.api.library = NULL; // stays with its owner
     device->instance.devices = NULL;
     device->instance.device_count = 0;
-    device->instance.borrowed = true;
+    device->instance.owner = VULKAN_OWNER_CALLER;
+    device->instance.process = 0; // it is not held twice
     device->instance.api.CreateDevice = make_no_device;
     device->probe = *probe;
     assert_status(vulkan_device_make(device), WEIR_UNSUPPORTED);

@@ -128,6 +128,7 @@ static weir_status session_cycle(void* context, const weir_allocator* allocator)
     if (m.handle >= 0) {
         close(m.handle);
     }
+    assert_ok(weir_vulkan_unload()); // the next cycle makes an instance, too
     assert_int_equal(atomic_load(&driver.objects), 0);
     return status;
 }
@@ -176,6 +177,7 @@ static weir_status speak_cycle(void* context, const weir_allocator* allocator) {
     weir_tokenizer_destroy(s.tokenizer);
     weir_model_destroy(s.model);
     weir_device_destroy(s.device);
+    assert_ok(weir_vulkan_unload());
     assert_int_equal(atomic_load(&driver.objects), 0);
     return status;
 }

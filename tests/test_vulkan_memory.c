@@ -144,6 +144,9 @@ static void no_loader_and_no_device_are_statuses(void** state) {
     instance.device_count = 0; // drivers that find no hardware of theirs
     assert_status(vulkan_probe_find(&instance, "vulkan", &probe), WEIR_NOT_FOUND);
     assert_message_has("the drivers of Vulkan found none");
+    instance.listed = VK_ERROR_INITIALIZATION_FAILED;
+    assert_status(vulkan_probe_find(&instance, "vulkan", &probe), WEIR_NOT_FOUND);
+    assert_message_has("vkEnumeratePhysicalDevices: VK_ERROR_INITIALIZATION_FAILED");
 }
 
 static VkResult VKAPI_PTR have_no_memory(VkDevice device, const VkMemoryAllocateInfo* info,

@@ -27,6 +27,16 @@ struct weir_vulkan_options {
                            // measuring what the barriers of a schedule cost
 };
 
+// Closes what is kept of Vulkan without a device: the loader, the drivers, and the instance that
+// all devices of the process share. They are opened with the first device, or the first list of
+// devices, and kept from then on, because not every driver can be loaded over and over. What the
+// environment says about drivers and layers is read when they are loaded. Devices on handles of the
+// caller do not count.
+//
+// Errors:  WEIR_BUSY a device is open.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_vulkan_unload(void);
+
 typedef struct weir_vulkan_handles {
     void* instance;        // VkInstance, of Vulkan 1.2 or later
     void* physical_device; // VkPhysicalDevice

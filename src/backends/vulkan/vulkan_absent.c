@@ -73,3 +73,7 @@ weir_status weir_vulkan_tune(weir_device* device, const weir_vulkan_tuning* tuni
     (void)tuning;
     return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: this build of weir has no Vulkan");
 }
+
+weir_status weir_vulkan_unload(void) {
+    return WEIR_OK;
+}

@@ -94,6 +94,20 @@ weir_status vulkan_api_device(vulkan_api* api, VkDevice device) {
     X(VK_ERROR_INVALID_SHADER_NV, WEIR_INVALID_ARGUMENT)                                           \
     X(VK_TIMEOUT, WEIR_TIMEOUT)
 
+const char* vulkan_result_name(VkResult result) {
+    switch ((int)result) {
+#define RESULT_NAME(name, status)                                                                  \
+    case name:                                                                                     \
+        return #name;
+        RESULTS(RESULT_NAME)
+#undef RESULT_NAME
+    case VK_SUCCESS:
+        return "VK_SUCCESS";
+    default:
+        return "another result";
+    }
+}
+
 weir_status vulkan_status(VkResult result, const char* call) {
     if (result == VK_SUCCESS) {
         return WEIR_OK;

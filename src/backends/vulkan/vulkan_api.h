@@ -101,7 +101,8 @@ typedef struct vulkan_api {
     PFN_vkGetPhysicalDeviceCalibrateableTimeDomainsEXT GetPhysicalDeviceCalibrateableTimeDomainsEXT;
 } vulkan_api;
 
-#define VULKAN_LIBRARY "libvulkan.so.1" // the loader of drivers
+#define VULKAN_LIBRARY "libvulkan.so.1"   // the loader of drivers
+#define VULKAN_VERSION VK_API_VERSION_1_2 // that loader and devices must have
 
 // Opens the loader and looks up the global functions; undone by vulkan_api_close.
 //
@@ -117,6 +118,9 @@ WEIR_MUST_USE weir_status vulkan_api_device(vulkan_api* api, VkDevice device);
 
 // Turns a result of Vulkan into a status with the message "CALL: RESULT".
 WEIR_MUST_USE weir_status vulkan_status(VkResult result, const char* call);
+
+// The name of a result that a program can meet.
+const char* vulkan_result_name(VkResult result);
 
 #define VULKAN_TRY(call, expression) WEIR_TRY(vulkan_status((expression), (call)))
 

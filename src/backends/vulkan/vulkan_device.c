@@ -143,8 +143,7 @@ weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* d
 
 static weir_status open(vulkan_device* device, const weir_device_desc* desc,
                         const vulkan_layers* layers) {
-    WEIR_TRY(vulkan_instance_open(&desc->allocator, layers->names, layers->count, layers->next,
-                                  &device->instance));
+    WEIR_TRY(vulkan_instance_open(&desc->allocator, layers, &device->instance));
     WEIR_TRY(vulkan_probe_find(&device->instance, desc->name, &device->probe));
     WEIR_TRY(vulkan_device_make(device));
     return vulkan_device_start(device, desc);

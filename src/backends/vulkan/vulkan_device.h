@@ -96,13 +96,6 @@ static inline vulkan_device* vulkan_device_of(weir_device* device) {
     return (vulkan_device*)device;
 }
 
-// Layers to open an instance under, and what to tell them.
-typedef struct vulkan_layers {
-    const char* const* names;
-    uint32_t count;
-    const void* next; // of VkInstanceCreateInfo; with it VK_EXT_debug_utils is enabled
-} vulkan_layers;
-
 // vulkan_device.c
 bool vulkan_is_device(const weir_device* device);
 // The steps of opening: an empty device, then, with handles, what it needs to work. Any device that

@@ -12,7 +12,7 @@ static weir_status adopt(vulkan_device* device, const weir_device_desc* desc,
     vulkan_instance* instance = &device->instance;
     instance->allocator = desc->allocator;
     instance->handle = handles->instance;
-    instance->borrowed = true;
+    instance->owner = VULKAN_OWNER_CALLER;
     instance->api.GetInstanceProcAddr = (PFN_vkGetInstanceProcAddr)handles->get_instance_proc_addr;
     WEIR_TRY(vulkan_api_instance(&instance->api, instance->handle));
     WEIR_TRY(vulkan_probe_device(instance, handles->physical_device, &device->probe));

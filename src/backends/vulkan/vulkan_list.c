@@ -49,9 +49,10 @@ static void add(weir_device_info* infos, uint32_t capacity, uint32_t* count,
 }
 
 weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
+    static const vulkan_layers layers = {.count = 0};
     vulkan_instance instance;
     weir_device_info none = {.name = "vulkan"};
-    if (vulkan_instance_open(NULL, NULL, 0, NULL, &instance) != WEIR_OK) {
+    if (vulkan_instance_open(NULL, &layers, &instance) != WEIR_OK) {
         snprintf(none.description, sizeof none.description, "%s", weir_last_error());
         add(infos, capacity, count, &none);
         return WEIR_OK;
@@ -67,7 +68,9 @@ weir_status weir_vulkan_device_list(weir_device_info* infos, uint32_t capacity, 
         }
     }
     if (instance.device_count == 0) {
-        snprintf(none.description, sizeof none.description, "vulkan: the drivers found no device");
+        snprintf(none.description, sizeof none.description,
+                 "vulkan: the drivers found no device (vkEnumeratePhysicalDevices: %s)",
+                 vulkan_result_name(instance.listed));
         add(infos, capacity, count, &none);
     }
     vulkan_instance_close(&instance);

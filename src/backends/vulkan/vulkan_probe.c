@@ -7,152 +7,18 @@
 
 #include "base/array.h"
 
-#define API_VERSION VK_API_VERSION_1_2
 #define INVOCATIONS_MIN 256
 #define SHARED_BYTES_MIN (32u << 10)
-#define PORTABILITY "VK_KHR_portability_enumeration"
-
-typedef struct extension_list {
-    VkExtensionProperties* items;
-    uint32_t count;
-} extension_list;
-
-static bool has_extension(const extension_list* list, const char* name) {
-    for (uint32_t i = 0; i < list->count; i++) {
-        if (strcmp(list->items[i].extensionName, name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void free_extensions(const weir_allocator* allocator, extension_list* list, uint32_t room) {
-    weir_free(allocator, list->items, room * sizeof *list->items, _Alignof(max_align_t));
-}
-
-// Those of an instance (`device` NULL) or of a device. `room` is what free_extensions needs.
-static weir_status list_extensions(const vulkan_instance* instance, VkPhysicalDevice device,
-                                   extension_list* list, uint32_t* room) {
-    const vulkan_api* api = &instance->api;
-    uint32_t count = 0;
-    VULKAN_TRY("vkEnumerateExtensionProperties",
-               device ? api->EnumerateDeviceExtensionProperties(device, NULL, &count, NULL)
-                      : api->EnumerateInstanceExtensionProperties(NULL, &count, NULL));
-    void* memory = NULL;
-    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, count * sizeof *list->items, &memory));
-    *list = (extension_list){.items = memory, .count = count};
-    *room = count;
-    const VkResult result =
-        device ? api->EnumerateDeviceExtensionProperties(device, NULL, &list->count, list->items)
-               : api->EnumerateInstanceExtensionProperties(NULL, &list->count, list->items);
-    if (result != VK_SUCCESS && result != VK_INCOMPLETE) {
-        free_extensions(&instance->allocator, list, *room);
-        return vulkan_status(result, "vkEnumerateExtensionProperties");
-    }
-    return WEIR_OK;
-}
-
-static weir_status create_instance(vulkan_instance* instance, const char* const* layers,
-                                   uint32_t layer_count, const void* next) {
-    uint32_t version = VK_API_VERSION_1_0;
-    VULKAN_TRY("vkEnumerateInstanceVersion", instance->api.EnumerateInstanceVersion(&version));
-    if (version < API_VERSION) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: the loader speaks %u.%u, 1.2 is needed",
-                         VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
-    }
-    extension_list list;
-    uint32_t room = 0;
-    WEIR_TRY(list_extensions(instance, NULL, &list, &room));
-    const bool portability = has_extension(&list, PORTABILITY);
-    free_extensions(&instance->allocator, &list, room);
-    const char* extensions[2];
-    uint32_t count = 0;
-    if (portability) {
-        extensions[count++] = PORTABILITY;
-    }
-    if (next) { // a messenger is asked for
-        extensions[count++] = "VK_EXT_debug_utils";
-    }
-    const VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
-                                           .pEngineName = "weir",
-                                           .apiVersion = API_VERSION};
-    const VkInstanceCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO,
-        .pNext = next,
-        .flags = portability ? VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR : 0,
-        .pApplicationInfo = &application,
-        .enabledLayerCount = layer_count,
-        .ppEnabledLayerNames = layers,
-        .enabledExtensionCount = count,
-        .ppEnabledExtensionNames = extensions};
-    const VkResult result = instance->api.CreateInstance(&info, NULL, &instance->handle);
-    if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED,
-                         "vulkan: no driver could be loaded (VK_LOADER_DEBUG=error tells why)");
-    }
-    return vulkan_status(result, "vkCreateInstance");
-}
-
-static weir_status list_devices(vulkan_instance* instance) {
-    uint32_t count = 0;
-    VkResult result = instance->api.EnumeratePhysicalDevices(instance->handle, &count, NULL);
-    // Loaders without any driver differ in which of these they return.
-    if (result == VK_ERROR_INITIALIZATION_FAILED || result == VK_ERROR_INCOMPATIBLE_DRIVER) {
-        count = 0;
-        result = VK_SUCCESS;
-    }
-    VULKAN_TRY("vkEnumeratePhysicalDevices", result);
-    void* memory = NULL;
-    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, count * sizeof(VkPhysicalDevice), &memory));
-    instance->devices = memory;
-    instance->device_count = count;
-    uint32_t got = count;
-    if (count == 0) {
-        return WEIR_OK;
-    }
-    result = instance->api.EnumeratePhysicalDevices(instance->handle, &got, instance->devices);
-    return result == VK_INCOMPLETE ? WEIR_OK : vulkan_status(result, "vkEnumeratePhysicalDevices");
-}
-
-weir_status vulkan_instance_open(const weir_allocator* allocator, const char* const* layers,
-                                 uint32_t layer_count, const void* next,
-                                 vulkan_instance* instance) {
-    vulkan_instance made = {.allocator = allocator ? *allocator : (weir_allocator){0}};
-    WEIR_TRY(vulkan_api_open(VULKAN_LIBRARY, &made.api));
-    weir_status status = create_instance(&made, layers, layer_count, next);
-    if (status == WEIR_OK) {
-        status = vulkan_api_instance(&made.api, made.handle);
-    }
-    if (status == WEIR_OK) {
-        status = list_devices(&made);
-    }
-    if (status != WEIR_OK) {
-        vulkan_instance_close(&made);
-        return status;
-    }
-    *instance = made;
-    return WEIR_OK;
-}
-
-void vulkan_instance_close(vulkan_instance* instance) {
-    weir_free(&instance->allocator, instance->devices,
-              instance->device_count * sizeof(VkPhysicalDevice), _Alignof(max_align_t));
-    if (instance->handle && instance->api.DestroyInstance && !instance->borrowed) {
-        instance->api.DestroyInstance(instance->handle, NULL);
-    }
-    vulkan_api_close(&instance->api);
-    *instance = (vulkan_instance){0};
-}
 
 static weir_status probe_extensions(const vulkan_instance* instance, vulkan_probe* probe) {
-    extension_list list;
-    uint32_t room = 0;
-    WEIR_TRY(list_extensions(instance, probe->handle, &list, &room));
-#define VULKAN_EXTENSION_FIND(field, extension) probe->field = has_extension(&list, extension);
+    vulkan_extensions list;
+    WEIR_TRY(vulkan_extensions_list(instance, probe->handle, &list));
+#define VULKAN_EXTENSION_FIND(field, extension)                                                    \
+    probe->field = vulkan_extensions_have(&list, extension);
     VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIND)
 #undef VULKAN_EXTENSION_FIND
     probe->calibrated_khr = probe->calibrated_khr && !probe->calibrated_ext; // they are the same
-    free_extensions(&instance->allocator, &list, room);
+    vulkan_extensions_free(&instance->allocator, &list);
     return WEIR_OK;
 }
 
@@ -298,7 +164,7 @@ weir_status vulkan_probe_device(const vulkan_instance* instance, VkPhysicalDevic
     vulkan_probe made = {.handle = device};
     probe_limits(instance, &made);
     WEIR_TRY(probe_extensions(instance, &made));
-    if (made.api_version >= API_VERSION) { // older ones may not be asked in this way
+    if (made.api_version >= VULKAN_VERSION) { // older ones may not be asked in this way
         probe_features(instance, &made);
     }
     probe_memory(instance, &made);
@@ -313,7 +179,7 @@ weir_status vulkan_probe_check(const vulkan_probe* probe) {
         bool there;
         const char* what;
     } base[] = {
-        {probe->api_version >= API_VERSION, "Vulkan 1.2"},
+        {probe->api_version >= VULKAN_VERSION, "Vulkan 1.2"},
         {probe->synchronization2 && probe->synchronization2_feature, "synchronization2"},
         {probe->storage16, "16-bit storage"},
         {probe->storage8, "8-bit storage"},
@@ -369,8 +235,10 @@ static weir_status not_found(const vulkan_instance* instance, const char* name) 
         snprintf(names + used, sizeof names - used, "%s%u %s", i == 0 ? "" : ", ", i, probe.name);
     }
     return instance->device_count == 0
-               ? WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\": the drivers of Vulkan found none",
-                           name)
+               ? WEIR_FAIL(WEIR_NOT_FOUND,
+                           "no device \"%s\": the drivers of Vulkan found none "
+                           "(vkEnumeratePhysicalDevices: %s)",
+                           name, vulkan_result_name(instance->listed))
                : WEIR_FAIL(WEIR_NOT_FOUND, "no device \"%s\"; there are: %s", name, names);
 }
 

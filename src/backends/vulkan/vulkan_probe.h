@@ -1,4 +1,4 @@
-// What there is: an instance, its devices, and what each of them can do. Nothing is opened on a
+// What there is: the devices of an instance, and what each of them can do. Nothing is opened on a
 // device to find out.
 //
 // The base that every device must have is Vulkan 1.2 with synchronization2, 16-bit and 8-bit
@@ -11,7 +11,7 @@
 #include <weir/target.h>
 #include <weir/vulkan.h>
 
-#include "backends/vulkan/vulkan_api.h"
+#include "backends/vulkan/vulkan_instance.h"
 
 // X(field, extension): extensions that are enabled where a device lists them.
 #define VULKAN_EXTENSION_LIST(X)                                                                   \
@@ -27,15 +27,6 @@
 
 #define VULKAN_EXTENSIONS_MAX 16
 #define VULKAN_NO_QUEUE UINT32_MAX
-
-typedef struct vulkan_instance {
-    weir_allocator allocator;
-    vulkan_api api;
-    VkInstance handle;
-    bool borrowed; // belongs to the caller
-    VkPhysicalDevice* devices;
-    uint32_t device_count;
-} vulkan_instance;
 
 typedef struct vulkan_probe {
     VkPhysicalDevice handle;
@@ -67,14 +58,6 @@ typedef struct vulkan_probe {
     VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIELD)
 #undef VULKAN_EXTENSION_FIELD
 } vulkan_probe;
-
-// Opens the loader, an instance and the list of its devices; undone by vulkan_instance_close.
-//
-// Errors: WEIR_UNSUPPORTED no loader, no driver, or one below Vulkan 1.2; WEIR_OUT_OF_MEMORY.
-WEIR_MUST_USE weir_status vulkan_instance_open(const weir_allocator* allocator,
-                                               const char* const* layers, uint32_t layer_count,
-                                               const void* next, vulkan_instance* instance);
-void vulkan_instance_close(vulkan_instance* instance);
 
 // Asks a device what it can do.
 WEIR_MUST_USE weir_status vulkan_probe_device(const vulkan_instance* instance,

@@ -1,0 +1,244 @@
+// What all Vulkan devices of a process share: the loader, the drivers and an instance, which are
+// opened once, however often devices come and go.
+#include "vulkan_testing.h"
+
+#include <dirent.h>
+#include <link.h>
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <weir/vulkan.h>
+
+#define ROUNDS 200
+#define ROUNDS_LONG 2000
+#define ROUNDS_BEFORE 5
+#define THREADS 4
+#define THREAD_ROUNDS 10
+#define MAPPINGS_SLACK 16 // stacks and heaps of threads that the C library keeps for others
+
+// What a process runs out of where libraries are loaded over and over.
+typedef struct holdings {
+    uint32_t files, mappings, key;
+    unsigned long long loads; // of libraries, ever
+} holdings;
+
+static int note_loads(struct dl_phdr_info* info, size_t size, void* loads) {
+    (void)size;
+    *(unsigned long long*)loads = info->dlpi_adds;
+    return 1;
+}
+
+static uint32_t count_files(void) {
+    uint32_t count = 0;
+    DIR* folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    while (readdir(folder)) {
+        count++;
+    }
+    closedir(folder);
+    return count;
+}
+
+static uint32_t count_lines(const char* path) {
+    uint32_t count = 0;
+    FILE* file = fopen(path, "r");
+    assert_non_null(file);
+    for (int c = getc(file); c != EOF; c = getc(file)) {
+        count += c == '\n';
+    }
+    fclose(file);
+    return count;
+}
+
+// The key that is free next: the C library gives out the lowest.
+static uint32_t next_key(void) {
+    pthread_key_t key = 0;
+    assert_int_equal(pthread_key_create(&key, NULL), 0);
+    pthread_key_delete(key);
+    return key;
+}
+
+static holdings take_stock(void) {
+    holdings stock = {
+        .files = count_files(), .mappings = count_lines("/proc/self/maps"), .key = next_key()};
+    dl_iterate_phdr(note_loads, &stock.loads);
+    return stock;
+}
+
+static void open_and_close(void) {
+    weir_device_destroy(open_vulkan(NULL));
+}
+
+static void devices_come_and_go_and_the_driver_stays(void** state) {
+    (void)state;
+    const int rounds = getenv("WEIR_LONG") ? ROUNDS_LONG : ROUNDS;
+    for (int i = 0; i < ROUNDS_BEFORE; i++) {
+        open_and_close();
+    }
+    const holdings before = take_stock();
+    for (int i = 0; i < rounds; i++) {
+        open_and_close();
+    }
+    const holdings after = take_stock();
+    assert_int_equal(after.loads, before.loads);
+    assert_int_equal(after.files, before.files);
+    assert_int_equal(after.key, before.key);
+    assert_in_range(after.mappings, 0, before.mappings + MAPPINGS_SLACK);
+}
+
+static void lists_of_devices_keep_it_too(void** state) {
+    (void)state;
+    weir_device_info infos[8];
+    uint32_t count = 0;
+    assert_ok(weir_device_list(infos, 8, &count));
+    const holdings before = take_stock();
+    for (int i = 0; i < 20; i++) {
+        assert_ok(weir_device_list(infos, 8, &count));
+    }
+    assert_int_equal(take_stock().loads, before.loads);
+}
+
+static void devices_share_an_instance(void** state) {
+    (void)state;
+    weir_device* first = open_vulkan(NULL);
+    weir_device* second = open_vulkan(NULL);
+    const vulkan_instance* a = &vulkan_device_of(first)->instance;
+    const vulkan_instance* b = &vulkan_device_of(second)->instance;
+    assert_ptr_equal(a->handle, b->handle);
+    assert_int_equal(a->owner, VULKAN_OWNER_PROCESS);
+    weir_device_destroy(first);
+    weir_storage* storage = allocate(second, 4096, WEIR_FILL_ZERO, true); // it still works
+    weir_storage_release(storage);
+    weir_device_destroy(second);
+}
+
+static void* come_and_go(void* failures) {
+    for (int i = 0; i < THREAD_ROUNDS; i++) {
+        weir_device* device = NULL;
+        if (weir_device_create(&(weir_device_desc){.name = "vulkan"}, &device) != WEIR_OK) {
+            atomic_fetch_add((atomic_uint*)failures, 1);
+        }
+        weir_device_destroy(device);
+    }
+    return NULL;
+}
+
+// Also the first of them: nothing is loaded when the threads begin.
+static void threads_open_devices_at_the_same_time(void** state) {
+    (void)state;
+    pthread_t threads[THREADS];
+    atomic_uint failures = 0;
+    assert_ok(weir_vulkan_unload());
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, &failures), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_int_equal(atomic_load(&failures), 0);
+    assert_ok(weir_vulkan_unload()); // each of them let go
+}
+
+static void drivers_are_unloaded_on_request_and_loaded_again(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan(NULL);
+    assert_status(weir_vulkan_unload(), WEIR_BUSY);
+    assert_message_has("in use: 1 devices");
+    weir_storage* storage = allocate(device, 4096, WEIR_FILL_ZERO, false);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+    const holdings before = take_stock();
+    assert_ok(weir_vulkan_unload());
+    assert_ok(weir_vulkan_unload()); // there is nothing left
+    open_and_close();
+    assert_true(take_stock().loads > before.loads);
+}
+
+static int use_in_child(void) {
+    weir_device* device = NULL;
+    weir_storage* storage = NULL;
+    const weir_storage_desc desc = {.byte_size = 4096, .fill = WEIR_FILL_ZERO, .device_only = true};
+    weir_status status = weir_device_create(&(weir_device_desc){.name = "vulkan"}, &device);
+    if (status == WEIR_OK) { // the fill is work for the queue
+        status = weir_storage_allocate(device, &desc, &storage);
+    }
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+    return status == WEIR_OK ? 0 : 1;
+}
+
+// The threads of a driver stay behind in the parent.
+static void a_child_makes_an_instance_of_its_own(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan(NULL);
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        alarm(60);
+        _exit(use_in_child());
+    }
+    int code = -1;
+    assert_int_equal(waitpid(child, &code, 0), child);
+    assert_true(WIFEXITED(code));
+    assert_int_equal(WEXITSTATUS(code), 0);
+    weir_device_destroy(device);
+}
+
+static void layers_get_an_instance_of_their_own(void** state) {
+    (void)state;
+    static const char* const names[] = {"VK_LAYER_KHRONOS_validation"};
+    const vulkan_layers layers = {.names = names, .count = 1};
+    weir_device* device = open_vulkan(NULL);
+    vulkan_instance watched;
+    const weir_status status = vulkan_instance_open(NULL, &layers, &watched);
+    if (status == WEIR_UNSUPPORTED) {
+        assert_message_has("VK_ERROR_LAYER_NOT_PRESENT");
+    } else {
+        assert_ok(status);
+        assert_int_equal(watched.owner, VULKAN_OWNER_SELF);
+        assert_ptr_not_equal(watched.handle, vulkan_device_of(device)->instance.handle);
+        assert_true(watched.device_count > 0);
+        vulkan_instance_close(&watched);
+    }
+    weir_storage* storage = allocate(device, 4096, WEIR_FILL_ZERO, true); // nothing went with it
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+// What the loader says of a driver whose library is not there.
+static void the_reason_of_the_loader_is_named(void** state) {
+    (void)state;
+    char path[] = "/tmp/weir-driver-XXXXXX.json";
+    static const char manifest[] =
+        "{\"file_format_version\": \"1.0.0\", \"ICD\": {\"api_version\": "
+        "\"1.3.0\", \"library_path\": \"/nowhere/driver.so\"}}";
+    const int file = mkstemps(path, 5);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, manifest, strlen(manifest)), strlen(manifest));
+    close(file);
+    weir_device* device = NULL;
+    assert_ok(weir_vulkan_unload());
+    setenv("VK_DRIVER_FILES", path, 1);
+    assert_status(weir_device_create(&(weir_device_desc){.name = "vulkan"}, &device),
+                  WEIR_UNSUPPORTED);
+    assert_message_has("vkCreateInstance: VK_ERROR_INCOMPATIBLE_DRIVER");
+    assert_message_has("/nowhere/driver.so");
+    unsetenv("VK_DRIVER_FILES");
+    unlink(path);
+    open_and_close();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_come_and_go_and_the_driver_stays),
+        cmocka_unit_test(lists_of_devices_keep_it_too),
+        cmocka_unit_test(devices_share_an_instance),
+        cmocka_unit_test(threads_open_devices_at_the_same_time),
+        cmocka_unit_test(drivers_are_unloaded_on_request_and_loaded_again),
+        cmocka_unit_test(a_child_makes_an_instance_of_its_own),
+        cmocka_unit_test(layers_get_an_instance_of_their_own),
+        cmocka_unit_test(the_reason_of_the_loader_is_named),
+    };
+    open_and_close(); // skips the program where there is no device
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
