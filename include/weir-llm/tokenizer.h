@@ -44,7 +44,8 @@ typedef enum weir_tokenize_flags {
 //
 // Ownership: the caller destroys it; nothing of `gguf` is kept.
 // Errors:    WEIR_BAD_FORMAT missing or contradictory vocabulary keys (the message names file and
-//            key); WEIR_UNSUPPORTED tokenizer model; WEIR_OUT_OF_MEMORY.
+//            key); WEIR_UNSUPPORTED tokenizer model; WEIR_OUT_OF_RANGE 2^32 bytes of control or
+//            user-defined tokens; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_tokenizer_create(const weir_allocator* allocator,
                                                          const weir_gguf* gguf,

@@ -24,17 +24,38 @@ weir_status weir_tokenizer_create(const weir_allocator* allocator, const weir_gg
     return WEIR_OK;
 }
 
+#define NODE_BYTES (sizeof(uint8_t) + 3 * sizeof(uint32_t)) // of a token_trie
+#define UNTYPED_CONTROL_MAX 4                               // BOS, EOS, EOT and EOM
+
+// Returns the bytes of text of the tokens that are sought in text, or more.
+static uint64_t sought_bytes(const weir_gguf* gguf, const weir_gguf_value* tokens) {
+    const weir_gguf_value* types = weir_gguf_find(gguf, "tokenizer.ggml.token_type");
+    uint64_t sought = 0;
+    uint64_t longest = 0;
+    uint64_t id = 0;
+    weir_text token = {0};
+    for (const void* at = NULL; weir_gguf_next_string(tokens, &at, &token); id++) {
+        const int64_t type = types ? weir_gguf_element_i64(types, id) : TOKEN_NORMAL;
+        sought += type == TOKEN_CONTROL || type == TOKEN_USER_DEFINED ? token.length : 0;
+        longest = token.length > longest ? token.length : longest;
+    }
+    return types ? sought : UNTYPED_CONTROL_MAX * longest;
+}
+
 // The arrays of struct weir_tokenizer, as if every token were in all that it can be in: the table
-// of slots or, where it was given up, also the list of pieces; and one of the other two sets.
+// of slots or, where it was given up, also the list of pieces; and the list that a tree is made of.
+// A tree has no more nodes than its tokens have bytes, and a root.
 uint64_t weir_tokenizer_bytes(const weir_gguf* gguf) {
     const weir_gguf_value* tokens = weir_gguf_find(gguf, "tokenizer.ggml.tokens");
-    if (!tokens || tokens->type != WEIR_GGUF_ARRAY || tokens->count > WEIR_VOCABULARY_MAX) {
+    if (!tokens || tokens->type != WEIR_GGUF_ARRAY || tokens->element_type != WEIR_GGUF_STRING ||
+        tokens->count > WEIR_VOCABULARY_MAX) {
         return 0;
     }
     const uint64_t count = tokens->count;
     const uint64_t lists = sizeof(size_t) + sizeof(float) + sizeof(uint8_t) + 2 * sizeof(uint32_t);
     return sizeof(weir_tokenizer) + tokens->byte_length + count * lists + sizeof(size_t) +
-           weir_tokenizer_slots((size_t)count) * sizeof(uint32_t);
+           weir_tokenizer_slots((size_t)count) * sizeof(uint32_t) +
+           sought_bytes(gguf, tokens) * NODE_BYTES + 2 * (NODE_BYTES + sizeof(uint32_t));
 }
 
 void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
@@ -48,8 +69,8 @@ void weir_tokenizer_destroy(weir_tokenizer* tokenizer) {
     llm_array_free(&allocator, tokenizer->types, tokenizer->size);
     llm_array_free(&allocator, tokenizer->slots, tokenizer->slot_count);
     llm_array_free(&allocator, tokenizer->pieces.ids, tokenizer->pieces.capacity);
-    llm_array_free(&allocator, tokenizer->user_defined.ids, tokenizer->user_defined.capacity);
-    llm_array_free(&allocator, tokenizer->control.ids, tokenizer->control.capacity);
+    weir_token_trie_free(&allocator, &tokenizer->user_defined);
+    weir_token_trie_free(&allocator, &tokenizer->control);
     llm_array_free(&allocator, tokenizer, 1);
 }
 

@@ -27,6 +27,21 @@ typedef struct pair {
     uint32_t id;
 } pair;
 
+#define WINDOW_MIN 512 // places
+
+// Where tokens of one type begin in a text, found out for a window of places at a time, and only
+// forwards. A window has as many places as the longest token has bytes, or more: what is read of
+// the next one so at most doubles the work.
+typedef struct finder {
+    const token_trie* trie;
+    const char* text;
+    size_t length;
+    size_t begin; // the window; empty at first
+    size_t end;
+    uint32_t* ids;   // [capacity] of its places
+    size_t capacity; // 0: there are no such tokens
+} finder;
+
 // Scratch of one call. Of n symbols, n - 1 pairs are queued at first, and each of at most n - 1
 // merges takes one and adds at most two: the heap stays below 2 n.
 typedef struct encoder {
@@ -34,12 +49,45 @@ typedef struct encoder {
     weir_ids* ids;
     char* text; // [text_capacity] the segment in work, as pieces are written
     size_t text_capacity;
-    symbol* symbols; // of the run in work
+    finder user_defined; // in the segment
+    symbol* symbols;     // of the run in work
     size_t symbol_capacity;
     pair* pairs; // heap, best first
     size_t pair_count;
     size_t pair_capacity;
 } encoder;
+
+static weir_status open_finder(const encoder* work, const token_trie* trie, const char* text,
+                               size_t length, finder* found) {
+    const size_t places = trie->longest > WINDOW_MIN ? trie->longest : WINDOW_MIN;
+    *found = (finder){.trie = trie, .text = text, .length = length};
+    if (trie->node_count == 0) {
+        return WEIR_OK;
+    }
+    found->capacity = places < length ? places : length;
+    return llm_array_new(&work->tokenizer->allocator, found->capacity, &found->ids);
+}
+
+static void close_finder(const encoder* work, finder* found) {
+    llm_array_free(&work->tokenizer->allocator, found->ids, found->capacity);
+}
+
+// Finds the longest token that begins at a place not before the last one asked for; returns its
+// bytes, 0 for none.
+static size_t find_at(const encoder* work, finder* found, size_t at, uint32_t* id) {
+    *id = WEIR_TOKEN_NONE;
+    if (found->capacity == 0) {
+        return 0;
+    }
+    if (at >= found->end) {
+        const size_t left = found->length - at;
+        found->begin = at;
+        found->end = at + (left < found->capacity ? left : found->capacity);
+        weir_token_trie_match(found->trie, found->text + at, left, found->end - at, found->ids);
+    }
+    *id = found->ids[at - found->begin];
+    return *id == WEIR_TOKEN_NONE ? 0 : (size_t)token_text(work->tokenizer, *id).length;
+}
 
 // At most one pair per `left` is up to date, so score and place order all that count.
 static bool comes_before(const pair* a, const pair* b) {
@@ -142,11 +190,9 @@ static uint32_t split(encoder* work, size_t begin, size_t end) {
     size_t at = begin;
     while (at < end) {
         const char* text = work->text + at;
-        uint32_t id = weir_tokenizer_match(tokenizer, &tokenizer->user_defined, text, end - at);
-        uint32_t symbol_length = 0;
-        if (id != WEIR_TOKEN_NONE) {
-            symbol_length = (uint32_t)token_text(tokenizer, id).length;
-        } else {
+        uint32_t id = WEIR_TOKEN_NONE;
+        uint32_t symbol_length = (uint32_t)find_at(work, &work->user_defined, at, &id);
+        if (symbol_length == 0) {
             symbol_length = character_length(text, end - at);
             id = weir_tokenizer_find(tokenizer, text, symbol_length);
         }
@@ -241,6 +287,8 @@ static weir_status encode_segment(encoder* work, const char* text, size_t length
         work->text[used++] = ' ';
     }
     used += weir_tokenizer_unescape(text, length, work->text + used);
+    work->user_defined.length = used;
+    work->user_defined.end = 0;
     size_t begin = 0;
     for (size_t at = 1; at <= used; at++) {
         if (at == used ||
@@ -253,36 +301,44 @@ static weir_status encode_segment(encoder* work, const char* text, size_t length
     return WEIR_OK;
 }
 
-static size_t match_length(const weir_tokenizer* tokenizer, const token_set* set, const char* text,
-                           size_t length, uint32_t* id) {
-    *id = weir_tokenizer_match(tokenizer, set, text, length);
-    return *id == WEIR_TOKEN_NONE ? 0 : (size_t)token_text(tokenizer, *id).length;
-}
-
 // Encodes the text between control tokens, and these as their ids. Text behind a control token
 // begins anew, with a space where the vocabulary adds one. The input is sought as it was given:
 // some control tokens have U+2581 in their spelling. A longer user-defined token at
 // the same place wins, and one that began before is stepped over whole.
-static weir_status encode_special(encoder* work, const char* text, size_t length) {
-    const weir_tokenizer* tokenizer = work->tokenizer;
+static weir_status encode_parts(encoder* work, finder* user_defined, finder* control) {
+    const char* text = control->text;
     size_t begin = 0;
     size_t at = 0;
-    while (at < length) {
+    while (at < control->length) {
         uint32_t id = WEIR_TOKEN_NONE;
-        const size_t user =
-            match_length(tokenizer, &tokenizer->user_defined, text + at, length - at, &id);
-        const size_t control =
-            match_length(tokenizer, &tokenizer->control, text + at, length - at, &id);
-        if (control == 0 || control < user) {
-            at += user > 0 ? user : 1;
+        const size_t user_length = find_at(work, user_defined, at, &id);
+        const size_t length = find_at(work, control, at, &id);
+        if (length == 0 || length < user_length) {
+            at += user_length > 0 ? user_length : 1;
             continue;
         }
         WEIR_TRY(encode_segment(work, text + begin, at - begin));
         WEIR_TRY(weir_ids_push(work->ids, id));
-        at += control;
+        at += length;
         begin = at;
     }
-    return encode_segment(work, text + begin, length - begin);
+    return encode_segment(work, text + begin, control->length - begin);
+}
+
+static weir_status encode_special(encoder* work, const char* text, size_t length) {
+    finder user_defined;
+    finder control = {0};
+    weir_status status =
+        open_finder(work, &work->tokenizer->user_defined, text, length, &user_defined);
+    if (status == WEIR_OK) {
+        status = open_finder(work, &work->tokenizer->control, text, length, &control);
+    }
+    if (status == WEIR_OK) {
+        status = encode_parts(work, &user_defined, &control);
+    }
+    close_finder(work, &user_defined);
+    close_finder(work, &control);
+    return status;
 }
 
 static weir_status encode_text(encoder* work, const char* text, size_t length, unsigned flags) {
@@ -295,6 +351,8 @@ static weir_status encode_text(encoder* work, const char* text, size_t length, u
     }
     work->text_capacity = length + 1;
     WEIR_TRY(llm_array_new(&tokenizer->allocator, work->text_capacity, &work->text));
+    WEIR_TRY(open_finder(work, &tokenizer->user_defined, work->text, work->text_capacity,
+                         &work->user_defined));
     return flags & WEIR_TOKENIZE_SPECIAL ? encode_special(work, text, length)
                                          : encode_segment(work, text, length);
 }
@@ -313,6 +371,7 @@ weir_status weir_tokenizer_encode(const weir_tokenizer* tokenizer, const char* t
     }
     const weir_allocator* allocator = &tokenizer->allocator;
     llm_array_free(allocator, work.text, work.text_capacity);
+    close_finder(&work, &work.user_defined);
     llm_array_free(allocator, work.symbols, work.symbol_capacity);
     llm_array_free(allocator, work.pairs, work.pair_capacity);
     return status;

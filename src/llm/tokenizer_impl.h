@@ -1,6 +1,6 @@
 // The tables of a tokenizer, shared by the files that read them from a GGUF file
-// (tokenizer_vocabulary.c), index and search them (tokenizer_index.c), and encode with them
-// (tokenizer_encode.c).
+// (tokenizer_vocabulary.c), index and search them (tokenizer_index.c, tokenizer_match.c), and
+// encode with them (tokenizer_encode.c).
 //
 // Pieces are kept as text: U+2581, by which the vocabulary writes a space, becomes a space when
 // they are read, and encoding turns U+2581 in its input into a space likewise. So one table serves
@@ -24,13 +24,25 @@ typedef enum token_type {
     TOKEN_BYTE = 6,
 } token_type;
 
-// Tokens of one type that are sought as a whole, each text once, ordered by their bytes.
+// Tokens, each text once, ordered by their bytes.
 typedef struct token_set {
     uint32_t* ids; // [capacity]
     uint32_t count;
     uint32_t capacity;
     uint32_t first[257]; // texts beginning with byte b: [first[b], first[b + 1])
 } token_set;
+
+// Tokens of one type that are sought at every place of a text, as a tree over their bytes from the
+// last to the first. Nodes are numbered by depth, the root is 0, and the children of node i are
+// [children[i], children[i + 1]), in the order of their bytes.
+typedef struct token_trie {
+    uint8_t* bytes;      // [node_count] the byte that leads to a node
+    uint32_t* children;  // [node_count + 1]
+    uint32_t* shorter;   // [node_count] the longest other way that ends as the way to this one does
+    uint32_t* ids;       // [node_count] the longest token that the way ends with, or NONE
+    uint32_t node_count; // 0: there are no tokens
+    size_t longest;      // bytes of the longest token
+} token_trie;
 
 struct weir_tokenizer {
     weir_allocator allocator;
@@ -46,8 +58,8 @@ struct weir_tokenizer {
     token_set pieces;  // the same pieces in order; empty while there are slots
     size_t longest;    // bytes of the longest of them
     uint32_t joins[256][8]; // bit b of row a: a piece in slots has byte b right behind byte a
-    token_set user_defined;
-    token_set control;
+    token_trie user_defined;
+    token_trie control;
     uint32_t byte_ids[256];
 
     uint32_t bos;
@@ -93,8 +105,23 @@ static inline size_t weir_tokenizer_slots(size_t count) {
 // Finds the token that merging may make out of these bytes, else WEIR_TOKEN_NONE.
 uint32_t weir_tokenizer_find(const weir_tokenizer* tokenizer, const char* bytes, size_t length);
 
-// Finds the longest token of a set at the beginning of `length` bytes (>= 1), else WEIR_TOKEN_NONE.
-uint32_t weir_tokenizer_match(const weir_tokenizer* tokenizer, const token_set* set,
-                              const char* bytes, size_t length);
+typedef bool (*weir_token_order)(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b);
+
+// Sorts ids by an order in which no two are equal.
+void weir_tokenizer_sort(const weir_tokenizer* tokenizer, weir_token_order comes_before,
+                         uint32_t* ids, size_t count);
+
+// Builds the tree of all tokens of a type that have text. On failure weir_token_trie_free releases
+// what is there.
+WEIR_MUST_USE weir_status weir_token_trie_build(const weir_tokenizer* tokenizer, token_type type,
+                                                token_trie* trie);
+
+void weir_token_trie_free(const weir_allocator* allocator, token_trie* trie);
+
+// Sets ids[i] to the longest token that begins at text[i] and ends within `length` bytes, else
+// WEIR_TOKEN_NONE, for the first `count` places. There has to be a token. Returns the nodes looked
+// at: at most twice the bytes read, which are `count` and those of the longest token.
+size_t weir_token_trie_match(const token_trie* trie, const char* text, size_t length, size_t count,
+                             uint32_t* ids);
 
 #endif

@@ -1,5 +1,4 @@
-// Finding tokens by their bytes: a hash table for merging, where whole pieces are asked for, and
-// ordered lists for tokens that are sought at a place of unknown length.
+// Finding pieces by their bytes: a hash table for merging, where whole pieces are asked for.
 //
 // Whoever makes a vocabulary can choose pieces that share slots. A table in which such pieces form
 // a run longer than chance would is given up for an ordered list: lookups then take O(log n) steps,
@@ -139,14 +138,15 @@ static bool text_before(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b)
     return left.length != right.length ? left.length < right.length : a < b;
 }
 
-static void sift_down(const weir_tokenizer* tokenizer, uint32_t* ids, size_t count, size_t at) {
+static void sift_down(const weir_tokenizer* tokenizer, weir_token_order comes_before, uint32_t* ids,
+                      size_t count, size_t at) {
     const uint32_t id = ids[at];
     while (at < count / 2) {
         size_t child = 2 * at + 1;
-        if (child + 1 < count && text_before(tokenizer, ids[child], ids[child + 1])) {
+        if (child + 1 < count && comes_before(tokenizer, ids[child], ids[child + 1])) {
             child++;
         }
-        if (!text_before(tokenizer, id, ids[child])) {
+        if (!comes_before(tokenizer, id, ids[child])) {
             break;
         }
         ids[at] = ids[child];
@@ -156,15 +156,16 @@ static void sift_down(const weir_tokenizer* tokenizer, uint32_t* ids, size_t cou
 }
 
 // Heapsort: the order of a file cannot make it slow, and it needs no memory.
-static void sort_by_text(const weir_tokenizer* tokenizer, uint32_t* ids, size_t count) {
+void weir_tokenizer_sort(const weir_tokenizer* tokenizer, weir_token_order comes_before,
+                         uint32_t* ids, size_t count) {
     for (size_t at = count / 2; at > 0; at--) {
-        sift_down(tokenizer, ids, count, at - 1);
+        sift_down(tokenizer, comes_before, ids, count, at - 1);
     }
     for (size_t left = count; left > 1; left--) {
         const uint32_t last = ids[0];
         ids[0] = ids[left - 1];
         ids[left - 1] = last;
-        sift_down(tokenizer, ids, left - 1, 0);
+        sift_down(tokenizer, comes_before, ids, left - 1, 0);
     }
 }
 
@@ -174,7 +175,7 @@ static bool is_same_text(const weir_tokenizer* tokenizer, uint32_t a, uint32_t b
     return left.length == right.length && memcmp(left.bytes, right.bytes, (size_t)left.length) == 0;
 }
 
-// Most places of a text begin no token of a set: one look at `first` tells.
+// Narrows every search to the tokens with the right first byte.
 static void index_first_bytes(const weir_tokenizer* tokenizer, token_set* set) {
     uint32_t at = 0;
     for (unsigned byte = 0; byte < 256; byte++) {
@@ -186,32 +187,18 @@ static void index_first_bytes(const weir_tokenizer* tokenizer, token_set* set) {
     set->first[256] = at;
 }
 
-typedef bool (*member_fn)(const weir_tokenizer* tokenizer, uint32_t id);
-
-static bool is_user_defined(const weir_tokenizer* tokenizer, uint32_t id) {
-    return tokenizer->types[id] == TOKEN_USER_DEFINED && token_text(tokenizer, id).length > 0;
-}
-
-static bool is_control(const weir_tokenizer* tokenizer, uint32_t id) {
-    return tokenizer->types[id] == TOKEN_CONTROL && token_text(tokenizer, id).length > 0;
-}
-
-// Fills one set; of tokens spelled alike the first one stays, and weir_tokenizer_match relies on
-// there being no other.
-static weir_status build_set(const weir_tokenizer* tokenizer, member_fn is_member, token_set* set) {
+// The pieces in order, the first of those that are spelled alike.
+static weir_status order_pieces(const weir_tokenizer* tokenizer, uint32_t capacity,
+                                token_set* set) {
     uint32_t count = 0;
+    WEIR_TRY(llm_array_new(&tokenizer->allocator, capacity, &set->ids));
+    set->capacity = capacity;
     for (uint32_t id = 0; id < tokenizer->size; id++) {
-        count += is_member(tokenizer, id);
-    }
-    WEIR_TRY(llm_array_new(&tokenizer->allocator, count, &set->ids));
-    set->capacity = count;
-    count = 0;
-    for (uint32_t id = 0; id < tokenizer->size; id++) {
-        if (is_member(tokenizer, id)) {
+        if (is_mergeable(tokenizer, id)) {
             set->ids[count++] = id;
         }
     }
-    sort_by_text(tokenizer, set->ids, count);
+    weir_tokenizer_sort(tokenizer, text_before, set->ids, count);
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t id = set->ids[i];
         if (set->count == 0 || !is_same_text(tokenizer, set->ids[set->count - 1], id)) {
@@ -224,7 +211,7 @@ static weir_status build_set(const weir_tokenizer* tokenizer, member_fn is_membe
 
 // Makes the table of pieces, or the ordered list where the table is no good.
 static weir_status index_pieces(weir_tokenizer* tokenizer) {
-    size_t count = 0;
+    uint32_t count = 0;
     for (uint32_t id = 0; id < tokenizer->size; id++) {
         if (is_mergeable(tokenizer, id)) {
             const weir_text piece = token_text(tokenizer, id);
@@ -244,45 +231,11 @@ static weir_status index_pieces(weir_tokenizer* tokenizer) {
     llm_array_free(&tokenizer->allocator, tokenizer->slots, slot_count);
     tokenizer->slots = NULL;
     tokenizer->slot_count = 0;
-    return build_set(tokenizer, is_mergeable, &tokenizer->pieces);
+    return order_pieces(tokenizer, count, &tokenizer->pieces);
 }
 
 weir_status weir_tokenizer_index(weir_tokenizer* tokenizer) {
     WEIR_TRY(index_pieces(tokenizer));
-    WEIR_TRY(build_set(tokenizer, is_user_defined, &tokenizer->user_defined));
-    return build_set(tokenizer, is_control, &tokenizer->control);
-}
-
-// Returns the first position in [low, high) whose text has at least `byte` at `depth`.
-static uint32_t lower_bound(const weir_tokenizer* tokenizer, const uint32_t* ids, uint32_t low,
-                            uint32_t high, size_t depth, unsigned byte) {
-    while (low < high) {
-        const uint32_t middle = low + (high - low) / 2;
-        if ((uint8_t)token_text(tokenizer, ids[middle]).bytes[depth] < byte) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-uint32_t weir_tokenizer_match(const weir_tokenizer* tokenizer, const token_set* set,
-                              const char* bytes, size_t length) {
-    uint32_t best = WEIR_TOKEN_NONE;
-    uint32_t low = set->first[(uint8_t)bytes[0]];
-    uint32_t high = set->first[(uint8_t)bytes[0] + 1];
-    // All texts in [low, high) share their first `depth` bytes with `bytes`.
-    for (size_t depth = 1; low < high; depth++) {
-        if (token_text(tokenizer, set->ids[low]).length == depth) {
-            best = set->ids[low++];
-        }
-        if (depth == length) {
-            break;
-        }
-        const unsigned byte = (uint8_t)bytes[depth];
-        low = lower_bound(tokenizer, set->ids, low, high, depth, byte);
-        high = lower_bound(tokenizer, set->ids, low, high, depth, byte + 1);
-    }
-    return best;
+    WEIR_TRY(weir_token_trie_build(tokenizer, TOKEN_USER_DEFINED, &tokenizer->user_defined));
+    return weir_token_trie_build(tokenizer, TOKEN_CONTROL, &tokenizer->control);
 }
