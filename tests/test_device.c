@@ -193,14 +193,18 @@ static void a_host_thread_that_waits_takes_the_place_of_a_worker(void** state) {
 static void the_last_error_of_the_host_is_no_kernels(void** state) {
     fixture* f = *state;
     for (int i = 0; i < 50; i++) {
+        char place[128];
         weir_device* device = NULL;
         const weir_dispatch_desc silent = {.name = "silent", .kernel = fail_without_words};
         assert_status(weir_device_create(&(weir_device_desc){.name = "toaster"}, &device),
                       WEIR_NOT_FOUND);
+        snprintf(place, sizeof place, "%s", weir_last_error_place());
+        assert_true(place[0] != '\0');
         assert_ok(
             weir_session_dispatch(f->session, &(weir_dispatch_desc){.kernel = do_nothing}, NULL));
         assert_ok(weir_session_finish(f->session));
         assert_message_has("toaster"); // a pass that succeeds leaves it alone
+        assert_string_equal(weir_last_error_place(), place);
         assert_ok(weir_session_dispatch(f->session, &silent, NULL));
         assert_status(weir_session_finish(f->session), WEIR_IO);
         assert_string_equal(weir_last_error(), "silent: input/output error");

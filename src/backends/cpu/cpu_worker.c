@@ -16,6 +16,7 @@
 #include "base/bus_fault.h"
 #include "base/clock.h"
 #include "base/futex.h"
+#include "base/last_error.h"
 
 // Looks for work before sleeping: some ten microseconds, longer than a hand-over between running
 // threads, or some fifty, as long as it takes to be woken.
@@ -151,15 +152,14 @@ static void run_as_guest(cpu_device* device, uint64_t sequence) {
 // In the arithmetic of the workers, whatever rounding the host thread has chosen, and without its
 // last error, which a kernel that fails without a word would be given.
 static void run_in_seat(cpu_device* device, uint64_t sequence) {
-    char message[1024];
+    last_error error;
     fenv_t own;
-    snprintf(message, sizeof message, "%s", weir_last_error());
-    weir_status_fail(WEIR_OK, NULL, 0, "%s", "");
+    last_error_take(&error);
     fegetenv(&own);
     fesetenv(&device->environment);
     run_as_guest(device, sequence);
     fesetenv(&own);
-    weir_status_fail(WEIR_OK, NULL, 0, "%s", message);
+    last_error_put(&error);
 }
 
 // Workers are sure to have the signal of lost pages unblocked, host threads are not.
