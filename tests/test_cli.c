@@ -27,7 +27,7 @@ static void help_is_printed_on_request(void** state) {
 static void devices_are_listed_with_what_they_can_do(void** state) {
     (void)state;
     // Drivers leave memory behind when they are unloaded, which is not the program's to release.
-    setenv("ASAN_OPTIONS", "detect_leaks=0", 1);
+    test_setting options = test_setting_begin("ASAN_OPTIONS", "detect_leaks=0");
     assert_int_equal(weir("devices"), 0);
     assert_has(cli.output, "cpu        ");
     assert_has(cli.output, "cpu:plain  ");
@@ -38,11 +38,11 @@ static void devices_are_listed_with_what_they_can_do(void** state) {
     assert_one_line(cli.output);
     assert_int_equal(weir("devices extra"), 64);
     assert_has(cli.errors, "unexpected argument 'extra'");
-    setenv("VK_DRIVER_FILES", "/nowhere", 1);
+    test_setting drivers = test_setting_begin("VK_DRIVER_FILES", "/nowhere");
     assert_int_equal(weir("devices"), 0);
     assert_has(cli.output, "vulkan     ");
-    unsetenv("VK_DRIVER_FILES");
-    unsetenv("ASAN_OPTIONS");
+    test_setting_end(&drivers);
+    test_setting_end(&options);
 }
 
 static void wrong_usage_exits_with_64(void** state) {

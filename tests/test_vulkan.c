@@ -60,10 +60,10 @@ static void devices_are_found_by_index_and_by_name(void** state) {
 static void planning_needs_no_device(void** state) {
     (void)state;
     weir_target target;
-    setenv("VK_DRIVER_FILES", "/nowhere", 1);
+    test_setting drivers = test_setting_begin("VK_DRIVER_FILES", "/nowhere");
     assert_ok(weir_target_find("vulkan", &target));
     assert_ok(weir_target_find("vulkan:3", &target));
-    unsetenv("VK_DRIVER_FILES");
+    test_setting_end(&drivers);
     assert_int_equal(target.waits, WEIR_WAIT_GROUPS);
     assert_true(target.kernels == weir_device_target(gpu)->kernels);
     assert_true(target.binding_bytes_max <= weir_device_target(gpu)->binding_bytes_max);

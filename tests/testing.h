@@ -40,6 +40,28 @@ static inline const char* test_device(void) {
     return getenv("WEIR_TEST_DEVICE");
 }
 
+// A variable of the environment that is set for a part of a test.
+typedef struct test_setting {
+    const char* name;
+    char* before; // NULL: it was not set
+} test_setting;
+
+static inline test_setting test_setting_begin(const char* name, const char* value) {
+    const char* before = getenv(name);
+    test_setting setting = {.name = name, .before = before ? strdup(before) : NULL};
+    setenv(name, value, 1);
+    return setting;
+}
+
+static inline void test_setting_end(test_setting* setting) {
+    if (setting->before) {
+        setenv(setting->name, setting->before, 1);
+    } else {
+        unsetenv(setting->name);
+    }
+    free(setting->before);
+}
+
 // Ends a test program as skipped, with the reason, where the device of WEIR_TEST_DEVICE cannot be
 // had.
 #define SKIPPED 77
