@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 
 #include "backends/cpu/cpu_topology.h"
+#include "testing_allocator.h"
 
 static char root[64];
+static cpu_topology topology; // of the last read_set; freed with the tree
 
 // Writes a file below the root, with its folders.
 static void put(const char* path, const char* text) {
@@ -41,19 +43,29 @@ static int make_root(void** state) {
 static int remove_root(void** state) {
     (void)state;
     char command[128];
+    cpu_topology_free(NULL, &topology);
     snprintf(command, sizeof command, "rm -r '%s'", root);
     return system(command);
 }
 
-static cpu_topology read_for(const char* processors) {
+static const cpu_topology* read_set(const cpu_set_t* allowed, size_t set_bytes) {
+    cpu_topology_free(NULL, &topology);
+    assert_ok(cpu_topology_read(NULL, root, allowed, set_bytes, &topology));
+    assert_int_equal(topology.set_bytes, set_bytes);
+    return &topology;
+}
+
+static const cpu_topology* read_for(const char* processors) {
     cpu_set_t allowed;
-    cpu_topology topology;
     CPU_ZERO(&allowed);
     for (const char* c = processors; *c; c++) {
         CPU_SET((size_t)(*c - '0'), &allowed);
     }
-    cpu_topology_read(root, &allowed, &topology);
-    return topology;
+    return read_set(&allowed, sizeof allowed);
+}
+
+static bool is_first(const cpu_topology* read, size_t processor) {
+    return CPU_ISSET_S(processor, read->set_bytes, read->first);
 }
 
 static void threads_of_one_core_count_once(void** state) {
@@ -62,12 +74,12 @@ static void threads_of_one_core_count_once(void** state) {
     for (int i = 0; i < 6; i++) {
         put_siblings(i, lists[i]);
     }
-    const cpu_topology all = read_for("012345");
-    assert_int_equal(all.thread_count, 6);
-    assert_int_equal(all.core_count, 3);
-    assert_true(CPU_ISSET(0, &all.first) && CPU_ISSET(1, &all.first) && CPU_ISSET(2, &all.first));
-    assert_int_equal(CPU_COUNT(&all.first), 3);
-    assert_int_equal(cpu_topology_workers(&all), 3);
+    const cpu_topology* all = read_for("012345");
+    assert_int_equal(all->thread_count, 6);
+    assert_int_equal(all->core_count, 3);
+    assert_true(is_first(all, 0) && is_first(all, 1) && is_first(all, 2));
+    assert_int_equal(CPU_COUNT_S(all->set_bytes, all->first), 3);
+    assert_int_equal(cpu_topology_workers(all), 3);
 }
 
 // A core whose first thread is not allowed is still a core.
@@ -76,21 +88,21 @@ static void the_affinity_of_the_process_is_respected(void** state) {
     put_siblings(4, "0,4\n");
     put_siblings(5, "1,5\n");
     put_siblings(1, "1,5\n");
-    const cpu_topology some = read_for("145");
-    assert_int_equal(some.thread_count, 3);
-    assert_int_equal(some.core_count, 2);
-    assert_true(CPU_ISSET(1, &some.first) && CPU_ISSET(4, &some.first));
+    const cpu_topology* some = read_for("145");
+    assert_int_equal(some->thread_count, 3);
+    assert_int_equal(some->core_count, 2);
+    assert_true(is_first(some, 1) && is_first(some, 4));
 }
 
 static void without_files_every_thread_is_a_core(void** state) {
     (void)state;
-    const cpu_topology bare = read_for("02");
-    assert_int_equal(bare.core_count, 2);
-    assert_int_equal(cpu_topology_workers(&bare), 2);
+    const cpu_topology* bare = read_for("02");
+    assert_int_equal(bare->core_count, 2);
+    assert_int_equal(cpu_topology_workers(bare), 2);
     put_siblings(0, "no list\n");
     put_siblings(2, "7-9,99999999999999999999\n");
-    assert_int_equal(read_for("02").core_count, 2);
-    assert_int_equal(read_for("").core_count, 1);
+    assert_int_equal(read_for("02")->core_count, 2);
+    assert_int_equal(read_for("")->core_count, 1);
 }
 
 static void control_groups_limit_the_workers(void** state) {
@@ -98,36 +110,71 @@ static void control_groups_limit_the_workers(void** state) {
     put("/proc/self/cgroup", "0::/a/b\n");
     put("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
     assert_int_equal(cpu_topology_workers(&(cpu_topology){.core_count = 4, .granted_count = 9}), 4);
-    const cpu_topology free_of_limits = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&free_of_limits), 4);
+    const cpu_topology* free_of_limits = read_for("0123");
+    assert_int_equal(cpu_topology_workers(free_of_limits), 4);
     put("/sys/fs/cgroup/a/cpu.max", "350000 100000\n"); // that above counts as well
-    const cpu_topology granted = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&granted), 3);
+    const cpu_topology* granted = read_for("0123");
+    assert_int_equal(cpu_topology_workers(granted), 3);
     put("/sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
-    const cpu_topology half = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&half), 1);
+    const cpu_topology* half = read_for("0123");
+    assert_int_equal(cpu_topology_workers(half), 1);
     put("/sys/fs/cgroup/a/b/cpu.max", "5 0\n");
-    const cpu_topology nonsense = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&nonsense), 3);
+    const cpu_topology* nonsense = read_for("0123");
+    assert_int_equal(cpu_topology_workers(nonsense), 3);
 }
 
 static void a_container_sees_its_own_group_as_the_root(void** state) {
     (void)state;
     put("/proc/self/cgroup", "0::/\n");
     put("/sys/fs/cgroup/cpu.max", "200000 100000\n");
-    const cpu_topology two = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&two), 2);
+    const cpu_topology* two = read_for("0123");
+    assert_int_equal(cpu_topology_workers(two), 2);
     put("/proc/self/cgroup", "12:cpu:/old\n");
-    const cpu_topology old = read_for("0123");
-    assert_int_equal(cpu_topology_workers(&old), 2);
+    const cpu_topology* old = read_for("0123");
+    assert_int_equal(cpu_topology_workers(old), 2);
+}
+
+// Processors 1021 to 1028, two threads a core, and one that is alone at the end of the set.
+static void processors_past_those_of_a_fixed_set_count(void** state) {
+    (void)state;
+    const size_t set_bytes = CPU_ALLOC_SIZE(4096);
+    cpu_set_t* allowed = CPU_ALLOC(4096);
+    assert_non_null(allowed);
+    CPU_ZERO_S(set_bytes, allowed);
+    for (int i = 1021; i <= 1028; i++) {
+        char list[32];
+        snprintf(list, sizeof list, "%d-%d\n", i - (i + 1) % 2, i + i % 2);
+        put_siblings(i, list);
+        CPU_SET_S((size_t)i, set_bytes, allowed);
+    }
+    CPU_SET_S(4095, set_bytes, allowed);
+    const cpu_topology* many = read_set(allowed, set_bytes);
+    assert_int_equal(many->thread_count, 9);
+    assert_int_equal(many->core_count, 5);
+    assert_int_equal(CPU_COUNT_S(set_bytes, many->first), 5);
+    assert_true(is_first(many, 1021) && is_first(many, 1023) && is_first(many, 1025) &&
+                is_first(many, 1027) && is_first(many, 4095));
+    CPU_FREE(allowed);
 }
 
 static void this_machine_has_a_core(void** state) {
     (void)state;
     cpu_topology own;
-    cpu_topology_read_own(&own);
-    assert_true(own.core_count >= 1 && own.core_count <= own.thread_count);
-    assert_true(cpu_topology_workers(&own) >= 1);
+    weir_status status = WEIR_OUT_OF_MEMORY;
+    size_t calls = 0;
+    for (; status == WEIR_OUT_OF_MEMORY; calls++) {
+        test_allocator heap = {.fail_at = calls};
+        const weir_allocator allocator = test_allocator_of(&heap);
+        status = cpu_topology_read_own(&allocator, &own);
+        if (status == WEIR_OK) {
+            assert_true(own.core_count >= 1 && own.core_count <= own.thread_count);
+            assert_true(cpu_topology_workers(&own) >= 1);
+            cpu_topology_free(&allocator, &own);
+        }
+        assert_int_equal(heap.live_blocks, 0);
+    }
+    assert_ok(status);
+    assert_true(calls >= 3); // both sets
 }
 
 #define in_a_tree(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
@@ -139,6 +186,7 @@ int main(void) {
         in_a_tree(without_files_every_thread_is_a_core),
         in_a_tree(control_groups_limit_the_workers),
         in_a_tree(a_container_sees_its_own_group_as_the_root),
+        in_a_tree(processors_past_those_of_a_fixed_set_count),
         cmocka_unit_test(this_machine_has_a_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

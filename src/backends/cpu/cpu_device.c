@@ -50,11 +50,11 @@ static const device_vtable cpu_device_vtable = {
 };
 
 // "8 cores", with the hardware threads and the time granted where these are other numbers.
-static void describe_processors(char* text, size_t capacity) {
+static weir_status describe_processors(char* text, size_t capacity) {
     cpu_topology topology;
     char threads[32] = "";
     char granted[48] = "";
-    cpu_topology_read_own(&topology);
+    WEIR_TRY(cpu_topology_read_own(NULL, &topology));
     if (topology.thread_count > topology.core_count) {
         snprintf(threads, sizeof threads, ", %u threads", topology.thread_count);
     }
@@ -62,14 +62,14 @@ static void describe_processors(char* text, size_t capacity) {
         snprintf(granted, sizeof granted, ", time of %u granted", topology.granted_count);
     }
     snprintf(text, capacity, "%u cores%s%s", topology.core_count, threads, granted);
+    cpu_topology_free(NULL, &topology);
+    return WEIR_OK;
 }
 
-static void append_info(const char* name, const char* same_as, weir_device_info* infos,
-                        uint32_t capacity, uint32_t* count) {
+static void append_info(const char* name, const char* processors, const char* same_as,
+                        weir_device_info* infos, uint32_t capacity, uint32_t* count) {
     weir_device_info info = {.available = true, .unified = true, .memory_bytes = physical_bytes()};
     snprintf(info.name, sizeof info.name, "%s", name);
-    char processors[128];
-    describe_processors(processors, sizeof processors);
     snprintf(info.description, sizeof info.description, "%s%s%s", processors,
              same_as ? ", the kernels of " : "", same_as ? same_as : "");
     if (*count < capacity) {
@@ -80,12 +80,14 @@ static void append_info(const char* name, const char* same_as, weir_device_info*
 
 // "cpu" first, then the kernels that can be asked for, each name once.
 weir_status weir_cpu_device_list(weir_device_info* infos, uint32_t capacity, uint32_t* count) {
-    append_info("cpu", weir_cpu_target_best()->name, infos, capacity, count);
+    char processors[128];
+    WEIR_TRY(describe_processors(processors, sizeof processors));
+    append_info("cpu", processors, weir_cpu_target_best()->name, infos, capacity, count);
     const weir_target* before = NULL;
     const weir_target* target = NULL;
     for (uint32_t i = 0; (target = weir_cpu_target_at(i)) != NULL; i++) {
         if (!before || strcmp(target->name, before->name) != 0) {
-            append_info(target->name, NULL, infos, capacity, count);
+            append_info(target->name, processors, NULL, infos, capacity, count);
         }
         before = target;
     }

@@ -1,11 +1,13 @@
 #include "backends/cpu/cpu_topology.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PATH_CAPACITY 4096
+#define PROCESSORS_MAX ((size_t)1 << 20) // that are asked for; kernels are built for 8192 at most
 
 // Reads the first line of a file, without its end.
 static bool read_line(const char* path, char* line, size_t capacity) {
@@ -21,7 +23,8 @@ static bool read_line(const char* path, char* line, size_t capacity) {
 }
 
 // Finds the lowest processor of `allowed` in a list such as "0-3,8"; -1 for none.
-static int first_of_list(const char* list, const cpu_set_t* allowed) {
+static int first_of_list(const char* list, const cpu_set_t* allowed, size_t set_bytes) {
+    const long count = (long)set_bytes * 8;
     int first = -1;
     while (*list) {
         char* end = NULL;
@@ -30,8 +33,8 @@ static int first_of_list(const char* list, const cpu_set_t* allowed) {
             return first;
         }
         const long last = *end == '-' ? strtol(end + 1, &end, 10) : begin;
-        for (long i = begin; i <= last && i < CPU_SETSIZE; i++) {
-            if (i >= 0 && CPU_ISSET((size_t)i, allowed) && (first < 0 || i < first)) {
+        for (long i = begin > 0 ? begin : 0; i <= last && i < count; i++) {
+            if (CPU_ISSET_S((size_t)i, set_bytes, allowed) && (first < 0 || i < first)) {
                 first = (int)i;
             }
         }
@@ -40,12 +43,14 @@ static int first_of_list(const char* list, const cpu_set_t* allowed) {
     return first;
 }
 
-static bool is_first_of_core(const char* root, int processor, const cpu_set_t* allowed) {
+static bool is_first_of_core(const char* root, int processor, const cpu_set_t* allowed,
+                             size_t set_bytes) {
     char path[PATH_CAPACITY];
     char list[1024];
     snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
              root, processor);
-    const int first = read_line(path, list, sizeof list) ? first_of_list(list, allowed) : -1;
+    const int first =
+        read_line(path, list, sizeof list) ? first_of_list(list, allowed, set_bytes) : -1;
     return first < 0 || first == processor;
 }
 
@@ -87,32 +92,63 @@ static void apply_groups(const char* root, uint32_t* granted) {
     }
 }
 
-void cpu_topology_read(const char* root, const cpu_set_t* allowed, cpu_topology* topology) {
-    *topology = (cpu_topology){.granted_count = UINT32_MAX};
-    CPU_ZERO(&topology->first);
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (!CPU_ISSET((size_t)i, allowed)) {
-            continue;
-        }
-        topology->thread_count++;
-        if (is_first_of_core(root, i, allowed)) {
-            CPU_SET((size_t)i, &topology->first);
-            topology->core_count++;
-        }
-    }
-    if (topology->thread_count == 0) { // more processors than the set has room for
-        topology->thread_count = topology->core_count = 1;
-    }
-    apply_groups(root, &topology->granted_count);
+static weir_status make_set(const weir_allocator* allocator, size_t set_bytes, cpu_set_t** set) {
+    void* memory = NULL;
+    WEIR_TRY(weir_alloc(allocator, set_bytes, _Alignof(cpu_set_t), &memory));
+    memset(memory, 0, set_bytes);
+    *set = memory;
+    return WEIR_OK;
 }
 
-void cpu_topology_read_own(cpu_topology* topology) {
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
-        CPU_ZERO(&allowed);
+static void free_set(const weir_allocator* allocator, cpu_set_t* set, size_t set_bytes) {
+    weir_free(allocator, set, set_bytes, _Alignof(cpu_set_t));
+}
+
+weir_status cpu_topology_read(const weir_allocator* allocator, const char* root,
+                              const cpu_set_t* allowed, size_t set_bytes, cpu_topology* topology) {
+    cpu_topology read = {.set_bytes = set_bytes, .granted_count = UINT32_MAX};
+    WEIR_TRY(make_set(allocator, set_bytes, &read.first));
+    for (int i = 0; i < (int)(set_bytes * 8); i++) {
+        if (!CPU_ISSET_S((size_t)i, set_bytes, allowed)) {
+            continue;
+        }
+        read.thread_count++;
+        if (is_first_of_core(root, i, allowed, set_bytes)) {
+            CPU_SET_S((size_t)i, set_bytes, read.first);
+            read.core_count++;
+        }
     }
-    cpu_topology_read("", &allowed, topology);
+    if (read.thread_count == 0) { // the system did not tell
+        read.thread_count = read.core_count = 1;
+    }
+    apply_groups(root, &read.granted_count);
+    *topology = read;
+    return WEIR_OK;
+}
+
+// The system refuses a set that is too small for all processors that it could have, whether they
+// are there or not (sched_getaffinity(2), "Handling systems with large CPU affinity masks").
+weir_status cpu_topology_read_own(const weir_allocator* allocator, cpu_topology* topology) {
+    for (size_t count = CPU_SETSIZE;; count *= 2) {
+        const size_t set_bytes = CPU_ALLOC_SIZE(count);
+        cpu_set_t* allowed = NULL;
+        WEIR_TRY(make_set(allocator, set_bytes, &allowed));
+        const bool found = sched_getaffinity(0, set_bytes, allowed) == 0;
+        const bool go_on = !found && errno == EINVAL && count < PROCESSORS_MAX;
+        weir_status status = WEIR_OK;
+        if (!go_on) {
+            status = cpu_topology_read(allocator, "", allowed, set_bytes, topology);
+        }
+        free_set(allocator, allowed, set_bytes);
+        if (!go_on) {
+            return status;
+        }
+    }
+}
+
+void cpu_topology_free(const weir_allocator* allocator, cpu_topology* topology) {
+    free_set(allocator, topology->first, topology->set_bytes);
+    topology->first = NULL;
 }
 
 uint32_t cpu_topology_workers(const cpu_topology* topology) {

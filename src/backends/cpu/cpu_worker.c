@@ -209,7 +209,7 @@ static int start_thread(cpu_worker* worker, const cpu_topology* topology) {
     }
     if (worker->device->base.thread_count <= topology->core_count &&
         topology->core_count < topology->thread_count) {
-        error = pthread_attr_setaffinity_np(&attributes, sizeof topology->first, &topology->first);
+        error = pthread_attr_setaffinity_np(&attributes, topology->set_bytes, topology->first);
     }
     if (error == 0) {
         error = pthread_create(&worker->thread, &attributes, work_until_stopped, worker);
@@ -218,16 +218,11 @@ static int start_thread(cpu_worker* worker, const cpu_topology* topology) {
     return error;
 }
 
-weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count) {
-    cpu_topology topology;
-    cpu_topology_read_own(&topology);
-    const uint32_t worker_count = wanted_count > 0 ? wanted_count : cpu_topology_workers(&topology);
-    device->base.thread_count = worker_count;
-    device->base.assist = cpu_worker_assist;
-    fegetenv(&device->environment);
+static weir_status start_workers(cpu_device* device, const cpu_topology* topology) {
+    const uint32_t worker_count = device->base.thread_count;
     WEIR_TRY(make_workers(device));
     for (uint32_t i = 0; i < worker_count; i++) {
-        const int error = start_thread(&device->workers[i], &topology);
+        const int error = start_thread(&device->workers[i], topology);
         if (error != 0) {
             return WEIR_FAIL(WEIR_IO, "cannot start worker %u of %u: %s", i, worker_count,
                              strerror(error));
@@ -235,6 +230,18 @@ weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count) {
         device->worker_count++;
     }
     return WEIR_OK;
+}
+
+weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count) {
+    const weir_allocator* allocator = &device->base.allocator;
+    cpu_topology topology;
+    WEIR_TRY(cpu_topology_read_own(allocator, &topology));
+    device->base.thread_count = wanted_count > 0 ? wanted_count : cpu_topology_workers(&topology);
+    device->base.assist = cpu_worker_assist;
+    fegetenv(&device->environment);
+    const weir_status status = start_workers(device, &topology);
+    cpu_topology_free(allocator, &topology);
+    return status;
 }
 
 void cpu_workers_stop(cpu_device* device) {
