@@ -64,7 +64,8 @@ static inline uint8_t* fuzz_exact(const uint8_t* bytes, size_t byte_size) {
 // An allocator with a purse: what goes beyond it fails.
 typedef struct fuzz_purse {
     size_t live;
-    size_t most; // bytes
+    size_t most;  // bytes
+    bool refused; // more was asked for
 } fuzz_purse;
 
 static inline void* fuzz_purse_alloc(void* context, size_t byte_size, size_t alignment) {
@@ -72,6 +73,7 @@ static inline void* fuzz_purse_alloc(void* context, size_t byte_size, size_t ali
     void* pointer = NULL;
     const size_t least = alignment < sizeof(void*) ? sizeof(void*) : alignment;
     if (byte_size > purse->most - purse->live || posix_memalign(&pointer, least, byte_size) != 0) {
+        purse->refused = true;
         return NULL;
     }
     purse->live += byte_size;

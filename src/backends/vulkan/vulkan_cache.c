@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/array.h"
@@ -49,6 +50,13 @@ static bool is_for(const cache_header* header, const vulkan_probe* probe) {
            header->byte_size > 0 && header->byte_size <= BYTES_MAX;
 }
 
+// Before memory is asked for: a header of a few bytes could name any size.
+static bool has_bytes(FILE* file, uint64_t byte_size) {
+    struct stat status;
+    return fstat(fileno(file), &status) == 0 && status.st_size >= 0 &&
+           (uint64_t)status.st_size == byte_size;
+}
+
 void vulkan_cache_read(const weir_allocator* allocator, const char* path, const vulkan_probe* probe,
                        void** data, size_t* byte_size) {
     cache_header header;
@@ -59,6 +67,7 @@ void vulkan_cache_read(const weir_allocator* allocator, const char* path, const 
     }
     const bool found =
         fread(&header, 1, sizeof header, file) == sizeof header && is_for(&header, probe) &&
+        has_bytes(file, sizeof header + header.byte_size) &&
         weir_alloc(allocator, (size_t)header.byte_size, _Alignof(max_align_t), &bytes) == WEIR_OK;
     if (found && fread(bytes, 1, (size_t)header.byte_size, file) == header.byte_size &&
         fgetc(file) == EOF && checksum_of(bytes, (size_t)header.byte_size) == header.checksum) {
