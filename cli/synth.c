@@ -361,15 +361,29 @@ static weir_status name_part(const synth_options* options, uint32_t part, char* 
                                   options->path);
 }
 
-static weir_status write_parts(synth* run) {
+static weir_status write_part(synth* run, uint32_t part) {
     char path[4096];
+    WEIR_TRY(name_part(run->options, part, path, sizeof path));
+    WEIR_TRY(collect_part(run, part));
+    return write_file(run, part, path);
+}
+
+// A set is of use as a whole only: without its last part the others go as well.
+static weir_status write_parts(synth* run) {
+    weir_status status = WEIR_OK;
+    uint32_t written = 0;
     run->state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
-    for (uint32_t part = 0; part < run->options->parts; part++) {
-        WEIR_TRY(name_part(run->options, part, path, sizeof path));
-        WEIR_TRY(collect_part(run, part));
-        WEIR_TRY(write_file(run, part, path));
+    while (status == WEIR_OK && written < run->options->parts) {
+        status = write_part(run, written);
+        written += status == WEIR_OK;
     }
-    return WEIR_OK;
+    while (status != WEIR_OK && written-- > 0) {
+        char path[4096];
+        if (name_part(run->options, written, path, sizeof path) == WEIR_OK) {
+            remove(path);
+        }
+    }
+    return status;
 }
 
 static void override(uint32_t wanted, uint32_t* number) {

@@ -139,6 +139,21 @@ static void synth_writes_sets_that_are_one_model(void** state) {
     assert_one_line(cli.errors);
 }
 
+static void a_set_that_cannot_be_finished_leaves_nothing(void** state) {
+    (void)state;
+    static const char command[] = "synth h.gguf --blocks 1 --embedding 64 --heads 4 --feed-forward "
+                                  "64 --vocabulary 300 --context 32 --split 3";
+    assert_int_equal(weir("--version; mkdir h-00003-of-00003.gguf"), 0);
+    assert_int_equal(weir(command), 1);
+    assert_has(cli.errors, "h-00003-of-00003.gguf: cannot be written");
+    assert_one_line(cli.errors);
+    assert_int_equal(weir("--version; test ! -e h-00001-of-00003.gguf"), 0);
+    assert_int_equal(weir("--version; test ! -e h-00002-of-00003.gguf"), 0);
+    assert_int_equal(weir("--version; rmdir h-00003-of-00003.gguf"), 0);
+    assert_int_equal(weir(command), 0);
+    assert_int_equal(weir("--version; test -e h-00001-of-00003.gguf"), 0);
+}
+
 static void synth_refuses_what_makes_no_model(void** state) {
     (void)state;
     assert_int_equal(weir("synth no.gguf --preset 7t"), 1);
@@ -160,6 +175,7 @@ int main(void) {
         cmocka_unit_test(synth_writes_models_that_run),
         cmocka_unit_test(synth_refuses_what_makes_no_model),
         cmocka_unit_test(synth_writes_sets_that_are_one_model),
+        cmocka_unit_test(a_set_that_cannot_be_finished_leaves_nothing),
         cmocka_unit_test(synthetic_models_of_every_type_are_evaluated_alike_by_all_kernels),
         cmocka_unit_test(types_that_cannot_be_decoded_are_refused_by_name),
     };
