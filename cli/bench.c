@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char usage[] =
     "usage: weir bench MODEL... [OPTION...]\n\n"
@@ -27,12 +26,6 @@ static const char usage[] =
     "takes in weights and cache; where a device runs no functions of the host, the rate is that "
     "of\n"
     "copies, reads and writes counted. The memory is that of the process, mapped pages included.\n";
-
-uint64_t bench_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 static int compare_values(const void* a, const void* b) {
     const double left = *(const double*)a;

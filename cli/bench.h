@@ -75,9 +75,7 @@ bool bench_ceiling_copies(const bench_ceiling* ceiling);
 // workers.
 WEIR_MUST_USE weir_status bench_ceiling_run(bench_ceiling* ceiling, double* rate);
 
-// Return the nanoseconds of a clock that never goes back, and the median of `count` values, which
-// are put in order.
-uint64_t bench_now(void);
+// Returns the median of `count` values, which are put in order.
 double bench_median(double* values, uint32_t count);
 
 typedef void (*bench_print_fn)(const bench_options* options, bench_case* cases, size_t count);

@@ -68,19 +68,19 @@ static weir_status feed(const bench_run* run, uint32_t first, uint32_t count) {
 
 static weir_status time_prompt(const bench_run* run, uint32_t length, double* rate) {
     WEIR_TRY(weir_context_rewind(run->context, 0));
-    const uint64_t begin = bench_now();
+    const uint64_t begin = cli_now();
     WEIR_TRY(feed(run, 0, length));
-    *rate = cli_rate(length, bench_now() - begin);
+    *rate = cli_rate(length, cli_now() - begin);
     return WEIR_OK;
 }
 
 static weir_status time_decode(const bench_run* run, double* rate) {
     WEIR_TRY(weir_context_rewind(run->context, 0));
-    const uint64_t begin = bench_now();
+    const uint64_t begin = cli_now();
     for (uint32_t i = 0; i < run->options->tokens; i++) {
         WEIR_TRY(feed(run, i, 1));
     }
-    *rate = cli_rate(run->options->tokens, bench_now() - begin);
+    *rate = cli_rate(run->options->tokens, cli_now() - begin);
     return WEIR_OK;
 }
 
@@ -95,15 +95,15 @@ static uint32_t longest_text(const bench_options* options) {
 // The path of a user: everything that has to be done before the first token is in these times.
 static weir_status open_model(bench_run* run) {
     const bench_options* options = run->options;
-    const uint64_t begin = bench_now();
+    const uint64_t begin = cli_now();
     WEIR_TRY(cli_model_open(run->c->model, run->c->device, run->c->threads, &run->opened));
     const weir_context_options context = {.context_length = longest_text(options),
                                           .prefill_rows = options->rows,
                                           .kv_dtype = run->c->kv};
     WEIR_TRY(weir_context_create(NULL, run->opened.model, &context, &run->context));
-    keep(run, BENCH_READY, (double)(bench_now() - begin) * 1e-6);
+    keep(run, BENCH_READY, (double)(cli_now() - begin) * 1e-6);
     WEIR_TRY(feed(run, 0, 1));
-    keep(run, BENCH_FIRST_TOKEN, (double)(bench_now() - begin) * 1e-6);
+    keep(run, BENCH_FIRST_TOKEN, (double)(cli_now() - begin) * 1e-6);
     return WEIR_OK;
 }
 

@@ -337,7 +337,6 @@ static weir_status check_model(check_options* options, const cli_model* opened,
 int check_main(int argc, char** argv) {
     check_options check = {0};
     const char* order = NULL;
-    const char* kv = NULL;
     const cli_option options[] = {
         {"ids", 0, CLI_TEXT, &check.ids},
         {"rows", 0, CLI_U32, &check.rows},
@@ -349,16 +348,13 @@ int check_main(int argc, char** argv) {
         {"json", 0, CLI_FLAG, &check.json},
         {"device", 0, CLI_TEXT, &check.device},
         {"order", 0, CLI_TEXT, &order},
-        {"kv", 0, CLI_TEXT, &kv},
+        {"kv", 0, CLI_KV, &check.kv},
         {"arena", 0, CLI_U64, &check.schedule.byte_budget},
     };
     cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &check.model);
     if (code != CLI_GO_ON) {
         return code;
-    }
-    if (!cli_find_kv(kv, &check.kv)) {
-        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     if (!cli_find_order(order, &check.schedule.order)) {
         return cli_usage(argv[0], "--order: expected waits, bytes or given");

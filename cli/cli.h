@@ -37,6 +37,7 @@ typedef enum cli_option_kind {
     CLI_FLOAT = 5, // float, finite
     CLI_PAIR = 6,  // const char*[2]: the value and the argument after it
     CLI_BYTES = 7, // uint64_t: a number with K, M, G or T behind it, powers of 1024
+    CLI_KV = 8,    // weir_dtype: a type of keys and values
 } cli_option_kind;
 
 typedef struct cli_option {
@@ -125,6 +126,9 @@ WEIR_MUST_USE weir_status cli_schedule_make(const weir_plan_file* plans, const c
                                             const weir_graph* graph, const weir_target* target,
                                             const weir_schedule_options* options,
                                             weir_schedule** schedule);
+
+// Returns the nanoseconds of a clock that never goes back.
+uint64_t cli_now(void);
 
 // Returns a duration per item as items per second, 0 where nothing took time.
 double cli_rate(uint64_t items, uint64_t duration_ns);

@@ -161,10 +161,9 @@ static cli_exit eval_command(const eval_options* options) {
 
 int eval_main(int argc, char** argv) {
     eval_options eval = {0};
-    const char* kv = NULL;
     const cli_option options[] = {
         {"ids", 0, CLI_TEXT, &eval.ids},        {"logits", 0, CLI_TEXT, &eval.logits},
-        {"device", 0, CLI_TEXT, &eval.device},  {"kv", 0, CLI_TEXT, &kv},
+        {"device", 0, CLI_TEXT, &eval.device},  {"kv", 0, CLI_KV, &eval.kv},
         {"threads", 0, CLI_U32, &eval.threads}, CLI_LIMITS(&eval.limits),
         {"json", 0, CLI_FLAG, &eval.json},
     };
@@ -172,9 +171,6 @@ int eval_main(int argc, char** argv) {
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &eval.model);
     if (code != CLI_GO_ON) {
         return code;
-    }
-    if (!cli_find_kv(kv, &eval.kv)) {
-        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     return eval.ids ? eval_command(&eval) : cli_usage(argv[0], "--ids is needed");
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <weir/fault.h>
 
@@ -206,6 +207,12 @@ void cli_model_close(cli_model* opened) {
     weir_model_destroy(opened->model);
     weir_device_destroy(opened->device);
     *opened = (cli_model){0};
+}
+
+uint64_t cli_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 double cli_rate(uint64_t items, uint64_t duration_ns) {

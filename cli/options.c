@@ -93,8 +93,19 @@ static bool store(const cli_option* option, const char* text) {
         }
         *(uint64_t*)option->target = number;
         return true;
+    case CLI_KV:
+        return cli_find_kv(text, option->target);
     }
     return false;
+}
+
+static cli_exit refuse_value(const char* command, const cli_option* option, const char* text) {
+    return option->kind == CLI_KV
+               ? cli_usage(command, CLI_KV_EXPECTED)
+               : cli_usage(command, "--%s: '%s' is not %s", option->name, text,
+                           option->kind == CLI_FLOAT   ? "a number"
+                           : option->kind == CLI_BYTES ? "a size such as 4096, 512M or 8G"
+                                                       : "a whole number in range");
 }
 
 static bool takes_value(const cli_option* option) {
@@ -165,10 +176,7 @@ static cli_exit parse_options(int argc, char** argv, const char* usage, const cl
             ((const char**)option->target)[1] = argv[optind++];
         }
         if (!store(option, optarg)) {
-            return cli_usage(argv[0], "--%s: '%s' is not %s", option->name, optarg,
-                             option->kind == CLI_FLOAT   ? "a number"
-                             : option->kind == CLI_BYTES ? "a size such as 4096, 512M or 8G"
-                                                         : "a whole number in range");
+            return refuse_value(argv[0], option, optarg);
         }
     }
     return CLI_GO_ON;

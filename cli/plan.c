@@ -151,12 +151,11 @@ static cli_exit check_values(const char* command, const plan_options* plan) {
 
 int plan_main(int argc, char** argv) {
     plan_options plan = {0};
-    const char* kv = NULL;
     const cli_option options[] = {
         {"rows", 0, CLI_U32, &plan.rows},
         {"context", 0, CLI_U32, &plan.context},
         {"device", 0, CLI_TEXT, &plan.device},
-        {"kv", 0, CLI_TEXT, &kv},
+        {"kv", 0, CLI_KV, &plan.kv},
         {"no-fusion", 0, CLI_FLAG, &plan.no_fusion},
         {"split-attention", 0, CLI_FLAG, &plan.split_attention},
         {"order", 0, CLI_TEXT, &plan.order},
@@ -190,9 +189,6 @@ int plan_main(int argc, char** argv) {
     const cli_exit checked = check_values(argv[0], &plan);
     if (checked != CLI_GO_ON) {
         return checked;
-    }
-    if (!cli_find_kv(kv, &plan.kv)) {
-        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     const bool model = is_model(plan.path);
     const char* foreign = find_foreign(&plan, model);

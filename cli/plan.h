@@ -82,6 +82,11 @@ typedef struct planned {
 // The options of schedules that the command line asks for.
 weir_schedule_options plan_schedule_options(const plan_options* options);
 
+// Begin what `weir plan` prints of both passes, and end it. `writer` is where JSON goes; what is
+// returned, and handed on, is NULL for text.
+json* plan_report_begin(const plan_options* options, json* writer);
+void plan_report_end(json* writer);
+
 // Print the curve between bytes and waits of both passes; list the edges that only the reuse of
 // memory needs (`writer` is NULL for text).
 WEIR_MUST_USE weir_status plan_show_tradeoff(const plan_options* options, const weir_target* target,

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <weir/plan_csv.h>
 
@@ -35,15 +34,9 @@ static void interrupt(int signal_number) {
     interrupted = 1;
 }
 
-static uint64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static bool show_progress(void* context, uint64_t peak, uint64_t lower_bound) {
     csv_job* job = context;
-    const uint64_t now = job->draw ? now_ns() : 0;
+    const uint64_t now = job->draw ? cli_now() : 0;
     if (job->draw && now - job->drawn_ns >= REDRAW_NS) {
         job->drawn_ns = now;
         fprintf(stderr, "\rpeak %" PRIu64 ", lower bound %" PRIu64 ", %.1f s\033[K", peak,
@@ -137,7 +130,7 @@ static weir_status plan_as_asked(csv_job* job) {
     const plan_options* options = job->options;
     const uint64_t limit = job->problem.time_limit_ns;
     const weir_status status = plan_within(job, options->capacity);
-    const uint64_t spent = now_ns() - job->begin_ns;
+    const uint64_t spent = cli_now() - job->begin_ns;
     const bool goes_on = status == WEIR_OK ? !job->report.result.optimal : status == WEIR_TIMEOUT;
     if (!options->minimize || options->capacity == 0 || !goes_on || interrupted ||
         (limit > 0 && spent >= limit)) {
@@ -152,9 +145,9 @@ static weir_status make_plan(csv_job* job) {
     struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     job->draw = isatty(STDERR_FILENO);
-    job->begin_ns = job->drawn_ns = now_ns();
+    job->begin_ns = job->drawn_ns = cli_now();
     const weir_status status = plan_as_asked(job);
-    job->report.duration_ns = now_ns() - job->begin_ns;
+    job->report.duration_ns = cli_now() - job->begin_ns;
     if (job->draw && job->drawn_ns > job->begin_ns) {
         fputs("\r\033[K", stderr);
     }

@@ -195,22 +195,32 @@ static weir_status print_pass(json* writer, const planned* plan) {
     return status;
 }
 
-static weir_status print_plans(const plan_options* options, const planned plans[2]) {
-    json writer = {.file = stdout};
-    if (options->json) {
-        json_begin(&writer, NULL, '{');
-        json_text(&writer, "device", options->device);
-        json_u64(&writer, "context", options->context);
-    } else {
+json* plan_report_begin(const plan_options* options, json* writer) {
+    if (!options->json) {
         printf("device %s, context %u\n", options->device, options->context);
+        return NULL;
     }
-    for (int i = 0; i < 2; i++) {
-        WEIR_TRY(print_pass(options->json ? &writer : NULL, &plans[i]));
-    }
-    if (options->json) {
-        json_end(&writer, '}');
+    *writer = (json){.file = stdout};
+    json_begin(writer, NULL, '{');
+    json_text(writer, "device", options->device);
+    json_u64(writer, "context", options->context);
+    return writer;
+}
+
+void plan_report_end(json* writer) {
+    if (writer) {
+        json_end(writer, '}');
         putchar('\n');
     }
+}
+
+static weir_status print_plans(const plan_options* options, const planned plans[2]) {
+    json out;
+    json* writer = plan_report_begin(options, &out);
+    for (int i = 0; i < 2; i++) {
+        WEIR_TRY(print_pass(writer, &plans[i]));
+    }
+    plan_report_end(writer);
     return WEIR_OK;
 }
 

@@ -275,7 +275,6 @@ static cli_exit run_command(const run_options* options) {
 
 int run_main(int argc, char** argv) {
     run_options run = {.tokens = 256, .sampler.top_p = 0.95f, .trace_passes = TRACE_PASSES_DEFAULT};
-    const char* kv = NULL;
     const cli_option options[] = {
         {"prompt", 'p', CLI_TEXT, &run.prompt},
         {"ids", 0, CLI_TEXT, &run.ids},
@@ -288,7 +287,7 @@ int run_main(int argc, char** argv) {
         {"threads", 0, CLI_U32, &run.threads},
         {"context", 0, CLI_U32, &run.context},
         {"rows", 0, CLI_U32, &run.rows},
-        {"kv", 0, CLI_TEXT, &kv},
+        {"kv", 0, CLI_KV, &run.kv},
         {"plan", 0, CLI_TEXT, &run.plan},
         {"trace", 0, CLI_TEXT, &run.trace},
         {"trace-passes", 0, CLI_U32, &run.trace_passes},
@@ -300,9 +299,6 @@ int run_main(int argc, char** argv) {
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &run.model);
     if (code != CLI_GO_ON) {
         return code;
-    }
-    if (!cli_find_kv(kv, &run.kv)) {
-        return cli_usage(argv[0], CLI_KV_EXPECTED);
     }
     if (run.prompt && run.ids) {
         return cli_usage(argv[0], "--prompt and --ids exclude each other");

@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 #include <weir/explain.h>
 
 #include "cli.h"
@@ -64,12 +63,6 @@ struct trace {
     uint32_t kept;
 };
 
-static uint64_t now_ns(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
 // Returns the pass that a tile belongs to.
 static uint64_t enter_pass(trace* t, bool root) {
     uint64_t state = atomic_load(&t->state);
@@ -102,7 +95,7 @@ static void record(void* context, uint32_t worker, const char* name, uint32_t di
     trace* t = context;
     recorder* r = &t->recorders[worker];
     if (!begin) {
-        r->open.end_ns = now_ns();
+        r->open.end_ns = cli_now();
         keep(t, r);
         return;
     }
@@ -114,7 +107,7 @@ static void record(void* context, uint32_t worker, const char* name, uint32_t di
                       .dispatch = dispatch,
                       .tile = tile,
                       .phase = phase};
-    r->open.begin_ns = now_ns();
+    r->open.begin_ns = cli_now();
 }
 
 static void record_pass(void* context, weir_phase phase, const weir_timing* timings,

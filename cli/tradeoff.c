@@ -70,22 +70,13 @@ static weir_status show_curve(json* writer, const planned* plan, const weir_targ
 
 weir_status plan_show_tradeoff(const plan_options* options, const weir_target* target,
                                const planned plans[2]) {
-    json writer = {.file = stdout};
+    json out;
+    json* writer = plan_report_begin(options, &out);
     const weir_schedule_options how = plan_schedule_options(options);
-    if (options->json) {
-        json_begin(&writer, NULL, '{');
-        json_text(&writer, "device", options->device);
-        json_u64(&writer, "context", options->context);
-    } else {
-        printf("device %s, context %u\n", options->device, options->context);
-    }
     for (int i = 0; i < 2; i++) {
-        WEIR_TRY(show_curve(options->json ? &writer : NULL, &plans[i], target, &how));
+        WEIR_TRY(show_curve(writer, &plans[i], target, &how));
     }
-    if (options->json) {
-        json_end(&writer, '}');
-        putchar('\n');
-    }
+    plan_report_end(writer);
     return WEIR_OK;
 }
 
