@@ -36,4 +36,7 @@ llama_weight weir_llama_weight(const weir_llama_params* params, llama_tensor ten
 // Tells whether a model with these hyperparameters has the tensor.
 bool weir_llama_uses(const weir_llama_params* params, llama_tensor tensor);
 
+// Tells whether a target has a kernel that takes these operands.
+bool weir_llama_has_kernel(const weir_target* target, weir_op_kind op, const weir_kernel_use* use);
+
 #endif

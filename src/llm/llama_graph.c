@@ -258,7 +258,7 @@ static weir_status check_desc(const weir_llama_graph_desc* desc) {
     return WEIR_OK;
 }
 
-static bool has_kernel(const weir_target* target, weir_op_kind op, const weir_kernel_use* use) {
+bool weir_llama_has_kernel(const weir_target* target, weir_op_kind op, const weir_kernel_use* use) {
     bool found = false;
     for (uint32_t i = 0; i < target->kernel_count && !found; i++) {
         found = target->kernels[i].op == op && target->kernels[i].accepts(use);
@@ -284,8 +284,9 @@ static weir_status takes_cache(const weir_llama_params* params, const weir_targe
                                                        .scale = 1.0f}};
     const weir_view read[] = {q, cache, cache, q};
     const weir_view written[] = {x, cache};
-    *taken = has_kernel(target, WEIR_OP_ATTENTION, &(weir_kernel_use){read, 4, &constants}) &&
-             has_kernel(target, WEIR_OP_SET_ROWS, &(weir_kernel_use){written, 2, &constants});
+    *taken =
+        weir_llama_has_kernel(target, WEIR_OP_ATTENTION, &(weir_kernel_use){read, 4, &constants}) &&
+        weir_llama_has_kernel(target, WEIR_OP_SET_ROWS, &(weir_kernel_use){written, 2, &constants});
     return WEIR_OK;
 }
 

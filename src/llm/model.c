@@ -30,16 +30,6 @@ static bool takes_dtype(llama_tensor tensor, const weir_shape* shape, weir_dtype
     return weir_dtype_is_decodable(dtype);
 }
 
-static bool has_kernel(const weir_target* target, weir_op_kind op, const weir_view operands[3]) {
-    const weir_kernel_use use = {.operands = operands, .operand_count = 3};
-    for (uint32_t i = 0; i < target->kernel_count; i++) {
-        if (target->kernels[i].op == op && target->kernels[i].accepts(&use)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 // The device has kernels for a matrix as it lies in the file: rows of the embedding are looked up,
 // and all others, with it where it serves as the output, are multiplied with.
 static weir_status check_kernels(const weir_model* model, llama_tensor kind, const char* file,
@@ -56,8 +46,10 @@ static weir_status check_kernels(const weir_model* model, llama_tensor kind, con
         weir_view_layout(WEIR_DTYPE_F32, &(weir_shape){.rank = 2, .dims = {1, dims[0]}}, &product));
     const bool looked_up = kind == LLAMA_TOKEN_EMBD;
     const bool multiplied = !looked_up || model->params.tied_output;
-    if ((looked_up && !has_kernel(target, WEIR_OP_GET_ROWS, (weir_view[]){*w, id, row})) ||
-        (multiplied && !has_kernel(target, WEIR_OP_MATMUL, (weir_view[]){row, *w, product}))) {
+    const weir_kernel_use lookup = {(weir_view[]){*w, id, row}, 3, NULL};
+    const weir_kernel_use matmul = {(weir_view[]){row, *w, product}, 3, NULL};
+    if ((looked_up && !weir_llama_has_kernel(target, WEIR_OP_GET_ROWS, &lookup)) ||
+        (multiplied && !weir_llama_has_kernel(target, WEIR_OP_MATMUL, &matmul))) {
         char shape[128];
         return WEIR_FAIL(WEIR_UNSUPPORTED,
                          "%s: tensor %s has type %s and shape %s, for which %s has no kernel", file,
