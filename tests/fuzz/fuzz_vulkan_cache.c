@@ -17,6 +17,7 @@
 #include "backends/vulkan/vulkan_cache.h"
 
 #define HEADER 56
+#define DRIVER_AT 16
 #define SIZE_AT 40
 #define CHECKSUM_AT 48
 #define DATA_MAX 127                  // bytes, of a file that is made here
@@ -78,14 +79,17 @@ static void seal(uint8_t* bytes, size_t byte_size) {
     }
 }
 
-static bool is_in_order(const uint8_t* bytes, size_t byte_size) {
-    return byte_size > HEADER && memcmp(bytes, head, SIZE_AT) == 0 &&
+static bool is_in_order(const vulkan_probe* probe, const uint8_t* bytes, size_t byte_size) {
+    uint8_t wanted[SIZE_AT];
+    memcpy(wanted, head, sizeof wanted);
+    fuzz_put(wanted + DRIVER_AT, probe->driver_version, 4);
+    return byte_size > HEADER && memcmp(bytes, wanted, SIZE_AT) == 0 &&
            read_number(bytes + SIZE_AT) == byte_size - HEADER &&
            read_number(bytes + CHECKSUM_AT) == checksum_of(bytes + HEADER, byte_size - HEADER);
 }
 
-static void check_read(const vulkan_probe* probe, const uint8_t* bytes, size_t byte_size,
-                       bool wanted) {
+static void check_read(const vulkan_probe* probe, const uint8_t* bytes, size_t byte_size) {
+    const bool wanted = is_in_order(probe, bytes, byte_size);
     fuzz_purse purse = {.most = byte_size};
     const weir_allocator allocator = fuzz_allocator(&purse);
     void* data = NULL;
@@ -127,10 +131,10 @@ int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     const bool is_file = byte_size >= 8 && memcmp(bytes, head, 8) == 0;
     uint8_t* file = is_file ? fuzz_exact(bytes, byte_size) : changed_file(&input, &file_size);
     write_file(file, file_size);
-    check_read(&ours, file, file_size, is_in_order(file, file_size));
+    check_read(&ours, file, file_size);
     vulkan_probe updated = ours;
     updated.driver_version++;
-    check_read(&updated, file, file_size, false);
+    check_read(&updated, file, file_size);
     free(file);
     return 0;
 }
