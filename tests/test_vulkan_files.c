@@ -43,13 +43,6 @@ static int close_all(void** state) {
     return close_gpu(state);
 }
 
-static weir_device* open_with(const weir_vulkan_options* options) {
-    weir_device* device = NULL;
-    assert_ok(
-        weir_device_create(&(weir_device_desc){.name = "vulkan", .vulkan = options}, &device));
-    return device;
-}
-
 static weir_view bytes_of(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size) {
     const weir_shape shape = weir_shape_make(1, (int64_t[]){(int64_t)byte_size});
     weir_view view;
@@ -95,7 +88,7 @@ static void the_last_part_has_what_lies_past_its_border(void** state) {
     (void)state;
     const uint64_t begin = 70001;
     uint8_t got[16];
-    weir_device* device = open_with(&in_parts);
+    weir_device* device = open_vulkan_with(&in_parts);
     weir_storage* storage = NULL;
     const weir_storage_map_desc desc = {.path = path, .byte_offset = begin, .byte_size = 2 * MIB};
     assert_ok(weir_storage_map(device, &desc, &storage));
@@ -127,7 +120,7 @@ static void files_have_their_bytes_in_place_and_copied_whole_and_in_parts(void**
                                                          &copied_in_parts};
     for (int i = 0; i < 4; i++) {
         for (uint64_t begin = 0; begin <= 70001; begin += 70001) { // and from within a page
-            weir_device* device = open_with(options[i]);
+            weir_device* device = open_vulkan_with(options[i]);
             weir_storage* storage = NULL;
             heard h = {0};
             assert_ok(weir_storage_map(
@@ -151,7 +144,7 @@ static void files_have_their_bytes_in_place_and_copied_whole_and_in_parts(void**
 
 static void nothing_is_copied_before_the_device_reads(void** state) {
     (void)state;
-    weir_device* device = open_with(&copied_in_parts);
+    weir_device* device = open_vulkan_with(&copied_in_parts);
     const uint32_t heap = vulkan_device_of(device)->heap;
     weir_storage* storage = NULL;
     heard h = {0};
@@ -174,7 +167,7 @@ static void nothing_is_copied_before_the_device_reads(void** state) {
 
 static void a_copy_can_be_given_up_and_begun_again(void** state) {
     (void)state;
-    weir_device* device = open_with(&copied_in_parts);
+    weir_device* device = open_vulkan_with(&copied_in_parts);
     const uint32_t heap = vulkan_device_of(device)->heap;
     const uint64_t used = atomic_load(&vulkan_device_of(device)->used[heap]);
     weir_storage* storage = NULL;
@@ -197,7 +190,7 @@ static void a_copy_without_room_is_a_status_before_it_begins(void** state) {
     (void)state;
     const weir_vulkan_options options = {
         .memory_bytes_max = 2 * MIB, .allocation_bytes_max = ALLOCATION, .copies_files = true};
-    weir_device* device = open_with(&options);
+    weir_device* device = open_vulkan_with(&options);
     weir_storage* storage = NULL;
     heard h = {0};
     uint8_t got[16];
@@ -218,7 +211,7 @@ static void a_file_cut_short_before_its_copy_is_a_status(void** state) {
     (void)state;
     char cut[] = "/tmp/weir_cut_XXXXXX";
     const int descriptor = mkstemp(cut);
-    weir_device* device = open_with(&copied_whole);
+    weir_device* device = open_vulkan_with(&copied_whole);
     weir_storage* storage = NULL;
     assert_int_equal(write(descriptor, content, 2 * MIB), 2 * MIB);
     assert_ok(weir_storage_map(device, &(weir_storage_map_desc){.path = cut}, &storage));
@@ -235,7 +228,7 @@ static void a_file_cut_short_before_its_copy_is_a_status(void** state) {
 // memory.
 static void handles_lead_to_the_part_that_has_the_bytes(void** state) {
     (void)state;
-    weir_device* device = open_with(&copied_in_parts);
+    weir_device* device = open_vulkan_with(&copied_in_parts);
     weir_storage* storage = NULL;
     weir_storage* wrapped = NULL;
     weir_native first;
@@ -277,7 +270,7 @@ static void a_model_tells_how_far_the_copy_of_its_files_is(void** state) {
     assert_non_null(out);
     assert_int_equal(fwrite(bytes, 1, byte_size, out), byte_size);
     fclose(out);
-    weir_device* device = open_with(&copied_whole);
+    weir_device* device = open_vulkan_with(&copied_whole);
     weir_model* model = NULL;
     heard h = {0};
     const weir_model_options options = {.progress = listen, .progress_context = &h};
@@ -364,7 +357,7 @@ static void weights_that_cross_allocations_are_taken_in_runs_of_rows(void** stat
     write_table(file, lead);
     const weir_vulkan_options* const options[] = {&in_parts, &copied_in_parts};
     for (int i = 0; i < 2; i++) {
-        weir_device* device = open_with(options[i]);
+        weir_device* device = open_vulkan_with(options[i]);
         weir_storage* storage = NULL;
         assert_ok(weir_storage_map(device, &(weir_storage_map_desc){.path = file}, &storage));
         check_products(device, storage, lead);
@@ -374,18 +367,9 @@ static void weights_that_cross_allocations_are_taken_in_runs_of_rows(void** stat
     unlink(file);
 }
 
-static VkResult VKAPI_PTR lose_submit(VkQueue queue, uint32_t count, const VkSubmitInfo2* infos,
-                                      VkFence fence) {
-    (void)queue;
-    (void)count;
-    (void)infos;
-    (void)fence;
-    return VK_ERROR_DEVICE_LOST;
-}
-
 static void a_device_lost_in_a_copy_is_lost(void** state) {
     (void)state;
-    weir_device* device = open_with(&copied_in_parts);
+    weir_device* device = open_vulkan_with(&copied_in_parts);
     weir_storage* storage = NULL;
     assert_ok(weir_storage_map(device, &(weir_storage_map_desc){.path = path}, &storage));
     vulkan_device_of(device)->instance.api.QueueSubmit2KHR = lose_submit;

@@ -9,13 +9,6 @@
 
 #define MIB (UINT64_C(1) << 20)
 
-static weir_device* open_limited(const weir_vulkan_options* options) {
-    weir_device* device = NULL;
-    assert_ok(
-        weir_device_create(&(weir_device_desc){.name = "vulkan", .vulkan = options}, &device));
-    return device;
-}
-
 static weir_status try_allocate(weir_device* device, uint64_t byte_size, weir_storage** storage) {
     return weir_storage_allocate(
         device, &(weir_storage_desc){.byte_size = byte_size, .device_only = true}, storage);
@@ -60,7 +53,7 @@ static void a_small_heap_is_a_status_with_what_is_missing(void** state) {
     (void)state;
     const weir_vulkan_options options = {.memory_bytes_max = 4 * MIB,
                                          .allocation_bytes_max = 3 * MIB};
-    weir_device* device = open_limited(&options);
+    weir_device* device = open_vulkan_with(&options);
     weir_storage* first = NULL;
     weir_storage* second = NULL;
     weir_storage* third = NULL;
@@ -86,7 +79,7 @@ static void a_small_heap_is_a_status_with_what_is_missing(void** state) {
 static void a_heap_below_one_allocation_is_named(void** state) {
     (void)state;
     const weir_vulkan_options options = {.memory_bytes_max = MIB};
-    weir_device* device = open_limited(&options);
+    weir_device* device = open_vulkan_with(&options);
     weir_storage* storage = NULL;
     assert_status(try_allocate(device, 2 * MIB, &storage), WEIR_DEVICE_OUT_OF_MEMORY);
     assert_message_has("pass the heap");
@@ -96,7 +89,7 @@ static void a_heap_below_one_allocation_is_named(void** state) {
 static void an_arena_that_the_device_has_no_room_for_has_its_deficit(void** state) {
     (void)state;
     const weir_vulkan_options options = {.memory_bytes_max = 4 * MIB};
-    weir_device* device = open_limited(&options);
+    weir_device* device = open_vulkan_with(&options);
     const uint64_t used = weir_device_memory_now(device).used_bytes;
     weir_arena* arena = NULL;
     weir_arena_deficit deficit;
@@ -114,7 +107,7 @@ static void an_arena_that_the_device_has_no_room_for_has_its_deficit(void** stat
 static void a_small_binding_is_the_limit_of_planning_and_of_passes(void** state) {
     (void)state;
     const weir_vulkan_options options = {.binding_bytes_max = 1024};
-    weir_device* device = open_limited(&options);
+    weir_device* device = open_vulkan_with(&options);
     assert_int_equal(weir_device_target(device)->binding_bytes_max, 1024);
     weir_storage* storage = allocate(device, 8192, WEIR_FILL_ZERO, false);
     const weir_view x = floats(storage, 0, 1024);
@@ -175,15 +168,6 @@ static void memory_that_the_driver_refuses_is_a_status_and_nothing_stays_counted
     assert_int_equal(atomic_load(&vulkan_device_of(device)->used[heap]), used);
     assert_ok(run_scale(device));
     weir_device_destroy(device);
-}
-
-static VkResult VKAPI_PTR lose_submit(VkQueue queue, uint32_t count, const VkSubmitInfo2* infos,
-                                      VkFence fence) {
-    (void)queue;
-    (void)count;
-    (void)infos;
-    (void)fence;
-    return VK_ERROR_DEVICE_LOST;
 }
 
 static PFN_vkWaitForFences wait_for_fences;

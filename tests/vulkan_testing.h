@@ -4,6 +4,8 @@
 
 #include "testing.h"
 
+#include <weir/vulkan.h>
+
 #include "backends/vulkan/vulkan_device.h"
 #include "backends/vulkan/vulkan_storage.h"
 #include "testing_allocator.h"
@@ -24,6 +26,23 @@ static inline weir_device* open_vulkan(test_allocator* counter) {
     need_test_device(status);
     assert_ok(status);
     return device;
+}
+
+static inline weir_device* open_vulkan_with(const weir_vulkan_options* options) {
+    weir_device* device = NULL;
+    assert_ok(
+        weir_device_create(&(weir_device_desc){.name = "vulkan", .vulkan = options}, &device));
+    return device;
+}
+
+// Stands for vkQueueSubmit2 on a device that is gone.
+static inline VkResult VKAPI_PTR lose_submit(VkQueue queue, uint32_t count,
+                                             const VkSubmitInfo2* infos, VkFence fence) {
+    (void)queue;
+    (void)count;
+    (void)infos;
+    (void)fence;
+    return VK_ERROR_DEVICE_LOST;
 }
 
 static inline int open_gpu(void** state) {
