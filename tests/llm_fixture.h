@@ -16,6 +16,18 @@ typedef struct fixture {
     weir_context* context;
 } fixture;
 
+// Opens the rest for a device that is there; on failure teardown closes what was made.
+static inline WEIR_MUST_USE weir_status fill_fixture(fixture* f, const weir_allocator* allocator,
+                                                     const char* path, float temperature,
+                                                     const weir_context_options* options) {
+    const weir_sampler_options sampling = {.temperature = temperature};
+    WEIR_TRY(weir_model_open(allocator, f->device, path, NULL, &f->model));
+    WEIR_TRY(weir_tokenizer_create(allocator, weir_model_gguf(f->model), &f->tokenizer));
+    WEIR_TRY(
+        weir_sampler_create(allocator, &sampling, weir_tokenizer_size(f->tokenizer), &f->sampler));
+    return weir_context_create(allocator, f->model, options, &f->context);
+}
+
 // `device` NULL is the CPU with its best kernels; WEIR_TEST_DEVICE comes before either.
 static inline fixture open_fixture(const char* path, const char* device, uint32_t threads,
                                    const weir_context_options* options) {
@@ -25,11 +37,7 @@ static inline fixture open_fixture(const char* path, const char* device, uint32_
     const weir_status status = weir_device_create(&desc, &f.device);
     need_test_device(status);
     assert_ok(status);
-    assert_ok(weir_model_open(NULL, f.device, path, NULL, &f.model));
-    assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
-    assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0},
-                                  weir_tokenizer_size(f.tokenizer), &f.sampler));
-    assert_ok(weir_context_create(NULL, f.model, options, &f.context));
+    assert_ok(fill_fixture(&f, NULL, path, 0.0f, options));
     return f;
 }
 

@@ -2,19 +2,8 @@
 // commit of memory and thread start fails once in turn.
 #include "testing_faults.h"
 
-#include <weir-llm/generate.h>
-
 #include "llama_file.h"
-
-// What a cycle makes; what was not made is NULL.
-typedef struct speaker {
-    weir_device* device;
-    weir_model* model;
-    weir_tokenizer* tokenizer;
-    weir_sampler* sampler;
-    weir_context* context;
-    weir_ids ids;
-} speaker;
+#include "llm_fixture.h"
 
 static bool count_tokens(void* context, uint32_t id, const char* bytes, size_t length) {
     (void)id;
@@ -24,32 +13,26 @@ static bool count_tokens(void* context, uint32_t id, const char* bytes, size_t l
     return true;
 }
 
-static weir_status speak(speaker* s, const char* path, const weir_allocator* allocator) {
+static weir_status speak(fixture* f, const char* path, const weir_allocator* allocator,
+                         weir_ids* ids) {
     const weir_device_desc device = {.name = "cpu", .thread_count = 2, .allocator = *allocator};
     uint32_t tokens = 0;
     const weir_generate_options options = {
         .max_tokens = 4, .ignore_end = true, .emit = count_tokens, .context = &tokens};
-    WEIR_TRY(weir_device_create(&device, &s->device));
-    WEIR_TRY(weir_model_open(allocator, s->device, path, NULL, &s->model));
-    WEIR_TRY(weir_tokenizer_create(allocator, weir_model_gguf(s->model), &s->tokenizer));
-    WEIR_TRY(weir_sampler_create(allocator, &(weir_sampler_options){.temperature = 0.8f},
-                                 weir_tokenizer_size(s->tokenizer), &s->sampler));
-    WEIR_TRY(weir_context_create(allocator, s->model, NULL, &s->context));
-    WEIR_TRY(weir_tokenizer_encode(s->tokenizer, "abc", 3, 0, &s->ids));
-    WEIR_TRY(weir_generate(s->context, s->tokenizer, s->sampler, s->ids.items, s->ids.count,
-                           &options, NULL));
+    WEIR_TRY(weir_device_create(&device, &f->device));
+    WEIR_TRY(fill_fixture(f, allocator, path, 0.8f, NULL));
+    WEIR_TRY(weir_tokenizer_encode(f->tokenizer, "abc", 3, 0, ids));
+    WEIR_TRY(weir_generate(f->context, f->tokenizer, f->sampler, ids->items, ids->count, &options,
+                           NULL));
     return tokens == 4 ? WEIR_OK : WEIR_FAIL(WEIR_INTERNAL, "%u tokens, expected 4", tokens);
 }
 
 static weir_status cycle(void* context, const weir_allocator* allocator) {
-    speaker s = {.ids = {.allocator = *allocator}};
-    const weir_status status = speak(&s, context, allocator);
-    weir_ids_free(&s.ids);
-    weir_context_destroy(s.context);
-    weir_sampler_destroy(s.sampler);
-    weir_tokenizer_destroy(s.tokenizer);
-    weir_model_destroy(s.model);
-    weir_device_destroy(s.device);
+    fixture f = {0};
+    weir_ids ids = {.allocator = *allocator};
+    const weir_status status = speak(&f, context, allocator, &ids);
+    weir_ids_free(&ids);
+    teardown(&f);
     return status;
 }
 

@@ -7,10 +7,10 @@
 #include "testing_faults.h"
 #include "testing_vulkan_faults.h"
 
-#include <weir-llm/generate.h>
 #include <weir/weir.h>
 
 #include "llama_file.h"
+#include "llm_fixture.h"
 
 #define FLOATS 64
 #define WRAPPED_BYTES 65536
@@ -133,15 +133,6 @@ static weir_status session_cycle(void* context, const weir_allocator* allocator)
     return status;
 }
 
-// What a text takes; what was not made is NULL.
-typedef struct speaker {
-    weir_device* device;
-    weir_model* model;
-    weir_tokenizer* tokenizer;
-    weir_sampler* sampler;
-    weir_context* context;
-} speaker;
-
 static bool note_token(void* context, uint32_t id, const char* bytes, size_t length) {
     (void)bytes;
     (void)length;
@@ -150,33 +141,25 @@ static bool note_token(void* context, uint32_t id, const char* bytes, size_t len
     return true;
 }
 
-static weir_status speak(speaker* s, const weir_allocator* allocator) {
+static weir_status speak(fixture* f, const weir_allocator* allocator) {
     static uint32_t first = 0; // what the first text said: all others say the same
     static const uint32_t prompt[] = {1, 4, 5, 6};
     uint32_t said = 0;
     const weir_generate_options options = {
         .max_tokens = 3, .ignore_end = true, .emit = note_token, .context = &said};
     const weir_context_options small = {.context_length = 16, .prefill_rows = 4};
-    WEIR_TRY(open_vulkan(allocator, &s->device));
-    WEIR_TRY(weir_model_open(allocator, s->device, model_path, NULL, &s->model));
-    WEIR_TRY(weir_tokenizer_create(allocator, weir_model_gguf(s->model), &s->tokenizer));
-    WEIR_TRY(weir_sampler_create(allocator, &(weir_sampler_options){0},
-                                 weir_tokenizer_size(s->tokenizer), &s->sampler));
-    WEIR_TRY(weir_context_create(allocator, s->model, &small, &s->context));
-    WEIR_TRY(weir_generate(s->context, s->tokenizer, s->sampler, prompt, 4, &options, NULL));
+    WEIR_TRY(open_vulkan(allocator, &f->device));
+    WEIR_TRY(fill_fixture(f, allocator, model_path, 0.0f, &small));
+    WEIR_TRY(weir_generate(f->context, f->tokenizer, f->sampler, prompt, 4, &options, NULL));
     first = first == 0 ? said : first;
     return said == first ? WEIR_OK : WEIR_FAIL(WEIR_INTERNAL, "another text");
 }
 
 static weir_status speak_cycle(void* context, const weir_allocator* allocator) {
     (void)context;
-    speaker s = {0};
-    const weir_status status = speak(&s, allocator);
-    weir_context_destroy(s.context);
-    weir_sampler_destroy(s.sampler);
-    weir_tokenizer_destroy(s.tokenizer);
-    weir_model_destroy(s.model);
-    weir_device_destroy(s.device);
+    fixture f = {0};
+    const weir_status status = speak(&f, allocator);
+    teardown(&f);
     assert_ok(weir_vulkan_unload());
     assert_int_equal(atomic_load(&driver.objects), 0);
     return status;
