@@ -1,8 +1,6 @@
 // The program `weir` on files: limits, safetensors, what is shown of strings.
 #include "cli_fixture.h"
 
-#include <fcntl.h>
-
 static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
     (void)state;
     assert_int_equal(weir("info $M"), 0);
@@ -76,65 +74,6 @@ static void info_describes_safetensors_files(void** state) {
     assert_has(cli.errors, "header size");
 }
 
-// Runs a command with a terminal as its standard output; what comes out of the terminal goes to
-// cli.output.
-static void weir_on_terminal(const char* arguments) {
-    char command[1024];
-    const int master = posix_openpt(O_RDWR | O_NOCTTY);
-    assert_true(master >= 0);
-    assert_int_equal(grantpt(master), 0);
-    assert_int_equal(unlockpt(master), 0);
-    // Held open here, or the terminal would forget what was written when the command ends.
-    const int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
-    assert_true(slave >= 0);
-    snprintf(command, sizeof command, "--version >/dev/null; '%s' %s >'%s' 2>err #", cli.program,
-             arguments, ptsname(master));
-    assert_int_equal(weir(command), 0);
-    assert_int_equal(fcntl(master, F_SETFL, O_NONBLOCK), 0);
-    const ssize_t length = read(master, cli.output, sizeof cli.output - 1);
-    assert_true(length > 0);
-    cli.output[length] = '\0';
-    close(slave);
-    close(master);
-}
-
-// Every token of the text is one that a terminal would obey, whole or in two halves.
-static void text_on_a_terminal_holds_no_controls(void** state) {
-    (void)state;
-    static const struct {
-        const char* token;
-        const char* shown;
-    } cases[] = {
-        {"\x1b[31m", "?[31m"},
-        {"\a\b\x7f", "???"},
-        {"\xc2\x9b"
-         "1m",
-         "?1m"},
-        {"\x9b"
-         "1m",
-         "?1m"},
-        {"\xc3\xa9", "\xc3\xa9"},
-        {"\xe2\x82\xac", "\xe2\x82\xac"},
-        {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
-        {"\xc2\xa9", "\xc2\xa9"},
-        {"\xc2", "?"},
-        {"a\tb", "a\tb"},
-        {"\xc3"
-         "a\x9b",
-         "\xc3"
-         "a?"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_changed("t.gguf", (llama_change){"token", CHANGE_TOKEN, 4, 1.0f, cases[i].token});
-        write_named("ids", "1 4\n", 4);
-        weir_on_terminal("run t.gguf --ids ids -n 1 --ignore-end");
-        assert_memory_equal(cli.output, cases[i].shown, strlen(cases[i].shown));
-        assert_null(strpbrk(cli.output, "\x1b\a\b\x7f"));
-        assert_int_equal(weir("run t.gguf --ids ids -n 1 --ignore-end"), 0); // to a file: as it is
-        assert_memory_equal(cli.output, cases[i].token, strlen(cases[i].token));
-    }
-}
-
 static void messages_and_json_hold_no_controls(void** state) {
     (void)state;
     assert_int_equal(weir("info \"$(printf 'no\\033\\302\\233such')\""), 1);
@@ -153,7 +92,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_refuse_with_what_is_needed_and_allowed),
         cmocka_unit_test(info_describes_safetensors_files),
-        cmocka_unit_test(text_on_a_terminal_holds_no_controls),
         cmocka_unit_test(messages_and_json_hold_no_controls),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
