@@ -4,7 +4,8 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/uio.h>
-#include <unistd.h>
+
+#include "base/memory_size.h"
 
 #define STEP_BYTES (UINT64_C(128) << 10) // what Linux takes at a time whatever the disk
 #define SAMPLES 64
@@ -31,10 +32,7 @@ static bool seems_cached(int descriptor, uint64_t begin, uint64_t end) {
 
 // Pages that are read early are of no use if they push each other out.
 static bool fits_memory(uint64_t byte_size) {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page_bytes = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page_bytes > 0 &&
-           byte_size / 3 < (uint64_t)pages / 4 * (uint64_t)page_bytes;
+    return byte_size / 3 < memory_size() / 4;
 }
 
 static void* read_all(void* argument) {

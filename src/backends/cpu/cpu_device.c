@@ -3,13 +3,13 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backends/cpu/cpu_target.h"
 #include "backends/cpu/cpu_topology.h"
 #include "backends/host_pages.h"
 #include "backends/host_storage.h"
 #include "base/log_line.h"
+#include "base/memory_size.h"
 
 static_assert(offsetof(cpu_device, base) == 0, "the base comes first");
 
@@ -24,15 +24,9 @@ static void destroy(weir_device* base) {
     weir_free(&allocator, device, sizeof *device, CPU_LINE);
 }
 
-static uint64_t physical_bytes(void) {
-    const long pages = sysconf(_SC_PHYS_PAGES);
-    const long page_bytes = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page_bytes > 0 ? (uint64_t)pages * (uint64_t)page_bytes : 0;
-}
-
 static weir_device_memory cpu_memory(weir_device* device) {
     (void)device;
-    return (weir_device_memory){.total_bytes = physical_bytes()};
+    return (weir_device_memory){.total_bytes = memory_size()};
 }
 
 static const device_vtable cpu_device_vtable = {
@@ -68,7 +62,7 @@ static weir_status describe_processors(char* text, size_t capacity) {
 
 static void append_info(const char* name, const char* processors, const char* same_as,
                         weir_device_info* infos, uint32_t capacity, uint32_t* count) {
-    weir_device_info info = {.available = true, .unified = true, .memory_bytes = physical_bytes()};
+    weir_device_info info = {.available = true, .unified = true, .memory_bytes = memory_size()};
     snprintf(info.name, sizeof info.name, "%s", name);
     snprintf(info.description, sizeof info.description, "%s%s%s", processors,
              same_as ? ", the kernels of " : "", same_as ? same_as : "");
