@@ -452,6 +452,45 @@ static inline void free_reference(reference* r) {
     free(r->scale);
 }
 
+// A row of x as kernels see it; most see the numbers themselves.
+typedef void (*see_row_fn)(const float* x, int64_t count, double* seen);
+
+static inline void widen_row(const float* x, int64_t count, double* wide) {
+    for (int64_t i = 0; i < count; i++) {
+        wide[i] = (double)x[i];
+    }
+}
+
+// x times the transpose of w, and the sums of the magnitudes of the terms, by which errors are
+// measured.
+static inline void product_reference(const tensor* x, const tensor* w, see_row_fn see,
+                                     double* result, double* scale) {
+    const int64_t k = x->columns;
+    double* row = calloc((size_t)k, sizeof *row);
+    float* weights = calloc((size_t)(w->rows * k), sizeof *weights);
+    assert_true(row && weights);
+    for (int64_t j = 0; j < w->rows; j++) {
+        assert_ok(weir_dtype_to_f32(w->view.dtype, tensor_row(w, j), k, weights + j * k));
+    }
+    for (int64_t i = 0; i < x->rows; i++) {
+        const float* source = (const float*)(const void*)tensor_row(x, i);
+        see(source, k, row);
+        for (int64_t j = 0; j < w->rows; j++) {
+            double sum = 0.0;
+            double size = 0.0;
+            for (int64_t c = 0; c < k; c++) {
+                const double product = row[c] * (double)weights[j * k + c];
+                sum += product;
+                size += fabs(product);
+            }
+            result[i * w->rows + j] = sum;
+            scale[i * w->rows + j] = size;
+        }
+    }
+    free(row);
+    free(weights);
+}
+
 // What rope makes of x; the factors are 1, 2, 3, ... where there are some.
 static inline void rope_reference(const weir_rope_desc* desc, const tensor* x, bool has_factors,
                                   uint64_t position, reference* r) {

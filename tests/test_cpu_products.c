@@ -44,38 +44,8 @@ static void round_row(const float* x, int64_t count, double* rounded) {
     }
 }
 
-static void widen_row(const float* x, int64_t count, double* wide) {
-    for (int64_t i = 0; i < count; i++) {
-        wide[i] = (double)x[i];
-    }
-}
-
-// The products of all rows, and the sums of their magnitudes, by which errors are measured.
 static void reference_matmul(const tensor* x, const tensor* w, double* result, double* scale) {
-    const int64_t k = x->columns;
-    double* row = calloc((size_t)k, sizeof *row);
-    float* weights = calloc((size_t)(w->rows * k), sizeof *weights);
-    assert_true(row && weights);
-    for (int64_t j = 0; j < w->rows; j++) {
-        assert_ok(weir_dtype_to_f32(w->view.dtype, tensor_row(w, j), k, weights + j * k));
-    }
-    for (int64_t i = 0; i < x->rows; i++) {
-        const float* source = (const float*)(const void*)tensor_row(x, i);
-        (is_float(w->view.dtype) ? widen_row : round_row)(source, k, row);
-        for (int64_t j = 0; j < w->rows; j++) {
-            double sum = 0.0;
-            double size = 0.0;
-            for (int64_t c = 0; c < k; c++) {
-                const double product = row[c] * (double)weights[j * k + c];
-                sum += product;
-                size += fabs(product);
-            }
-            result[i * w->rows + j] = sum;
-            scale[i * w->rows + j] = size;
-        }
-    }
-    free(row);
-    free(weights);
+    product_reference(x, w, is_float(w->view.dtype) ? widen_row : round_row, result, scale);
 }
 
 static void check_product(const tensor* x, const tensor* w) {

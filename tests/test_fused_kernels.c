@@ -6,18 +6,6 @@
 
 static test_random random_state = {0xF05Eu};
 
-// Dot products of one row of x with rows of w, and the sums of their absolute terms.
-static void multiply(const tensor* x, const tensor* w, int64_t row, double* sums, double* sizes) {
-    for (int64_t j = 0; j < w->rows; j++) {
-        sums[j] = sizes[j] = 0.0;
-        for (int64_t c = 0; c < x->columns; c++) {
-            const double term = tensor_at(x, row, c) * tensor_at(w, j, c);
-            sums[j] += term;
-            sizes[j] += fabs(term);
-        }
-    }
-}
-
 // A second operand: a matrix (WEIR_DTYPE_NONE), or one row of this type.
 static tensor new_pair_or_row(weir_dtype row, int64_t m, int64_t n) {
     return row == WEIR_DTYPE_NONE ? new_random(&random_state, WEIR_DTYPE_F32, m, n, 2)
@@ -34,8 +22,8 @@ static void check_matmul_add(weir_dtype dtype, weir_dtype c_row, int64_t m, int6
     tensor c = new_pair_or_row(c_row, m, n);
     tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
     reference r = new_reference(m, n);
+    product_reference(&x, &w, widen_row, r.result, r.scale);
     for (int64_t i = 0; i < m; i++) {
-        multiply(&x, &w, i, r.result + i * n, r.scale + i * n);
         for (int64_t j = 0; j < n; j++) {
             const double added = pair_or_row_at(&c, c_row, i, j);
             r.result[i * n + j] += added;
@@ -84,23 +72,20 @@ static void check_gate_up(weir_dtype gate_dtype, weir_dtype up_dtype, int64_t m,
     tensor up = new_random(&random_state, up_dtype, n, k, 2);
     tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 3);
     reference r = new_reference(m, n);
-    double* numbers = calloc(4 * (size_t)n, sizeof(double));
-    assert_non_null(numbers);
-    for (int64_t i = 0; i < m; i++) {
-        multiply(&x, &gate, i, numbers, numbers + n);
-        multiply(&x, &up, i, numbers + 2 * n, numbers + 3 * n);
-        for (int64_t j = 0; j < n; j++) {
-            const double z = numbers[j];
-            const double u = numbers[2 * n + j];
-            const double silu = z / (1.0 + exp(-z));
-            r.result[i * n + j] = silu * u;
-            r.scale[i * n + j] = 1.1 * numbers[n + j] * fabs(u) + fabs(silu) * numbers[3 * n + j] +
-                                 1e-5 * numbers[n + j] * numbers[3 * n + j];
-        }
+    reference z = new_reference(m, n);
+    reference u = new_reference(m, n);
+    product_reference(&x, &gate, widen_row, z.result, z.scale);
+    product_reference(&x, &up, widen_row, u.result, u.scale);
+    for (int64_t at = 0; at < m * n; at++) {
+        const double silu = z.result[at] / (1.0 + exp(-z.result[at]));
+        r.result[at] = silu * u.result[at];
+        r.scale[at] = 1.1 * z.scale[at] * fabs(u.result[at]) + fabs(silu) * u.scale[at] +
+                      1e-5 * z.scale[at] * u.scale[at];
     }
     kernel_run run = {find_kernel(WEIR_OP_GATE_UP), {&x, &gate, &up, &y}, 4, {0}, {0}};
     check_kernel(&run, r.result, r.scale, 5e-6, 0, &random_state);
-    free(numbers);
+    free_reference(&z);
+    free_reference(&u);
     free_reference(&r);
     free_tensor(&x);
     free_tensor(&gate);

@@ -30,23 +30,9 @@ static void check_spaced_matmul(weir_dtype dtype, int64_t m, int64_t n, int64_t 
     tensor w = new_random(&random_state, dtype, n, k, w_gap);
     tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
     reference r = new_reference(m, n);
-    double* row = calloc((size_t)k, sizeof(double));
-    assert_non_null(row);
-    for (int64_t j = 0; j < n; j++) {
-        for (int64_t c = 0; c < k; c++) {
-            row[c] = tensor_at(&w, j, c);
-        }
-        for (int64_t i = 0; i < m; i++) {
-            const float* x_row = (const float*)(const void*)tensor_row(&x, i);
-            for (int64_t c = 0; c < k; c++) {
-                r.result[i * n + j] += (double)x_row[c] * row[c];
-                r.scale[i * n + j] += fabs((double)x_row[c] * row[c]);
-            }
-        }
-    }
+    product_reference(&x, &w, widen_row, r.result, r.scale);
     kernel_run run = {find_kernel(WEIR_OP_MATMUL), {&x, &w, &y}, 3, {0}, {0}};
     check_kernel(&run, r.result, r.scale, 4e-6, 0, &random_state);
-    free(row);
     free_reference(&r);
     free_tensor(&x);
     free_tensor(&w);
