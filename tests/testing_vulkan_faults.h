@@ -19,7 +19,6 @@
     X(EnumerateInstanceVersion, (uint32_t * a), (a), 0)                                            \
     X(EnumerateInstanceExtensionProperties,                                                        \
       (const char* a, uint32_t* b, VkExtensionProperties* c), (a, b, c), 0)                        \
-    X(EnumerateInstanceLayerProperties, (uint32_t * a, VkLayerProperties * b), (a, b), 0)          \
     X(CreateInstance,                                                                              \
       (const VkInstanceCreateInfo* a, const VkAllocationCallbacks* b, VkInstance* c), (a, b, c),   \
       1)                                                                                           \
@@ -101,10 +100,7 @@
       (VkDevice a, VkExternalMemoryHandleTypeFlagBits b, const void* c,                            \
        VkMemoryHostPointerPropertiesEXT* d),                                                       \
       (a, b, c, d), 0)                                                                             \
-    X(GetMemoryFdKHR, (VkDevice a, const VkMemoryGetFdInfoKHR* b, int* c), (a, b, c), 0)           \
-    X(GetMemoryFdPropertiesKHR,                                                                    \
-      (VkDevice a, VkExternalMemoryHandleTypeFlagBits b, int c, VkMemoryFdPropertiesKHR* d),       \
-      (a, b, c, d), 0)
+    X(GetMemoryFdKHR, (VkDevice a, const VkMemoryGetFdInfoKHR* b, int* c), (a, b, c), 0)
 
 // X(name, type): the calls that take (VkDevice, what they destroy, callbacks).
 #define FAULT_ENDS(X)                                                                              \

@@ -13,7 +13,6 @@
 #define VULKAN_GLOBAL_FUNCTIONS(X)                                                                 \
     X(EnumerateInstanceVersion)                                                                    \
     X(EnumerateInstanceExtensionProperties)                                                        \
-    X(EnumerateInstanceLayerProperties)                                                            \
     X(CreateInstance)
 
 // X(name): of an instance.
@@ -36,7 +35,6 @@
     X(AllocateMemory)                                                                              \
     X(FreeMemory)                                                                                  \
     X(MapMemory)                                                                                   \
-    X(UnmapMemory)                                                                                 \
     X(CreateBuffer)                                                                                \
     X(DestroyBuffer)                                                                               \
     X(GetBufferMemoryRequirements)                                                                 \
@@ -85,7 +83,6 @@
 #define VULKAN_OPTIONAL_FUNCTIONS(X)                                                               \
     X(GetMemoryHostPointerPropertiesEXT)                                                           \
     X(GetMemoryFdKHR)                                                                              \
-    X(GetMemoryFdPropertiesKHR)                                                                    \
     X(SetDeviceMemoryPriorityEXT)                                                                  \
     X(GetCalibratedTimestampsEXT)
 
