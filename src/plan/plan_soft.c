@@ -27,7 +27,7 @@ typedef struct soft_state {
     placed_at* begins; // of placed items, rising
     placed_at* ends;   // likewise
     uint32_t placed_count;
-    uint64_t cost;
+    uint64_t cost; // weights of all pairs of placed items that share bytes
 } soft_state;
 
 typedef struct gap {
@@ -42,7 +42,7 @@ typedef struct softener {
     uint32_t count;
     const plan_soft_room* room;
     const uint64_t* given; // offsets on entry; a fixed item stays there
-    uint64_t* relations;   // count x count: HARD, the weight of the pair, or 0
+    uint64_t* relations;   // count x count, symmetric: HARD, the weight of the pair, or 0
     soft_state now;
     soft_state best;
     soft_state kept; // before the round
@@ -94,7 +94,8 @@ static void remove_at(placed_at* list, uint32_t count, placed_at item) {
     memmove(list + slot, list + slot + 1, (count - slot - 1) * sizeof *list);
 }
 
-// The weight of the placed items that share bytes with [begin, end), were `item` there.
+// The weight of the placed items that share bytes with [begin, end), were `item` there. No item has
+// a relation to itself: one that is placed adds nothing to its own cost.
 static uint64_t cost_at(const softener* soft, uint32_t item, uint64_t begin, uint64_t end) {
     const uint64_t* relation = relations_of(soft, item);
     uint64_t cost = 0;
@@ -195,6 +196,9 @@ static uint64_t find_cheapest(softener* soft, uint32_t item, uint64_t* cost) {
     uint32_t soft_count = 0;
     const uint32_t gap_count = list_gaps(soft, item, &soft_count);
     uint64_t found = NO_PLACE;
+    // A neighbour shares bytes with the item where it begins below its end and does not end at or
+    // below its begin. Whatever has ended has begun, and as `at` only rises, over all gaps, each
+    // neighbour is counted once on either side.
     uint64_t begun = 0; // weight of the neighbours that begin below the end of the item
     uint64_t ended = 0; // and of those that end below its begin
     uint32_t next_begin = 0;
@@ -296,7 +300,8 @@ static void sort_items(softener* soft, uint32_t count, soft_key key) {
     plan_sort_pairs(soft->order, soft->spare, count);
 }
 
-// One class after another, by several orders.
+// One class after another, by several orders: where many pairs have a price the given places, which
+// knew of none, are a poor start.
 static void place_anew(softener* soft) {
     for (int key = BY_SIZE; key < BY_CHANCE; ++key) {
         uint32_t count = 0;
@@ -351,7 +356,8 @@ static uint32_t ruin(softener* soft) {
     return out;
 }
 
-// The threshold falls to nothing with the rounds: early on a somewhat worse placement is kept too.
+// Threshold accepting (Dueck and Scheuer 1990): early on a somewhat worse placement is kept too;
+// how much worse it may be falls to nothing with the rounds.
 static void improve(softener* soft, plan_budget* budget) {
     const uint64_t rounds = budget->rounds;
     const uint64_t widest = soft->best.cost / 256 + 1;
@@ -366,6 +372,7 @@ static void improve(softener* soft, plan_budget* budget) {
         sort_items(soft, out, (soft_key)draw(soft, SOFT_KEYS));
         const uint64_t left = (rounds - r) / (rounds / 1024 + 1); // at most 1024
         const uint64_t steps = rounds / (rounds / 1024 + 1) + 1;
+        // widest * left / steps, by quotient and remainder: the product may pass 2^64.
         const uint64_t worse =
             draw(soft, widest / steps * left + widest % steps * left / steps + 1);
         if (!put_order(soft, out) || soft->now.cost > soft->kept.cost + worse) {

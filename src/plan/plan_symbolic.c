@@ -41,6 +41,7 @@ struct weir_plan_symbolic {
     uint32_t* below; // classes that others rest on
 };
 
+// constant + the sum of factor * value over all symbols; false where that passes 2^64.
 static bool size_at(const weir_plan_sizes* sizes, uint32_t buffer, const uint64_t* values,
                     uint64_t* byte_size) {
     uint64_t sum = sizes->constants[buffer];
@@ -149,7 +150,8 @@ static void list_classes(weir_plan_symbolic* made, const weir_plan_problem* prob
     }
 }
 
-// Marks, per pair of classes with bytes in one block, whether any members conflict.
+// Marks, per pair of classes with bytes in one block, whether any members conflict. All pairs of
+// buffers are looked at, once for all sizes: what has no bytes at the upper bounds never has any.
 static void fill_conflicts(const weir_plan_symbolic* made, const weir_plan_problem* problem,
                            uint64_t* conflicts) {
     const size_t words = bits_words(made->class_count);
@@ -168,7 +170,9 @@ static void fill_conflicts(const weir_plan_symbolic* made, const weir_plan_probl
 }
 
 // From the topmost class below down, so that each is met after all that could imply it. Row c of
-// `implied` becomes all that c rests on, in one step or more. Counts where there is no room yet.
+// `implied` becomes all that c rests on, in one step or more. What is listed is the transitive
+// reduction of "conflicts with and lies above", which a relation without cycles has one of (Aho,
+// Garey and Ullman 1972). Counts where there is no room yet.
 static uint32_t list_below(weir_plan_symbolic* made, const uint64_t* conflicts, uint64_t* implied) {
     const size_t words = bits_words(made->class_count);
     uint32_t total = 0;
@@ -287,7 +291,9 @@ static void size_entries(weir_plan_symbolic* plan, const uint64_t* values,
     }
 }
 
-// Lets every class sink onto what it rests on.
+// Lets every class sink onto what it rests on. Classes come by planned offset, so that what one
+// rests on has its offset already. None ends above its planned place, where all sums and multiples
+// were below the limit: nothing here can overflow.
 static void sink(weir_plan_symbolic* plan) {
     for (uint32_t c = 0; c < plan->class_count; ++c) {
         stack_class* block = &plan->classes[c];
@@ -322,6 +328,8 @@ static uint64_t sum_heights(const weir_plan_symbolic* plan) {
     return sum + height;
 }
 
+// Linear in buffers times symbols and in the pairs that were kept, and without memory of its own:
+// this is done before a pass.
 weir_status weir_plan_resize(weir_plan_symbolic* plan, const uint64_t* values,
                              weir_plan_entry* entries, uint64_t* peak) {
     for (uint32_t s = 0; s < plan->sizes.symbol_count; ++s) {

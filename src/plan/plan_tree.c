@@ -10,6 +10,8 @@
 #define FEW_ITEMS 256   // born in a stretch: looked at one by one, for the rows of births are short
 #define TAKEN INT64_MIN // key of an item that does not wait
 
+// Each level has a sixteenth of the nodes of the one below: all of them together cost little more
+// than the leaves.
 void plan_tree_fill(plan_tree* tree) {
     const uint32_t count = tree->component->item_count;
     for (uint32_t i = 0; i < count; ++i) {
@@ -34,6 +36,8 @@ void plan_tree_fill(plan_tree* tree) {
     }
 }
 
+// A node that has a larger key stays as it is, and so does all above it; others look at their
+// sixteen children again.
 void plan_tree_take(plan_tree* tree, uint32_t item) {
     uint32_t node = tree->node_of[item];
     const int64_t gone = tree->levels[0].largest_key[node];
@@ -131,7 +135,8 @@ uint32_t plan_tree_find(const plan_tree* tree, uint32_t first, uint32_t end) {
     return item;
 }
 
-// Spreads the bits of a number to the even places of a word.
+// Spreads the bits of a number to the even places of a word, by halves (Warren, Hacker's Delight,
+// section 7-2).
 static uint64_t spread_bits(uint32_t number) {
     uint64_t bits = number;
     bits = (bits | bits << 16) & 0x0000FFFF0000FFFFu;
@@ -141,7 +146,8 @@ static uint64_t spread_bits(uint32_t number) {
     return (bits | bits << 1) & 0x5555555555555555u;
 }
 
-// Lists the items along the curve.
+// Lists the items along the curve: the bits of birth and death take turns in the key, from the
+// highest on, so that the items of a node lie in few small rectangles.
 static weir_status order_items(plan_scratch* scratch, plan_tree* tree) {
     const uint32_t count = tree->component->item_count;
     scratch_block* mark = scratch->last;

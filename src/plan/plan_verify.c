@@ -123,6 +123,7 @@ static weir_status check_entry(const verifier* check, uint32_t index) {
     return buffer->flags & WEIR_PLAN_ALIAS ? check_alias_entry(check, index) : WEIR_OK;
 }
 
+// Row `before` has a bit for each buffer that lives wholly after it (weir_plan_problem.precedes).
 static bool is_ordered(const weir_plan_problem* problem, uint32_t before, uint32_t after) {
     const size_t words = ((size_t)problem->buffer_count + 63) / 64;
     return problem->precedes[before * words + after / 64] >> (after % 64) & 1;
@@ -163,6 +164,8 @@ weir_status plan_verify_pair(verifier* check, const verify_region* a, const veri
     return WEIR_OK;
 }
 
+// Within a block by begin: whoever compares a region with those behind it can stop at the first
+// that begins past its end.
 static int compare_regions(const void* a, const void* b) {
     const verify_region* x = a;
     const verify_region* y = b;
@@ -211,7 +214,7 @@ static weir_status check_block(verifier* check, uint32_t first, uint32_t count, 
                          regions->block, regions->pool, (ull)size, (ull)problem->block_bytes_max);
     }
     if (!add_u64(*peak, size, peak)) {
-        *peak = UINT64_MAX;
+        *peak = UINT64_MAX; // still above any capacity
     }
     return problem->precedes ? check_ordered(check, first, count)
                              : plan_verify_sweep(check, first, count);
