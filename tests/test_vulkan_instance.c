@@ -218,12 +218,12 @@ static void the_reason_of_the_loader_is_named(void** state) {
     close(file);
     weir_device* device = NULL;
     assert_ok(weir_vulkan_unload());
-    setenv("VK_DRIVER_FILES", path, 1);
+    test_setting drivers = test_setting_begin("VK_DRIVER_FILES", path);
     assert_status(weir_device_create(&(weir_device_desc){.name = "vulkan"}, &device),
                   WEIR_UNSUPPORTED);
     assert_message_has("vkCreateInstance: VK_ERROR_INCOMPATIBLE_DRIVER");
     assert_message_has("/nowhere/driver.so");
-    unsetenv("VK_DRIVER_FILES");
+    test_setting_end(&drivers);
     unlink(path);
     open_and_close();
 }
