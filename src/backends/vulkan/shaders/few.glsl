@@ -23,6 +23,7 @@ const uint SIZE = gl_WorkGroupSize.x; // a multiple of ROUND
 const uint LANES = SIZE / ROUND;
 const uint MATRICES = UP_TYPE == UP_NONE ? 1u : 2u;
 const uint SUMS = ROWS * COLUMNS * MATRICES;
+const uint TURNS = (SUMS + ROUND - 1u) / ROUND; // in which they are added up
 
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1, std430) readonly buffer X4 { vec4 x4[]; };
@@ -52,17 +53,35 @@ uint sum_of(uint row, uint c, uint m) {
     return (row * COLUMNS + c) * MATRICES + m;
 }
 
-void store(uint element, float sum, float up) {
-    const uint row = element / COLUMNS;
-    const uint column = first_column() + element % COLUMNS;
-    if (row >= row_count() || column >= push.columns) {
-        return;
+// The row of x and the column of y that an invocation stores in a turn; false for none.
+bool stores(uint turn, out uint row, out uint column) {
+    const uint begins_at = gl_LocalInvocationID.x * MATRICES;
+    const uint element = (turn * ROUND + begins_at) / MATRICES;
+    row = element / COLUMNS;
+    column = first_column() + element % COLUMNS;
+    return begins_at < ROUND && turn * ROUND + begins_at < SUMS && row < row_count() &&
+           column < push.columns;
+}
+
+// What an invocation will add to what it stores: read first, since it arrives while the product is
+// computed. y may lie on it: only what an invocation has read itself is written.
+void load_addends(out float addends[TURNS]) {
+    [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
+        uint row = 0u;
+        uint column = 0u;
+        addends[turn] = 0.0;
+        if (SECOND != SECOND_NONE && stores(turn, row, column)) {
+            addends[turn] = second_at(3u, row, column);
+        }
     }
+}
+
+void store(uint row, uint column, float sum, float up, float addend) {
     float number = sum;
     if (MATRICES == 2u) {
         number = sum / (1.0 + exp_exact(-sum)) * up;
     } else if (SECOND != SECOND_NONE) {
-        number += second_at(3u, row, column);
+        number += addend;
     }
     y[push.offset[2] + row * push.stride[2] + column] = number;
 }
@@ -75,9 +94,10 @@ float total_of(uint at) {
     return total;
 }
 
-void add_and_store(float sums[SUMS]) {
+void add_and_store(float sums[SUMS], float addends[TURNS]) {
     const uint at = gl_LocalInvocationID.x;
-    for (uint begin = 0u; begin < SUMS; begin += ROUND) {
+    [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
+        const uint begin = turn * ROUND;
         [[unroll]] for (uint i = 0u; i < ROUND; i++) {
             if (begin + i < SUMS) {
                 shares[i][at] = sums[begin + i];
@@ -92,10 +112,12 @@ void add_and_store(float sums[SUMS]) {
             partial[at / LANES][at % LANES] = sum;
         }
         barrier();
-        const uint begins_at = at * MATRICES;
-        if (begins_at < ROUND && begin + begins_at < SUMS) {
-            store((begin + begins_at) / MATRICES, total_of(begins_at),
-                  MATRICES == 2u ? total_of(begins_at + 1u) : 0.0);
+        uint row = 0u;
+        uint column = 0u;
+        if (stores(turn, row, column)) {
+            const uint sum_at = at * MATRICES;
+            store(row, column, total_of(sum_at), MATRICES == 2u ? total_of(sum_at + 1u) : 0.0,
+                  addends[turn]);
         }
     }
 }

@@ -46,6 +46,8 @@ void add_eight(uint k, bool whole, inout float sums[SUMS]) {
 
 void main() {
     const uint step = SIZE * 8u;
+    float addends[TURNS];
+    load_addends(addends);
     float sums[SUMS];
     [[unroll]] for (uint i = 0u; i < SUMS; i++) {
         sums[i] = 0.0;
@@ -59,5 +61,5 @@ void main() {
     for (; k < push.width; k += step) {
         add_eight(k, false, sums);
     }
-    add_and_store(sums);
+    add_and_store(sums, addends);
 }

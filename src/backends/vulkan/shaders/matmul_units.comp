@@ -46,6 +46,8 @@ void add_units(uint row, uint unit, bool inside, vec4 left[QUADS_OF_UNIT], inout
 void main() {
     const uint at = gl_LocalInvocationID.x;
     const uint units = push.width / UNIT;
+    float addends[TURNS];
+    load_addends(addends);
     float sums[SUMS];
     [[unroll]] for (uint i = 0u; i < SUMS; i++) {
         sums[i] = 0.0;
@@ -62,5 +64,5 @@ void main() {
             add_units(row, min(base + at, units - 1u), base + at < units, left, sums);
         }
     }
-    add_and_store(sums);
+    add_and_store(sums, addends);
 }

@@ -62,25 +62,33 @@ float element(uint row, uint i) {
     return first + (ADDEND == SECOND_ROW_F16 ? half_to_float(bits) : bfloat_to_float(bits));
 }
 
-void store(uint row, uint i, float number, float scale) {
+// What a number is multiplied by; 1 without a second operand.
+float factor(uint row, uint i) {
+    return SECOND == SECOND_NONE ? 1.0 : second_at(2u, row, i);
+}
+
+void store(uint row, uint i, float number, float scale, float times) {
     if (KEEPS_SUM == 1u) {
         sums[push.offset[4] + row * push.stride[4] + i] = number;
     }
     precise float scaled = number * scale;
-    y[push.offset[1] + row * push.stride[1] + i] =
-        SECOND == SECOND_NONE ? scaled : scaled * second_at(2u, row, i);
+    y[push.offset[1] + row * push.stride[1] + i] = SECOND == SECOND_NONE ? scaled : scaled * times;
 }
 
+// What is held is read before anything is written, the factors too: what is written might lie where
+// they are, so that each read behind a write would wait for memory by itself.
 void main() {
     const uint at = gl_LocalInvocationID.x;
     const uint rows = row_count();
     const float epsilon = uintBitsToFloat(push.extra[0]);
     for (uint row = gl_WorkGroupID.x; row < rows; row += gl_NumWorkGroups.x) {
         float held[HELD + 1u];
+        float times[HELD + 1u];
         precise float mine = 0.0;
         [[unroll]] for (uint j = 0u; j < HELD; j++) {
             const uint i = at + j * SIZE;
             held[j] = i < push.width ? element(row, i) : 0.0;
+            times[j] = i < push.width ? factor(row, i) : 0.0;
         }
         [[unroll]] for (uint j = 0u; j < HELD; j++) {
             mine = mine + held[j] * held[j];
@@ -94,11 +102,12 @@ void main() {
         [[unroll]] for (uint j = 0u; j < HELD; j++) {
             const uint i = at + j * SIZE;
             if (i < push.width) {
-                store(row, i, held[j], scale);
+                store(row, i, held[j], scale, times[j]);
             }
         }
         for (uint i = at + HELD * SIZE; i < push.width; i += SIZE) {
-            store(row, i, element(row, i), scale);
+            const float number = element(row, i);
+            store(row, i, number, scale, factor(row, i));
         }
     }
 }
