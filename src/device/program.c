@@ -181,13 +181,23 @@ static void add_traffic(program_traffic* sum, weir_access_kind kind, uint64_t by
     sum->bytes_written += (kind & WEIR_ACCESS_WRITE) != 0 ? byte_count : 0;
 }
 
+// Returns the parameter that kernels read for the rows of an operand: none where its bounds leave
+// no choice, so that they need not wait for it.
+static weir_param rows_to_read(const weir_schedule* schedule, weir_param rows) {
+    if (rows == WEIR_PARAM_NONE) {
+        return WEIR_PARAM_NONE;
+    }
+    const weir_param_info* bounds = &schedule->params.items[rows];
+    return bounds->lower == bounds->upper ? WEIR_PARAM_NONE : rows;
+}
+
 // Takes from the schedule what is the same for all slots.
 static void take_schedule(weir_program* program) {
     const weir_schedule* schedule = program->schedule;
     for (size_t i = 0; i < schedule->operands.count; i++) {
         const schedule_operand* operand = &schedule->operands.items[i];
         const schedule_rows* touched = &operand->touched;
-        program->rows[i] = operand->rows;
+        program->rows[i] = rows_to_read(schedule, operand->rows);
         if (program_value(program, operand->root)->kind == WEIR_VALUE_STATE) {
             program->state_operands[program->state_operand_count++] = (uint32_t)i;
         }
