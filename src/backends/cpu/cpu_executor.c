@@ -140,6 +140,14 @@ static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
     }
 }
 
+// The tile of a claim. Workers that take turns each get neighbours, so that what one of them reads
+// goes on where it left off.
+static uint32_t tile_of(uint32_t claim, uint32_t tile_count, uint32_t workers) {
+    const uint32_t part = claim % workers;
+    const uint32_t rest = tile_count % workers;
+    return part * (tile_count / workers) + (part < rest ? part : rest) + claim / workers;
+}
+
 // Claims and runs tiles of one dispatch until none is left; returns whether the pass is over, and
 // the work perhaps gone.
 static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
@@ -159,7 +167,7 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
             work->timings[index].begin_ns = clock_ns();
         }
         weir_kernel_call call = call_of(worker, work, index, tile_count);
-        call.tile = tile;
+        call.tile = tile_of(tile, tile_count, worker->device->base.thread_count);
         run_tile(worker, work, index, &call);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
             if (work->timings) {

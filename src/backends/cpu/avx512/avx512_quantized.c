@@ -29,14 +29,21 @@ static const uint8_t* pad_chunk(traits type, const uint8_t* source, int64_t elem
     return copy;
 }
 
-#define AHEAD 2048            // bytes that are fetched before they are unpacked
-#define FETCHED_CHUNK_MAX 192 // bytes of a chunk, exclusive
+// Two weight rows at a time share what they read of x, and then no prefetcher of the processor
+// follows them: lines are asked for by name, in the order of memory, a row and this many bytes
+// before they are wanted. They go to the second cache: the first one has no room for them beside x.
+#define AHEAD 5120
 
-// Chunks of few bytes take longer to unpack than to read, and then the next ones have to be asked
-// for by name; where chunks are large the processor foresees by itself what is read next.
-AVX512_INLINE void fetch_ahead(traits type, const uint8_t* source) {
-    for (int64_t i = 0; chunk_bytes(type) < FETCHED_CHUNK_MAX && i < chunk_bytes(type); i += 64) {
-        _mm_prefetch((const char*)((uintptr_t)source + AHEAD + (uintptr_t)i), _MM_HINT_T0);
+// Asks for as many bytes as a chunk of `rows` rows has, those from row n on being in work.
+AVX512_INLINE void fetch_ahead(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
+                               int64_t chunk) {
+    const int64_t byte_size = rows * chunk_bytes(type);
+    const uintptr_t end = (uintptr_t)(weights->first + weights->count * weights->byte_stride);
+    const int64_t left =
+        (weights->count - n - 1) * weights->byte_stride - AHEAD - chunk * byte_size;
+    const uintptr_t base = left <= 0 && weights->next ? (uintptr_t)weights->next : end;
+    for (int64_t i = 0; i < byte_size; i += 64) {
+        _mm_prefetch((const char*)(base - (uintptr_t)left + (uintptr_t)i), _MM_HINT_T1);
     }
 }
 
@@ -48,73 +55,99 @@ AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64
     return type.unpack(left >= CPU_CHUNK ? source : pad_chunk(type, source, left, copy));
 }
 
-// What is taken off for each unit of d * sum(q). A type has a minimum, or an offset that counts as
-// one of offset * scale.
-AVX512_INLINE __m512 floor_of(traits type, const avx512_weights* w) {
-    return type.has_minimum ? w->minimum
-                            : _mm512_mul_ps(w->scale, _mm512_set1_ps((float)type.offset));
+// What the integer sums of a chunk of x begin with: -offset * sum(q), for the first and the second
+// half of each group.
+AVX512_INLINE void begin_chunk(traits type, const cpu_chunk* x, __m512i begin[2]) {
+    begin[0] = begin[1] = _mm512_setzero_si512();
+    if (type.offset != 0) {
+        const __m512i sums =
+            _mm512_mullo_epi32(_mm512_load_si512(x->sum), _mm512_set1_epi32(-type.offset));
+        begin[0] = type.groups_of_16 ? _mm512_maskz_mov_epi32(0x5555, sums) : sums;
+        begin[1] = _mm512_maskz_mov_epi32(type.groups_of_16 ? 0xAAAA : 0, sums);
+    }
 }
 
 // Lanes 2 i and 2 i + 1 of products belong to group i of 32; those with the first two registers to
-// its first half.
-AVX512_INLINE __m512 add_chunk(traits type, const avx512_weights* w, __m512 floor,
+// its first half. A type has an offset or minima.
+AVX512_INLINE __m512 add_chunk(traits type, const avx512_weights* w, const __m512i begin[2],
                                const cpu_chunk* x, __m512 sum) {
     const __m512 scale = _mm512_mul_ps(w->scale, _mm512_load_ps(x->d));
-    const __m512i zero = _mm512_setzero_si512();
     const __m512i first =
-        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(zero, w->u[0], _mm512_load_si512(x->q)), w->u[1],
-                            _mm512_load_si512(x->q + 64));
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(begin[0], w->u[0], _mm512_load_si512(x->q)),
+                            w->u[1], _mm512_load_si512(x->q + 64));
     const __m512i last =
-        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(type.groups_of_16 ? zero : first, w->u[2],
-                                                _mm512_load_si512(x->q + 128)),
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(begin[1], w->u[2], _mm512_load_si512(x->q + 128)),
                             w->u[3], _mm512_load_si512(x->q + 192));
     if (type.groups_of_16) {
         sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_moveldup_ps(scale), sum);
         sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), _mm512_movehdup_ps(scale), sum);
     } else {
-        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), scale, sum);
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(first, last)), scale, sum);
     }
-    return _mm512_fnmadd_ps(floor, _mm512_load_ps(x->d_sum), sum);
+    return type.has_minimum ? _mm512_fnmadd_ps(w->minimum, _mm512_load_ps(x->d_sum), sum) : sum;
 }
 
-AVX512_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t elements,
-                            const cpu_chunk* x, int64_t stride, int count, float* results) {
-    __m512 sums[CPU_FEW_ROWS];
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) {
-        sums[i] = _mm512_setzero_ps();
+// `rows` weight rows from row n on and `count` rows of x, whose sums stay in registers.
+AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
+                            int64_t elements, const cpu_chunk* x, int64_t stride, int count,
+                            float* results) {
+    __m512 sums[2][CPU_FEW_ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * count; i++) {
+        sums[i / count][i % count] = _mm512_setzero_ps();
     }
+    const uint8_t* first = weights->first + n * weights->byte_stride;
     const int64_t chunks = (elements + CPU_CHUNK - 1) / CPU_CHUNK;
     for (int64_t c = 0; c < chunks; c++) {
-        fetch_ahead(type, weights + c * chunk_bytes(type));
-        const avx512_weights w = unpack_chunk(type, weights, c, elements);
-        const __m512 floor = floor_of(type, &w);
+        fetch_ahead(type, weights, n, rows, c);
+        __m512i begin[CPU_FEW_ROWS][2];
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
-            sums[i] = add_chunk(type, &w, floor, x + i * stride + c, sums[i]);
+            begin_chunk(type, x + i * stride + c, begin[i]);
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            const avx512_weights w =
+                unpack_chunk(type, first + r * weights->byte_stride, c, elements);
+#pragma GCC unroll 4
+            for (int i = 0; i < count; i++) {
+                sums[r][i] = add_chunk(type, &w, begin[i], x + i * stride + c, sums[r][i]);
+            }
         }
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) {
-        results[i] = _mm512_reduce_add_ps(sums[i]);
+#pragma GCC unroll 8
+    for (int i = 0; i < rows * count; i++) {
+        results[i % count * CPU_RUN_COLUMNS + n + i / count] =
+            _mm512_reduce_add_ps(sums[i / count][i % count]);
+    }
+}
+
+AVX512_INLINE void dot_pairs(traits type, const cpu_weight_rows* weights, int64_t elements,
+                             const cpu_chunk* x, int64_t stride, int count, float* results) {
+    int64_t n = 0;
+    for (; n + 2 <= weights->count; n += 2) {
+        dot_rows(type, weights, n, 2, elements, x, stride, count, results);
+    }
+    if (n < weights->count) {
+        dot_rows(type, weights, n, 1, elements, x, stride, count, results);
     }
 }
 
 // A constant number of rows keeps all sums in registers.
-AVX512_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements,
+AVX512_INLINE void dot_any(traits type, const cpu_weight_rows* weights, int64_t elements,
                            const cpu_chunk* x, int64_t stride, int64_t count, float* results) {
     switch (count) {
     case 1:
-        dot_rows(type, weights, elements, x, stride, 1, results);
+        dot_pairs(type, weights, elements, x, stride, 1, results);
         break;
     case 2:
-        dot_rows(type, weights, elements, x, stride, 2, results);
+        dot_pairs(type, weights, elements, x, stride, 2, results);
         break;
     case 3:
-        dot_rows(type, weights, elements, x, stride, 3, results);
+        dot_pairs(type, weights, elements, x, stride, 3, results);
         break;
     default:
-        dot_rows(type, weights, elements, x, stride, 4, results);
+        dot_pairs(type, weights, elements, x, stride, 4, results);
     }
 }
 
@@ -278,7 +311,7 @@ AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_c
     ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset})
 
 #define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen)                        \
-    static void dot_##name(const uint8_t* weights, int64_t elements, const cpu_chunk* x,           \
+    static void dot_##name(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,   \
                            int64_t stride, int64_t count, float* sums) {                           \
         dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), weights, elements, x,   \
                 stride, count, sums);                                                              \

@@ -14,10 +14,10 @@ AVX512_INLINE __m512i load_once(const uint8_t* bytes) {
 
 #define FOUR_WORDS(first) (first), (first) + 1, (first) + 2, (first) + 3
 
-// Of the first eight codes bytes of each block; the last is counted from word 40.
+// Of the first eight codes bytes of each block; the last is counted from word 64.
 _Alignas(64) static const uint16_t q4_0_words[32] = {FOUR_WORDS(1),  FOUR_WORDS(10), FOUR_WORDS(19),
                                                      FOUR_WORDS(28), FOUR_WORDS(37), FOUR_WORDS(46),
-                                                     FOUR_WORDS(55), FOUR_WORDS(24)};
+                                                     FOUR_WORDS(55), FOUR_WORDS(0)};
 _Alignas(64) static const uint16_t q4_0_scales[32] = {0,  0,  9,  9,  18, 18, 27, 27,
                                                       36, 36, 45, 45, 54, 54, 63, 63};
 
@@ -93,11 +93,12 @@ AVX512_INLINE avx512_weights unpack_q8_0(const uint8_t* b) {
 }
 
 // Words of 16 bits: block i has its scale in word 9 i of a chunk and then two times four words of
-// codes. Two registers hold words 0 .. 63, another words 40 .. 71, for block 7.
+// codes. Two registers hold words 0 .. 63, another words 64 .. 71, for block 7.
 AVX512_INLINE avx512_weights unpack_q4_0(const uint8_t* b) {
     const __m512i first = load_once(b);
     const __m512i second = load_once(b + 64);
-    const __m512i last = load_once(b + 80);
+    __m512i last = _mm512_castsi128_si512(load16(b + 128));
+    __asm__("" : "+v"(last));
     const __m512i index = _mm512_load_si512(q4_0_words);
     const __m512i next = _mm512_add_epi16(index, _mm512_set1_epi16(4));
     const __m512i scales = _mm512_permutex2var_epi16(first, _mm512_load_si512(q4_0_scales), second);

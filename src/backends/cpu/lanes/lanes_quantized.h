@@ -124,12 +124,12 @@ LANES_INLINE void dot_rows(traits type, const uint8_t* weights, int64_t elements
                 sums[i][j] = lanes_add(sums[i][j], sums[i][j + k]);
             }
         }
-        results[i] = lanes_sum(sums[i][0]);
+        results[i * CPU_RUN_COLUMNS] = lanes_sum(sums[i][0]);
     }
 }
 
 // A constant number of rows keeps all sums in registers.
-LANES_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements, const cpu_chunk* x,
+LANES_INLINE void dot_row(traits type, const uint8_t* weights, int64_t elements, const cpu_chunk* x,
                           int64_t stride, int64_t count, float* results) {
     switch (count) {
     case 1:
@@ -143,6 +143,14 @@ LANES_INLINE void dot_any(traits type, const uint8_t* weights, int64_t elements,
         break;
     default:
         dot_rows(type, weights, elements, x, stride, 4, results);
+    }
+}
+
+LANES_INLINE void dot_any(traits type, const cpu_weight_rows* weights, int64_t elements,
+                          const cpu_chunk* x, int64_t stride, int64_t count, float* results) {
+    for (int64_t n = 0; n < weights->count; n++) {
+        dot_row(type, weights->first + n * weights->byte_stride, elements, x, stride, count,
+                results + n);
     }
 }
 
@@ -285,7 +293,7 @@ LANES_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_ch
     ((traits){bytes_##name, scales_##name, elements, size, bits, minimum, sixteen, offset})
 
 #define TYPE_FUNCTIONS(name, dtype, offset, elements, size, bits, minimum, sixteen)                \
-    static void dot_##name(const uint8_t* weights, int64_t columns, const cpu_chunk* x,            \
+    static void dot_##name(const cpu_weight_rows* weights, int64_t columns, const cpu_chunk* x,    \
                            int64_t stride, int64_t count, float* sums) {                           \
         dot_any(TYPE_TRAITS(name, offset, elements, size, bits, minimum, sixteen), weights,        \
                 columns, x, stride, count, sums);                                                  \

@@ -12,7 +12,8 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
 }
 
 static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, void* state, float* sums) {
+                cpu_span columns, const char* next, void* state, float* sums) {
+    (void)next;
     (void)state;
     const cpu_float_type* type = cpu_products_float(set, call->views[operand].dtype);
     const weir_shape* shape = &call->views[X].shape;
@@ -24,7 +25,7 @@ static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t 
         float products[CPU_FEW_ROWS];
         type->dot(cpu_row(call, operand, n), shape->dims[1], x, shape->dims[0], products);
         for (int64_t i = 0; i < shape->dims[0]; i++) {
-            sums[i * CPU_FEW_COLUMNS + n - columns.begin] = products[i];
+            sums[i * CPU_RUN_COLUMNS + n - columns.begin] = products[i];
         }
     }
 }

@@ -40,7 +40,7 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
 }
 
 static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, void* state, float* sums) {
+                cpu_span columns, const char* next, void* state, float* sums) {
     const weir_view* x = &call->views[X];
     const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
     const int64_t rows = x->shape.dims[0];
@@ -51,14 +51,17 @@ static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t 
         if (chunks > FEW_CHUNKS) {
             quantize_few(set, call, begin, end, state);
         }
-        for (int64_t n = columns.begin; n < columns.end; n++) {
-            const char* row = cpu_row(call, operand, n) + begin * type->chunk_bytes;
-            float products[CPU_FEW_ROWS];
-            type->dot((const uint8_t*)row, elements, state, FEW_CHUNKS, rows, products);
-            for (int64_t i = 0; i < rows; i++) {
-                float* sum = &sums[i * CPU_FEW_COLUMNS + n - columns.begin];
-                *sum = begin == 0 ? products[i] : *sum + products[i];
-            }
+        const cpu_weight_rows weights = {
+            .first =
+                (const uint8_t*)cpu_row(call, operand, columns.begin) + begin * type->chunk_bytes,
+            .byte_stride = call->views[operand].strides[0],
+            .count = columns.end - columns.begin,
+            .next = (const uint8_t*)next,
+        };
+        float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
+        type->dot(&weights, elements, state, FEW_CHUNKS, rows, begin == 0 ? sums : products);
+        for (int64_t i = 0; begin > 0 && i < rows * CPU_RUN_COLUMNS; i++) {
+            sums[i] += products[i];
         }
     }
 }

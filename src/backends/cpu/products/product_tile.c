@@ -3,6 +3,7 @@
 #include <math.h>
 
 #define X CPU_PRODUCT_X
+#define UNIT_COLUMNS 8           // weight rows, for few rows of x
 #define TILE_BYTES_MIN 24576.0   // of weights, for few rows of x
 #define TILE_BYTES_MAX 98304.0   // of weights, for few rows of x
 #define TILES_WANTED 64.0        // for few rows, as far as tiles stay within these bytes
@@ -72,13 +73,22 @@ uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matric
             row_bytes += (double)operands[matrices->operands[m]].strides[0];
         }
         const double wanted = row_bytes * (double)w->shape.dims[0] / TILES_WANTED;
-        return cpu_tiles(cpu_divide_up(w->shape.dims[0], CPU_FEW_COLUMNS),
-                         row_bytes * CPU_FEW_COLUMNS,
+        return cpu_tiles(cpu_divide_up(w->shape.dims[0], UNIT_COLUMNS), row_bytes * UNIT_COLUMNS,
                          fmin(fmax(wanted, TILE_BYTES_MIN), TILE_BYTES_MAX));
     }
     const double products = (double)cpu_min(x->shape.dims[0], CPU_MANY_ROWS) *
                             (double)unit_columns(x, w) * (double)w->shape.dims[1] * matrices->count;
     return cpu_tiles(count_units(x, w), products, TILE_PRODUCTS);
+}
+
+// What a tile reads after columns [.., end) of matrix m: the same columns of the next matrix, or of
+// the first one those that follow.
+static const char* next_weights(const weir_kernel_call* call, const cpu_matrices* matrices,
+                                uint32_t m, cpu_span columns, int64_t end) {
+    if (m + 1 < matrices->count) {
+        return cpu_row(call, matrices->operands[m + 1], columns.begin);
+    }
+    return columns.end < end ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
 }
 
 static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
@@ -88,21 +98,23 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
     weir_kernel_local* local = call->local;
     const bool kept = local && local->byte_size >= CPU_STATE_BYTES;
     void* state = kept ? local->memory : own;
-    float sums[CPU_MATRICES_MAX][CPU_FEW_ROWS * CPU_FEW_COLUMNS];
-    const cpu_product_sums found = {.of = {sums[0], sums[1]}, .stride = CPU_FEW_COLUMNS};
+    float sums[CPU_MATRICES_MAX][CPU_FEW_ROWS * CPU_RUN_COLUMNS];
+    const cpu_product_sums found = {.of = {sums[0], sums[1]}, .stride = CPU_RUN_COLUMNS};
     const int64_t width = call->views[matrices->operands[0]].shape.dims[0];
     const cpu_span rows = {0, call->views[X].shape.dims[0]};
-    const cpu_span units = cpu_tile_units(call, cpu_divide_up(width, CPU_FEW_COLUMNS));
+    const cpu_span units = cpu_tile_units(call, cpu_divide_up(width, UNIT_COLUMNS));
+    const int64_t end = cpu_min(units.end * UNIT_COLUMNS, width);
     if (!kept || !local->filled) {
         way->prepare_few(set, call, state);
     }
     if (kept) {
         local->filled = true;
     }
-    for (int64_t unit = units.begin; unit < units.end; unit++) {
-        const cpu_span columns = cpu_unit_items(unit, CPU_FEW_COLUMNS, width);
+    for (int64_t n = units.begin * UNIT_COLUMNS; n < end; n += CPU_RUN_COLUMNS) {
+        const cpu_span columns = {n, cpu_min(n + CPU_RUN_COLUMNS, end)};
         for (uint32_t m = 0; m < matrices->count; m++) {
-            way->few(set, call, matrices->operands[m], columns, state, sums[m]);
+            way->few(set, call, matrices->operands[m], columns,
+                     next_weights(call, matrices, m, columns, end), state, sums[m]);
         }
         WEIR_TRY(finish(call, rows, columns, &found));
     }

@@ -8,7 +8,6 @@
 
 #define CPU_PRODUCT_X 0 // operand
 #define CPU_MATRICES_MAX 2
-#define CPU_FEW_COLUMNS 8    // weight rows in a unit, for few rows of x
 #define CPU_MANY_ROWS 64     // of x in a unit, for many
 #define CPU_MANY_COLUMNS 256 // weight rows in a unit, for many: at most
 
@@ -46,9 +45,10 @@ typedef struct cpu_product_way {
     // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
     void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
 
-    // sums[i * CPU_FEW_COLUMNS + column - columns.begin] for each row i of x.
+    // sums[i * CPU_RUN_COLUMNS + column - columns.begin] for each row i of x. `next` is the first
+    // of the weights that are read after these, NULL where that is not known.
     void (*few)(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, void* state, float* sums);
+                cpu_span columns, const char* next, void* state, float* sums);
 
     // sums[m][i * CPU_MANY_COLUMNS + column - columns.begin] for each row i of `rows`.
     void (*many)(const cpu_products* set, const weir_kernel_call* call,

@@ -10,7 +10,7 @@
 // and what does not depend on the weight is kept beside the quants. Weights of F32, F16 and BF16
 // are multiplied in f32.
 //
-// With few rows of x a weight row meets all of them in registers (`dot`). With many, 16 weight rows
+// With few rows of x each weight row meets all of them in registers (`dot`). With many, 16 weight rows
 // are unpacked and transposed into the cache, so that each lane is a weight row, and serve a block
 // of rows of x there (`unpack`, `multiply`).
 #ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
@@ -22,6 +22,7 @@
 #define CPU_GROUPS (CPU_CHUNK / 16) // of 16 elements in a chunk
 #define CPU_FLOAT_CHUNK 128         // elements that are unpacked together, of float types
 #define CPU_FEW_ROWS 4              // of x: at most
+#define CPU_RUN_COLUMNS 64          // weight rows that few rows of x meet in one call, at most
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
 #define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
 
@@ -43,15 +44,25 @@ typedef struct cpu_float_block {
     _Alignas(64) float w[CPU_FLOAT_CHUNK][CPU_BLOCK_WIDTH];
 } cpu_float_block;
 
+// Rows of a matrix, `byte_stride` apart, and what will be read after them, so that it can be asked
+// for before. Where that is not known, NULL, what lies behind the rows is as good a guess as any.
+typedef struct cpu_weight_rows {
+    const uint8_t* first;
+    int64_t byte_stride;
+    int64_t count;
+    const uint8_t* next;
+} cpu_weight_rows;
+
 // The functions of a quantised type.
 typedef struct cpu_quantized_type {
     weir_dtype dtype;
     int64_t chunk_bytes; // of CPU_CHUNK weights
 
-    // Computes sums[i] = dot product of one weight row with row i of x, i < count, at most
-    // CPU_FEW_ROWS. `stride` is the distance between rows of x in chunks.
-    void (*dot)(const uint8_t* weights, int64_t elements, const cpu_chunk* x, int64_t stride,
-                int64_t count, float* sums);
+    // Computes sums[i * CPU_RUN_COLUMNS + n] = dot product of weight row n with row i of x, for up
+    // to CPU_RUN_COLUMNS weight rows and up to CPU_FEW_ROWS rows of x, `stride` chunks apart. What
+    // an element comes to does not depend on the rows beside it.
+    void (*dot)(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,
+                int64_t stride, int64_t count, float* sums);
 
     // Unpacks elements [256 * chunk, + 256) of up to 16 rows; rows that are not there become zeros.
     void (*unpack)(const uint8_t* weights, int64_t row_bytes, int64_t rows, int64_t chunk,
