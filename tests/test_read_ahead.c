@@ -65,9 +65,9 @@ static void a_file_comes_into_the_cache_untouched(void** state) {
     const int descriptor = open_file(path);
     unlink(path);
     drop_file(descriptor);
-    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES);
+    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES, NULL);
     assert_int_equal(atomic_load(&ahead.state), 2);
-    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES); // once is enough
+    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES, NULL); // once is enough
     assert_true(all_is_cached(descriptor));
     read_ahead_stop(&ahead);
     close(descriptor);
@@ -79,7 +79,7 @@ static void what_is_cached_starts_no_thread(void** state) {
     read_ahead ahead = {0};
     const int descriptor = open_file(path);
     unlink(path);
-    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES);
+    read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES, NULL);
     assert_int_not_equal(atomic_load(&ahead.state), 2);
     read_ahead_stop(&ahead);
     close(descriptor);
@@ -88,8 +88,8 @@ static void what_is_cached_starts_no_thread(void** state) {
 static void nothing_and_too_much_are_left_alone(void** state) {
     (void)state;
     read_ahead ahead = {0};
-    read_ahead_start(&ahead, -1, 5, 5);
-    read_ahead_start(&ahead, -1, 0, UINT64_C(1) << 62);
+    read_ahead_start(&ahead, -1, 5, 5, NULL);
+    read_ahead_start(&ahead, -1, 0, UINT64_C(1) << 62, NULL);
     assert_int_equal(atomic_load(&ahead.state), 0);
     read_ahead_stop(&ahead);
 }
@@ -102,7 +102,7 @@ static void a_stop_at_once_is_safe(void** state) {
     for (int i = 0; i < 3; i++) {
         read_ahead ahead = {0};
         drop_file(descriptor);
-        read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES);
+        read_ahead_start(&ahead, descriptor, 0, (uint64_t)FILE_BYTES, NULL);
         assert_int_equal(atomic_load(&ahead.state), 2); // it runs
         read_ahead_stop(&ahead);
     }
