@@ -7,33 +7,37 @@
 
 #include "backends/cpu/avx512/avx512_unpack.h"
 
-// Bytes 0 .. 7, or 8 .. 15, each twice, as floats.
-AVX512_INLINE __m512 twice_as_floats(__m128i bytes, int begin) {
-    const __m128i index = _mm_add_epi8(
-        _mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm_set1_epi8((char)begin));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_shuffle_epi8(bytes, index)));
+// Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each in bytes 0 .. 3 and
+// 4 .. 7, the others as nibbles of bytes 8 .. 11 and the upper bits of bytes 0 .. 7. Ordinary
+// registers do it beside what the vector units have to do.
+AVX512_INLINE __m128i unpack_k_bytes(const uint8_t* packed) {
+    uint32_t scales;
+    uint32_t minima;
+    uint32_t nibbles;
+    memcpy(&scales, packed, sizeof scales);
+    memcpy(&minima, packed + 4, sizeof minima);
+    memcpy(&nibbles, packed + 8, sizeof nibbles);
+    const uint32_t last_scales = (nibbles & 0x0F0F0F0F) | (scales >> 2 & 0x30303030);
+    const uint32_t last_minima = (nibbles >> 4 & 0x0F0F0F0F) | (minima >> 2 & 0x30303030);
+    const uint64_t all_scales = (scales & 0x3F3F3F3F) | (uint64_t)last_scales << 32;
+    const uint64_t all_minima = (minima & 0x3F3F3F3F) | (uint64_t)last_minima << 32;
+    return _mm_set_epi64x((long long)all_minima, (long long)all_scales);
 }
 
-// 16 bytes: units d, dmin in halves, then eight 6-bit scales and eight 6-bit minima, the first four
-// of each in bytes 0 .. 3 and 4 .. 7, the others as nibbles of bytes 8 .. 11 and the upper bits of
-// bytes 0 .. 7.
-AVX512_INLINE void unpack_k_scales(const uint8_t* b, avx512_weights* w) {
-    const __m128i all = load16(b);
-    const __m128i low_index =
-        _mm_setr_epi8(4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m128i high_index =
-        _mm_setr_epi8(-1, -1, -1, -1, 4, 5, 6, 7, -1, -1, -1, -1, 8, 9, 10, 11);
-    const __m128i low =
-        _mm_and_si128(_mm_srlv_epi32(_mm_shuffle_epi8(all, low_index), _mm_setr_epi32(0, 0, 0, 4)),
-                      _mm_setr_epi32(0x3F3F3F3F, 0x0F0F0F0F, 0x3F3F3F3F, 0x0F0F0F0F));
-    const __m128i high =
-        _mm_and_si128(_mm_srli_epi16(_mm_shuffle_epi8(all, high_index), 2), _mm_set1_epi8(0x30));
-    const __m128i packed = _mm_or_si128(low, high);
-    const __m512 units = _mm512_castps128_ps512(_mm_cvtph_ps(all));
-    w->scale = _mm512_mul_ps(_mm512_broadcastss_ps(_mm512_castps512_ps128(units)),
-                             twice_as_floats(packed, 0));
-    w->minimum = _mm512_mul_ps(_mm512_permutexvar_ps(_mm512_set1_epi32(1), units),
-                               twice_as_floats(packed, 8));
+// 16 bytes: units d, dmin in halves, then scales and minima. Those of odd groups are `odd` times as
+// large.
+AVX512_INLINE void unpack_k_scales(const uint8_t* b, float odd, avx512_weights* w) {
+    uint32_t halves;
+    memcpy(&halves, b, sizeof halves);
+    const __m128 units = _mm_cvtph_ps(_mm_cvtsi32_si128((int)halves)); // d, dmin, 0, 0
+    const __m128 turned = _mm_mul_ps(_mm_movelh_ps(units, units), _mm_setr_ps(1, 1, odd, odd));
+    const __m512i of_unit = _mm512_setr_epi32(0, 2, 0, 2, 0, 2, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m512 numbers = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(unpack_k_bytes(b + 4)));
+    const __m512 all =
+        _mm512_mul_ps(numbers, _mm512_permutexvar_ps(of_unit, _mm512_castps128_ps512(turned)));
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    w->scale = _mm512_permutexvar_ps(twice, all);
+    w->minimum = _mm512_permutexvar_ps(_mm512_add_epi32(twice, _mm512_set1_epi32(8)), all);
 }
 
 // Of 128 bytes: each 32 hold a group in their low nibbles and the next in the high ones.
@@ -62,10 +66,20 @@ AVX512_INLINE void add_bits(const uint8_t* bytes, int to, __m512i u[4]) {
     }
 }
 
+// The nibbles of odd groups stay where they are, as sixteen times their number.
 AVX512_INLINE avx512_weights unpack_q4_k(const uint8_t* b) {
+    const __m512i first = load64(b + 16);
+    const __m512i last = load64(b + 80);
+    const __m512i index = _mm512_setr_epi64(0, 0, 4, 4, 8, 8, 12, 12);
+    const __m512i nibbles = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)0xF0F0F0F0F0F0F0F0ull,
+                                                                  0x0F0F0F0F0F0F0F0F));
     avx512_weights w;
-    unpack_k_nibbles(b + 16, w.u);
-    unpack_k_scales(b, &w);
+    for (int j = 0; j < 4; j++) {
+        w.u[j] = _mm512_and_si512(
+            _mm512_permutex2var_epi64(first, _mm512_add_epi64(index, _mm512_set1_epi64(j)), last),
+            nibbles);
+    }
+    unpack_k_scales(b, 1.0f / 16, &w);
     return w;
 }
 
@@ -73,7 +87,7 @@ AVX512_INLINE avx512_weights unpack_q5_k(const uint8_t* b) {
     avx512_weights w;
     unpack_k_nibbles(b + 48, w.u);
     add_bits(b + 16, 4, w.u);
-    unpack_k_scales(b, &w);
+    unpack_k_scales(b, 1, &w);
     return w;
 }
 
