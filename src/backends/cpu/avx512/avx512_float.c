@@ -3,6 +3,7 @@
 #include "backends/cpu/avx512/avx512_vector.h"
 
 #define BLOCK_ROWS 12 // of x, summed side by side in registers
+#define AHEAD 1024    // bytes of a weight row that are asked for before they are read
 
 // Loads up to 16 weights of a row as f32; what the mask leaves out is zero and not touched.
 typedef __m512 (*load_fn)(const char* row, int64_t index, __mmask16 mask);
@@ -22,8 +23,8 @@ AVX512_INLINE __m512 load_bf16(const char* row, int64_t index, __mmask16 mask) {
 
 // Dot products of one weight row with all rows of x. Four running sums hide the latency; loops that
 // are not expanded would keep them in memory.
-AVX512_INLINE void dot_rows(load_fn load, const char* w, int64_t elements, const float* const* x,
-                            int count, float* results) {
+AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* w, int64_t elements,
+                            const float* const* x, int count, float* results) {
     __m512 sums[CPU_FEW_ROWS][4];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) {
@@ -34,6 +35,10 @@ AVX512_INLINE void dot_rows(load_fn load, const char* w, int64_t elements, const
     }
     int64_t e = 0;
     for (; e + 64 <= elements; e += 64) {
+        for (int64_t k = 0; k < 64 * size; k += 64) {
+            _mm_prefetch((const char*)((uintptr_t)(w + e * size) + AHEAD + (uintptr_t)k),
+                         _MM_HINT_T1);
+        }
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             const __m512 weights = load(w, e + 16 * k, (__mmask16)0xFFFF);
@@ -62,20 +67,20 @@ AVX512_INLINE void dot_rows(load_fn load, const char* w, int64_t elements, const
 }
 
 // A constant number of rows keeps all sums in registers.
-AVX512_INLINE void dot_any(load_fn load, const char* w, int64_t elements, const float* const* x,
-                           int64_t count, float* results) {
+AVX512_INLINE void dot_any(load_fn load, int64_t size, const char* w, int64_t elements,
+                           const float* const* x, int64_t count, float* results) {
     switch (count) {
     case 1:
-        dot_rows(load, w, elements, x, 1, results);
+        dot_rows(load, size, w, elements, x, 1, results);
         break;
     case 2:
-        dot_rows(load, w, elements, x, 2, results);
+        dot_rows(load, size, w, elements, x, 2, results);
         break;
     case 3:
-        dot_rows(load, w, elements, x, 3, results);
+        dot_rows(load, size, w, elements, x, 3, results);
         break;
     default:
-        dot_rows(load, w, elements, x, 4, results);
+        dot_rows(load, size, w, elements, x, 4, results);
     }
 }
 
@@ -135,14 +140,14 @@ void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_
 
 // X(name, dtype)
 #define TYPE_LIST(X)                                                                               \
-    X(f32, F32)                                                                                    \
-    X(f16, F16)                                                                                    \
-    X(bf16, BF16)
+    X(f32, F32, 4)                                                                                 \
+    X(f16, F16, 2)                                                                                 \
+    X(bf16, BF16, 2)
 
-#define TYPE_FUNCTIONS(name, dtype)                                                                \
+#define TYPE_FUNCTIONS(name, dtype, size)                                                          \
     static void dot_##name(const char* weights, int64_t elements, const float* const* x,           \
                            int64_t count, float* sums) {                                           \
-        dot_any(load_##name, weights, elements, x, count, sums);                                   \
+        dot_any(load_##name, size, weights, elements, x, count, sums);                             \
     }                                                                                              \
     static void unpack_##name(const char* weights, int64_t row_bytes, int64_t rows, int64_t count, \
                               cpu_float_block* block) {                                            \
@@ -152,7 +157,7 @@ TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS
 
 const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES] = {
-#define TYPE_ROW(name, dtype) {WEIR_DTYPE_##dtype, dot_##name, unpack_##name},
+#define TYPE_ROW(name, dtype, size) {WEIR_DTYPE_##dtype, dot_##name, unpack_##name},
     TYPE_LIST(TYPE_ROW)
 #undef TYPE_ROW
 };

@@ -71,8 +71,8 @@ AVX512_INLINE avx512_weights unpack_q4_k(const uint8_t* b) {
     const __m512i first = load64(b + 16);
     const __m512i last = load64(b + 80);
     const __m512i index = _mm512_setr_epi64(0, 0, 4, 4, 8, 8, 12, 12);
-    const __m512i nibbles = _mm512_broadcast_i32x4(_mm_set_epi64x((long long)0xF0F0F0F0F0F0F0F0ull,
-                                                                  0x0F0F0F0F0F0F0F0F));
+    const __m512i nibbles = _mm512_broadcast_i32x4(
+        _mm_set_epi64x((long long)0xF0F0F0F0F0F0F0F0ull, 0x0F0F0F0F0F0F0F0F));
     avx512_weights w;
     for (int j = 0; j < 4; j++) {
         w.u[j] = _mm512_and_si512(
