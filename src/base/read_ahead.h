@@ -19,8 +19,9 @@ typedef struct read_ahead {
 
 // Reads bytes [begin, end) of a file, which stays open until the stop, in the background. Where
 // they are mapped, from `mapped` on, it goes through the mapping, so that its advice on huge pages
-// counts; NULL: they are not. Does nothing where it was started before, where the bytes seem to be cached, or where they are more
-// than memory holds well; that no thread can be had is no error either.
+// counts; NULL: they are not. Does nothing where it was started before, where the bytes seem to be
+// cached, or where they are more than memory holds well; that no thread can be had is no error
+// either.
 //
 // Threads: thread-safe.
 void read_ahead_start(read_ahead* ahead, int descriptor, uint64_t begin, uint64_t end,
