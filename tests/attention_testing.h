@@ -90,15 +90,16 @@ static inline const weir_kernel* accepting_kernel(weir_op_kind op, const kernel_
     return NULL;
 }
 
-// Checks one case, in place on q too. Returns the kernel that was checked; NULL where the target
-// has none for these types.
-static inline const weir_kernel* check_attention(const attention_case* c, weir_dtype key_dtype,
-                                                 weir_dtype value_dtype, test_random* random) {
+// Checks one case, in place on q too, with `key_gap` blocks between rows of keys. Returns the
+// kernel that was checked; NULL where the target has none for these types.
+static inline const weir_kernel* check_attention_apart(const attention_case* c, int64_t key_gap,
+                                                       weir_dtype key_dtype, weir_dtype value_dtype,
+                                                       test_random* random) {
     const int64_t width = (int64_t)c->desc.heads * c->desc.head_dim;
     const int64_t kv_width = (int64_t)c->desc.kv_heads * c->desc.head_dim;
     const int64_t n = (int64_t)c->position + c->rows + c->spare;
     tensor q = new_random(random, WEIR_DTYPE_F32, c->rows, width, 4);
-    tensor keys = new_cache(random, key_dtype, n, n - c->spare, kv_width, 1);
+    tensor keys = new_cache(random, key_dtype, n, n - c->spare, kv_width, key_gap);
     tensor values = new_cache(random, value_dtype, n, n - c->spare, kv_width, 0);
     tensor y = new_tensor(WEIR_DTYPE_F32, c->rows, width, 1);
     reference r = new_reference(c->rows, width);
@@ -123,6 +124,11 @@ static inline const weir_kernel* check_attention(const attention_case* c, weir_d
     free_tensor(&values);
     free_tensor(&y);
     return run.kernel;
+}
+
+static inline const weir_kernel* check_attention(const attention_case* c, weir_dtype key_dtype,
+                                                 weir_dtype value_dtype, test_random* random) {
+    return check_attention_apart(c, 1, key_dtype, value_dtype, random);
 }
 
 #endif

@@ -270,6 +270,11 @@ static inline void need_host_kernels(void) {
     }
 }
 
+// Tells whether caches may have a type: any that encodes on the host, plain numbers on a device.
+static inline bool takes_cache(weir_dtype dtype) {
+    return !kernels_on.device || weir_dtype_describe(dtype)->block_elements == 1;
+}
+
 // Elements that rows of weights are a multiple of: devices take rows of whole words of 16 bits.
 static inline int64_t row_step(weir_dtype dtype) {
     const weir_dtype_info* info = weir_dtype_describe(dtype);

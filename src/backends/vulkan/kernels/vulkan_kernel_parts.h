@@ -28,6 +28,29 @@ static inline bool is_output(const weir_view* view, int64_t rows, int64_t width)
            (rows <= 1 || view->strides[0] / ELEMENT_BYTES >= width);
 }
 
+// The numbers that shaders/cache.glsl gives to the types of caches; false for one that it has not.
+static inline bool cache_type(weir_dtype dtype, uint32_t* type) {
+    *type = dtype == WEIR_DTYPE_F32 ? 0 : dtype == WEIR_DTYPE_F16 ? 1 : 2;
+    return dtype == WEIR_DTYPE_F32 || dtype == WEIR_DTYPE_F16 || dtype == WEIR_DTYPE_BF16;
+}
+
+static inline uint32_t cache_unit_bytes(uint32_t type) {
+    return type == 0 ? ELEMENT_BYTES : WORD_BYTES;
+}
+
+// Rows of keys or values, of any number that fits.
+static inline bool is_cache(const weir_view* view) {
+    uint32_t type = 0;
+    return cache_type(view->dtype, &type) && has_rows(view, 2);
+}
+
+// A cache whose rows of `width` do not overlap, so that they can be written.
+static inline bool is_state(const weir_view* view, int64_t width) {
+    uint32_t type = 0;
+    return is_cache(view) && view->shape.dims[1] == width && cache_type(view->dtype, &type) &&
+           (view->shape.dims[0] <= 1 || view->strides[0] / cache_unit_bytes(type) >= width);
+}
+
 // The numbers that shaders/second.glsl gives to what is combined with every row.
 static inline uint32_t kind_of_second(const weir_view* b) {
     if (b->shape.rank == 2) {
@@ -60,6 +83,13 @@ static inline bool is_weights(const weir_view* view) {
     const int64_t row_bytes = view->shape.dims[1] / info->block_elements * info->block_bytes;
     return row_bytes % WORD_BYTES == 0 && view->byte_offset % WORD_BYTES == 0 &&
            view->strides[0] % WORD_BYTES == 0;
+}
+
+// The border that all rows of a view begin on: 2, 4 or 16 bytes.
+static inline uint32_t borders_of(const weir_view* view) {
+    const uint64_t begin = view->storage->memory_offset + view->byte_offset;
+    const uint64_t both = view->shape.dims[0] > 1 ? begin | (uint64_t)view->strides[0] : begin;
+    return both % 16 == 0 ? 16 : both % 4 == 0 ? 4 : 2;
 }
 
 static inline uint32_t divide_up(int64_t count, int64_t size) {

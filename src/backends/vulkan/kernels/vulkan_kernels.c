@@ -16,6 +16,7 @@
 #define NORM_SIZE 256
 #define NORM_HELD_MAX 64 // elements that an invocation keeps of a row
 #define ATTENTION_LANES 32
+#define CACHE_TYPE 4 // the constant of shaders/cache.glsl
 
 static_assert(sizeof(vulkan_push) <= 128, "every device takes 128 bytes");
 
@@ -142,15 +143,24 @@ weir_status vulkan_add_rms_norm_mul_encode(vulkan_encoder* encoder,
 
 bool vulkan_set_rows_accepts(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
-    return use->operand_count == 2 && is_matrix(&v[0]) &&
-           is_output(&v[1], v[1].shape.dims[0], v[0].shape.dims[1]);
+    return use->operand_count == 2 && is_matrix(&v[0]) && is_state(&v[1], v[0].shape.dims[1]);
+}
+
+// Binds the rows of a cache as the next binding and tells the shader their type, which it returns.
+static uint32_t bind_cache(vulkan_launch* launch, const device_dispatch* dispatch, uint32_t operand,
+                           bool writes) {
+    const bool known = cache_type(dispatch->views[operand].dtype, &launch->constants[CACHE_TYPE]);
+    (void)known; // it was accepted
+    bind_operand(launch, dispatch, operand, cache_unit_bytes(launch->constants[CACHE_TYPE]),
+                 writes);
+    return launch->constants[CACHE_TYPE];
 }
 
 weir_status vulkan_set_rows_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     const weir_op_constants* constants = dispatch->constants;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_set_rows, 0);
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    bind_operand(&launch, dispatch, 1, ELEMENT_BYTES, true);
+    bind_cache(&launch, dispatch, 1, true);
     launch.push.extra[0] = constants->position;
     launch.groups[0] = divide_up(launch.push.width, ELEMENTWISE_SIZE);
     launch.groups[1] = launch.push.rows;
@@ -170,9 +180,8 @@ bool vulkan_rope_accepts(const weir_kernel_use* use) {
 }
 
 bool vulkan_rope_set_rows_accepts(const weir_kernel_use* use) {
-    const weir_view* state = &use->operands[use->operand_count - 1];
     return turns_rows(use) &&
-           is_output(state, state->shape.dims[0], use->operands[0].shape.dims[1]);
+           is_state(&use->operands[use->operand_count - 1], use->operands[0].shape.dims[1]);
 }
 
 // The turns of each pair per position, as sums of two numbers. Factors divide them in the shader:
@@ -204,7 +213,7 @@ static weir_status encode_rope(vulkan_encoder* encoder, const device_dispatch* d
     } else {
         bind_special(&launch, VULKAN_TABLE, false); // not read
     }
-    bind_operand(&launch, dispatch, last, ELEMENT_BYTES, true);
+    bind_cache(&launch, dispatch, last, true);
     bind_special(&launch, VULKAN_TABLE, false);
     launch.push.extra[0] = pairs;
     launch.push.extra[1] = launch.push.width / rope->head_dim;
@@ -233,21 +242,27 @@ weir_status vulkan_rope_set_rows_encode(vulkan_encoder* encoder, const device_di
 
 bool vulkan_attention_accepts(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
-    return use->operand_count == 4 && is_matrix(&v[0]) && is_matrix(&v[1]) &&
-           has_shape_of(&v[2], &v[1]) && is_output_like(&v[3], &v[0]) &&
-           use->constants->attention.head_dim <= HEAD_MAX;
+    return use->operand_count == 4 && is_matrix(&v[0]) && is_cache(&v[1]) && is_cache(&v[2]) &&
+           v[1].dtype == v[2].dtype && weir_shape_equal(&v[1].shape, &v[2].shape) &&
+           is_output_like(&v[3], &v[0]) && use->constants->attention.head_dim <= HEAD_MAX;
 }
 
 weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     const weir_attention_desc* desc = &((const weir_op_constants*)dispatch->constants)->attention;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_attention, 0);
-    for (uint32_t i = 0; i < 4; i++) {
-        bind_operand(&launch, dispatch, i, ELEMENT_BYTES, i == 3);
-    }
-    const uint32_t share = divide_up(desc->head_dim, ATTENTION_LANES);
+    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
+    const bool narrow = bind_cache(&launch, dispatch, 1, false) != 0;
+    bind_cache(&launch, dispatch, 2, false);
+    bind_operand(&launch, dispatch, 3, ELEMENT_BYTES, true);
+    const bool in_pairs = narrow && desc->head_dim % 2 == 0 &&
+                          borders_of(&dispatch->views[1]) >= 4 &&
+                          borders_of(&dispatch->views[2]) >= 4;
+    const uint32_t step = in_pairs ? 2 : 1;
+    const uint32_t share = step * divide_up(desc->head_dim, ATTENTION_LANES * step);
     launch.constants[0] = share;
-    launch.constants[1] = desc->head_dim % ATTENTION_LANES == 0;
+    launch.constants[1] = share * ATTENTION_LANES == desc->head_dim;
     launch.constants[2] = share <= 8 ? 128 : 64; // shared memory of 32 KiB holds it
+    launch.constants[3] = step;
     launch.push.extra[0] = desc->heads;
     launch.push.extra[1] = desc->heads / desc->kv_heads;
     launch.push.extra[2] = desc->head_dim;

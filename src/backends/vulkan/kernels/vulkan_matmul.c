@@ -48,13 +48,6 @@ static int64_t rows_per_launch(const vulkan_encoder* encoder, const weir_view* t
     return (int64_t)(rows == 0 ? 1 : rows < all ? rows : all);
 }
 
-// The border that all rows of a view begin on: 2, 4 or 16 bytes.
-static uint32_t borders_of(const weir_view* view) {
-    const uint64_t begin = view->storage->memory_offset + view->byte_offset;
-    const uint64_t both = view->shape.dims[0] > 1 ? begin | (uint64_t)view->strides[0] : begin;
-    return both % 16 == 0 ? 16 : both % 4 == 0 ? 4 : 2;
-}
-
 bool vulkan_matmul_accepts(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
     return use->operand_count == 3 && is_matrix(&v[0]) && is_weights(&v[1]) &&

@@ -2,9 +2,11 @@
 // Rotates pairs of each head by position * frequency. An angle may be thousands of turns, so its
 // fraction is computed with 48 bits (sums and products of Dekker 1971) and its sine and cosine by
 // series: drivers promise far less than f32 for both. An invocation takes one pair. y may lie on x:
-// both elements of a pair are read before either is written. Or the rows go into those of a state.
+// both elements of a pair are read before either is written. Or the rows go into those of a state,
+// rounded to its type.
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
+#include "cache.glsl"
 
 #define PAIRS push.extra[0]      // of a head that turn
 #define HEADS push.extra[1]
@@ -19,6 +21,7 @@ layout(local_size_x = 64) in;
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 2, std430) readonly buffer Factors { float factors[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
+layout(set = 0, binding = 3, std430) writeonly buffer Y16 { uint16_t half_y[]; };
 layout(set = 0, binding = 4, std430) readonly buffer Turns { vec2 turns[]; }; // per position
 
 // The exact product of two numbers as the sum of two.
@@ -85,6 +88,14 @@ vec2 cos_sin(vec2 fraction) {
     return (turn & 2) == 0 ? found : -found;
 }
 
+void store(uint to, float number) {
+    if (CACHE == CACHE_F32) {
+        y[to] = number;
+    } else {
+        half_y[to] = uint16_t(to_half(floatBitsToUint(number)));
+    }
+}
+
 void main() {
     const uint rows = row_count();
     const uint slots = HEAD_DIM - PAIRS; // of a head: its pairs, then elements that stay as they are
@@ -95,7 +106,7 @@ void main() {
         const uint from = push.offset[0] + row * push.stride[0] + head * HEAD_DIM;
         const uint to = push.offset[2] + (first_row + row) * push.stride[2] + head * HEAD_DIM;
         if (i >= PAIRS) {
-            y[to + i + PAIRS] = x[from + i + PAIRS];
+            store(to + i + PAIRS, x[from + i + PAIRS]);
             continue;
         }
         const uint first = ADJACENT == 1u ? 2u * i : i;
@@ -109,7 +120,7 @@ void main() {
         const vec2 turned = cos_sin(fraction_of(params[POSITION] + row, turn));
         precise float turned_first = a * turned.x - b * turned.y;
         precise float turned_second = a * turned.y + b * turned.x;
-        y[to + first] = turned_first;
-        y[to + second] = turned_second;
+        store(to + first, turned_first);
+        store(to + second, turned_second);
     }
 }
