@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "plan/plan_eject.h"
 #include "plan/plan_exact.h"
 #include "plan/plan_list.h"
 #include "plan/plan_skyline.h"
@@ -25,13 +26,15 @@
 #define DEFAULT_ITEMS_MANY 1048576 // the same without an exact search: some 1 s
 #define DEFAULT_ROUNDS_MAX 256
 #define MANY_ITEMS 262144 // with more only the first rules are tried
-#define MANY_RULES 4
+#define MANY_RULES 2
 #define RULE_BY_LOAD 2
 #define LOAD_ROW 64
-#define EXACT_SHARE 8        // of a time limit the part spent here, where the exact search follows
-#define LOOK_ITEMS 16384     // placed by rounds between two reports of progress
-#define LIST_ITEMS_MAX 32768 // with more items lists take too long, and
-#define LIST_RULES_MAX 2048  // with more only the first ones are placed
+#define EXACT_SHARE 8         // of a time limit the part spent here, where the exact search follows
+#define LOOK_ITEMS 16384      // placed by rounds between two reports of progress
+#define LIST_ITEMS_MAX 32768  // with more items lists take too long, and
+#define LIST_RULES_MAX 2048   // with more only the first ones are placed
+#define EJECT_ITEMS_MIN 32768 // of fewer, searches by keys make more of the time
+#define EJECT_ITEMS_MAX (1u << 21) // so that no sum of costs overflows
 
 // What a key weighs, in parts of ONE.
 typedef struct weights {
@@ -188,7 +191,7 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
     // best, and whoever has little time gets that.
     const size_t first = items > MANY_ITEMS ? RULE_BY_LOAD : 0;
     for (size_t i = 0; i < used && is_wanting(search, target, budget); ++i) {
-        set_keys(search, &rules[(first + i) % used]);
+        set_keys(search, &rules[(first + i) % count]);
         place_once(search, false, PLAN_FIRST_FIT, budget);
     }
     const size_t lists = !search->list ? 0 : items > LIST_RULES_MAX ? 2 : 2 * count;
@@ -196,6 +199,31 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
         set_keys(search, &rules[count - 1 - i / 2]);
         place_once(search, true, i % 2 == 0 ? PLAN_FIRST_FIT : PLAN_BEST_FIT, budget);
     }
+}
+
+// Lowers the best placement by ejection. What is large, lives long, and lives where much lives is
+// hard to place again: of two items of one size and life, one at nine tenths of the largest total
+// weighs 2^-15 of one at the total itself.
+static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t target,
+                         plan_budget* budget) {
+    static const weights hardness = {.sections = 2 * ONE, .size = ONE, .load = 100 * ONE};
+    const plan_component* component = search->component;
+    plan_eject* eject = NULL;
+    if (component->item_count < EJECT_ITEMS_MIN || component->item_count > EJECT_ITEMS_MAX ||
+        component->has_gaps || component->has_fixed || component->has_alignment ||
+        search->best_peak == PLAN_NO_PEAK || !is_wanting(search, target, budget)) {
+        return WEIR_OK;
+    }
+    scratch_block* mark = scratch->last;
+    set_keys(search, &hardness);
+    weir_status status = plan_eject_make(scratch, component, search->keys, &eject);
+    if (status == WEIR_OK) {
+        search->best_peak =
+            plan_eject_lower(eject, target, search->best_peak, budget, search->best_offsets);
+        search->told_peak = search->best_peak * search->unit;
+    }
+    plan_scratch_release(scratch, mark);
+    return status;
 }
 
 // Whatever was still waiting where the limit was reached should have been placed before.
@@ -322,6 +350,7 @@ static weir_status place_component(task* work) {
         make_searcher(work->scratch, work->instance, work->sections, work->component, &search));
     search.random = work->random;
     place_by_rules(&search, work->target, work->budget);
+    WEIR_TRY(lower(work->scratch, &search, work->target, work->budget));
     if (work->may_search) {
         improve(&search, work->target, work->budget);
     }
