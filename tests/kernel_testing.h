@@ -181,12 +181,23 @@ static inline void make_storages(weir_device* device, const kernel_run* run,
     }
 }
 
+// Scratch of a kernel, full of what some other dispatch left there.
+static inline void make_scratch(weir_device* device, uint64_t byte_size, weir_storage** storage,
+                                weir_view* view, void** pointer) {
+    const weir_storage_desc desc = {
+        .byte_size = byte_size, .fill = WEIR_FILL_POISON, .name = "scratch"};
+    const weir_shape shape = weir_shape_make(1, (int64_t[]){(int64_t)byte_size});
+    assert_ok(weir_storage_allocate(device, &desc, storage));
+    assert_ok(weir_view_make(*storage, 0, WEIR_DTYPE_U8, &shape, view));
+    assert_ok(weir_view_resolve(view, pointer));
+}
+
 // Copies the operands to memory of the device, runs the kernel there, and copies them back.
 static inline weir_status run_on_device(weir_device* device, const kernel_run* run) {
     weir_storage* storages[8];
-    weir_view views[8];
-    void* pointers[8];
-    weir_access accesses[8];
+    weir_view views[9]; // with the scratch
+    void* pointers[9];
+    weir_access accesses[9];
     assert_in_range(run->operand_count, 1, 8);
     make_storages(device, run, storages);
     const uint32_t last = run->operand_count - 1;
@@ -198,6 +209,15 @@ static inline weir_status run_on_device(weir_device* device, const kernel_run* r
         accesses[i] =
             weir_access_from_view(&views[i], i == last ? WEIR_ACCESS_WRITE : WEIR_ACCESS_READ);
     }
+    const weir_kernel_use use = {views, run->operand_count, &run->constants};
+    assert_true(run->kernel->accepts(&use));
+    const uint64_t scratch_bytes = run->kernel->scratch_bytes(&use);
+    const uint32_t count = run->operand_count + (scratch_bytes > 0);
+    weir_storage* scratch = NULL;
+    if (scratch_bytes > 0) {
+        make_scratch(device, scratch_bytes, &scratch, &views[last + 1], &pointers[last + 1]);
+        accesses[last + 1] = weir_access_from_view(&views[last + 1], WEIR_ACCESS_READ_WRITE);
+    }
     const device_dispatch dispatch = {.name = run->kernel->name,
                                       .run = run->kernel->run,
                                       .kernel = run->kernel,
@@ -205,28 +225,26 @@ static inline weir_status run_on_device(weir_device* device, const kernel_run* r
                                       .constants_size = sizeof run->constants,
                                       .views = views,
                                       .pointers = pointers,
-                                      .operand_count = run->operand_count,
+                                      .operand_count = count,
                                       .accesses = accesses,
-                                      .access_count = run->operand_count};
-    const weir_kernel_use use = {views, run->operand_count, &run->constants};
-    assert_true(run->kernel->accepts(&use));
+                                      .access_count = count};
     device_work* work = NULL;
     assert_ok(device->vtable->prepare(device, &dispatch, 1, &work));
     weir_ticket ticket;
-    weir_access touched[8];
+    weir_access touched[9];
     memcpy(touched, accesses, sizeof touched);
-    assert_ok(weir_device_submit(device,
-                                 &(device_commit){.work = work,
-                                                  .params = run->params,
-                                                  .accesses = touched,
-                                                  .access_count = run->operand_count},
-                                 &ticket));
+    assert_ok(weir_device_submit(
+        device,
+        &(device_commit){
+            .work = work, .params = run->params, .accesses = touched, .access_count = count},
+        &ticket));
     const weir_status status = weir_ticket_wait(ticket, WEIR_WAIT_FOREVER);
     for (uint32_t i = 0; i <= last; i++) {
         memcpy(run->operands[i]->memory, weir_storage_host_pointer(storages[i]),
                run->operands[i]->byte_size);
     }
     work->vtable->destroy(work);
+    weir_storage_release(scratch);
     for (uint32_t i = 0; i <= last; i++) {
         weir_storage_release(storages[i]);
     }

@@ -281,6 +281,23 @@ static void attention_reads_caches_of_every_type(void** state) {
     }
 }
 
+// Few rows and a long cache: a device cuts the keys into parts, of which a text that has just begun
+// fills one, and the last may be short.
+static void attention_agrees_where_long_caches_are_cut(void** state) {
+    (void)state;
+    const attention_case cases[] = {
+        {{4, 2, 64, 0.125f, POSITION}, 1, 0, 1100},  {{4, 2, 64, 0.125f, POSITION}, 1, 127, 973},
+        {{4, 2, 64, 0.125f, POSITION}, 1, 128, 972}, {{4, 2, 64, 0.125f, POSITION}, 1, 700, 400},
+        {{4, 1, 32, 0.2f, POSITION}, 3, 1020, 0},    {{1, 1, 512, 0.04f, POSITION}, 2, 511, 0},
+        {{32, 8, 8, 0.35f, POSITION}, 4, 510, 2},    {{2, 2, 15, 100.0f, POSITION}, 2, 600, 9},
+    };
+    const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16};
+    for (size_t i = 0; i < 2 * (sizeof cases / sizeof cases[0]); i++) {
+        const weir_dtype dtype = dtypes[i % 2];
+        assert_non_null(check_attention_apart(&cases[i / 2], 2, dtype, dtype, &random_state));
+    }
+}
+
 static void attention_survives_scores_that_would_overflow_exp(void** state) {
     (void)state;
     assert_non_null(check_attention(&(attention_case){{2, 1, 16, 100.0f, POSITION}, 3, 70, 1},
@@ -716,6 +733,7 @@ int main(void) {
         cmocka_unit_test(rope_agrees_for_both_pairings_and_works_in_place),
         cmocka_unit_test(attention_agrees_and_works_in_place),
         cmocka_unit_test(attention_reads_caches_of_every_type),
+        cmocka_unit_test(attention_agrees_where_long_caches_are_cut),
         cmocka_unit_test(attention_survives_scores_that_would_overflow_exp),
         cmocka_unit_test(attention_refuses_what_does_not_fit),
         cmocka_unit_test(attention_in_three_parts_agrees_with_their_definitions),

@@ -3,6 +3,9 @@
 static const uint32_t attention_words[] = {
 #include "backends/vulkan/spirv/attention.inc"
 };
+static const uint32_t attention_split_words[] = {
+#include "backends/vulkan/spirv/attention_split.inc"
+};
 static const uint32_t elementwise_words[] = {
 #include "backends/vulkan/spirv/elementwise.inc"
 };

@@ -8,6 +8,7 @@
 // X(name, storage buffers that it binds, the parameters at 0 included)
 #define VULKAN_SHADER_LIST(X)                                                                      \
     X(attention, 5)                                                                                \
+    X(attention_split, 7)                                                                          \
     X(elementwise, 4)                                                                              \
     X(get_rows, 5)                                                                                 \
     X(matmul, 5)                                                                                   \

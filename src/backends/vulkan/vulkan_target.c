@@ -2,11 +2,6 @@
 
 #include "backends/vulkan/kernels/vulkan_kernels.h"
 
-static uint64_t no_scratch(const weir_kernel_use* use) {
-    (void)use;
-    return 0;
-}
-
 // A dispatch is one command: the device cuts it.
 static uint32_t one_tile(const weir_kernel_use* use) {
     (void)use;
@@ -14,12 +9,12 @@ static uint32_t one_tile(const weir_kernel_use* use) {
 }
 
 static const weir_kernel kernels[] = {
-#define VULKAN_KERNEL_ROW(kernel, operation, rows)                                                 \
+#define VULKAN_KERNEL_ROW(kernel, operation, rows, scratch)                                        \
     {.name = #kernel,                                                                              \
      .op = WEIR_OP_##operation,                                                                    \
      .accepts = vulkan_##kernel##_accepts,                                                         \
      .tile_count = one_tile,                                                                       \
-     .scratch_bytes = no_scratch,                                                                  \
+     .scratch_bytes = (scratch),                                                                   \
      .by_rows = (rows)},
     VULKAN_KERNEL_LIST(VULKAN_KERNEL_ROW)
 #undef VULKAN_KERNEL_ROW

@@ -16,7 +16,10 @@
 #define NORM_SIZE 256
 #define NORM_HELD_MAX 64 // elements that an invocation keeps of a row
 #define ATTENTION_LANES 32
-#define CACHE_TYPE 4 // the constant of shaders/cache.glsl
+#define SPLITS_MAX 16
+#define SPLIT_KEYS 256   // keys that a part should have, of the longest text
+#define SPLIT_GROUPS 512 // workgroups that occupy a device
+#define CACHE_TYPE 4     // the constant of shaders/cache.glsl
 
 static_assert(sizeof(vulkan_push) <= 128, "every device takes 128 bytes");
 
@@ -242,42 +245,105 @@ weir_status vulkan_rope_set_rows_encode(vulkan_encoder* encoder, const device_di
 
 bool vulkan_attention_accepts(const weir_kernel_use* use) {
     const weir_view* v = use->operands;
-    return use->operand_count == 4 && is_matrix(&v[0]) && is_cache(&v[1]) && is_cache(&v[2]) &&
-           v[1].dtype == v[2].dtype && weir_shape_equal(&v[1].shape, &v[2].shape) &&
-           is_output_like(&v[3], &v[0]) && use->constants->attention.head_dim <= HEAD_MAX;
+    return (use->operand_count == 4 || use->operand_count == 5) && is_matrix(&v[0]) &&
+           is_cache(&v[1]) && is_cache(&v[2]) && v[1].dtype == v[2].dtype &&
+           weir_shape_equal(&v[1].shape, &v[2].shape) && is_output_like(&v[3], &v[0]) &&
+           use->constants->attention.head_dim <= HEAD_MAX;
 }
 
-weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
-    const weir_attention_desc* desc = &((const weir_op_constants*)dispatch->constants)->attention;
-    vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_attention, 0);
-    bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    const bool narrow = bind_cache(&launch, dispatch, 1, false) != 0;
-    bind_cache(&launch, dispatch, 2, false);
-    bind_operand(&launch, dispatch, 3, ELEMENT_BYTES, true);
+uint64_t vulkan_no_scratch(const weir_kernel_use* use) {
+    (void)use;
+    return 0;
+}
+
+static int64_t units_of(const weir_view* q, const weir_attention_desc* desc) {
+    return q->shape.dims[0] * desc->heads;
+}
+
+// The weighted values, the largest score, and the sum of weights.
+static uint64_t part_bytes(const weir_attention_desc* desc) {
+    return ((uint64_t)desc->head_dim + 2) * ELEMENT_BYTES;
+}
+
+// Into how many parts the keys of a head of a row are cut at most: few rows alone do not occupy a
+// device, and a long cache is worth it. By bounds alone, so that results depend on nothing else.
+static uint32_t splits_of(const weir_view* q, const weir_view* keys,
+                          const weir_attention_desc* desc) {
+    const int64_t units = units_of(q, desc);
+    const int64_t most = keys->shape.dims[0] / SPLIT_KEYS;
+    if (units <= 0 || units > SPLIT_GROUPS / 2 || most < 2) {
+        return 1;
+    }
+    const int64_t wanted = SPLIT_GROUPS / units;
+    const int64_t splits = wanted < most ? wanted : most;
+    return (uint32_t)(splits < SPLITS_MAX ? splits : SPLITS_MAX);
+}
+
+uint64_t vulkan_attention_scratch(const weir_kernel_use* use) {
+    const weir_attention_desc* desc = &use->constants->attention;
+    const uint64_t splits = splits_of(&use->operands[0], &use->operands[1], desc);
+    const uint64_t units = (uint64_t)units_of(&use->operands[0], desc);
+    return splits > 1 ? units * splits * part_bytes(desc) : 0;
+}
+
+static void bind_attention(vulkan_launch* launch, const device_dispatch* dispatch,
+                           const weir_attention_desc* desc) {
+    bind_operand(launch, dispatch, 0, ELEMENT_BYTES, false);
+    const bool narrow = bind_cache(launch, dispatch, 1, false) != 0;
+    bind_cache(launch, dispatch, 2, false);
+    bind_operand(launch, dispatch, 3, ELEMENT_BYTES, true);
     const bool in_pairs = narrow && desc->head_dim % 2 == 0 &&
                           borders_of(&dispatch->views[1]) >= 4 &&
                           borders_of(&dispatch->views[2]) >= 4;
     const uint32_t step = in_pairs ? 2 : 1;
     const uint32_t share = step * divide_up(desc->head_dim, ATTENTION_LANES * step);
-    launch.constants[0] = share;
-    launch.constants[1] = share * ATTENTION_LANES == desc->head_dim;
-    launch.constants[2] = share <= 8 ? 128 : 64; // shared memory of 32 KiB holds it
-    launch.constants[3] = step;
-    launch.push.extra[0] = desc->heads;
-    launch.push.extra[1] = desc->heads / desc->kv_heads;
-    launch.push.extra[2] = desc->head_dim;
-    launch.push.extra[3] = float_bits(desc->scale);
-    launch.push.extra[4] = desc->position;
-    const uint64_t units = (uint64_t)launch.push.rows * desc->heads;
+    launch->constants[0] = share;
+    launch->constants[1] = share * ATTENTION_LANES == desc->head_dim;
+    launch->constants[2] = share <= 8 ? 128 : 64; // shared memory of 32 KiB holds it
+    launch->constants[3] = step;
+    launch->push.extra[0] = desc->heads;
+    launch->push.extra[1] = desc->heads / desc->kv_heads;
+    launch->push.extra[2] = desc->head_dim;
+    launch->push.extra[3] = float_bits(desc->scale);
+    launch->push.extra[4] = desc->position;
+}
+
+// Parts go to the scratch, and a table counts those that are there: it begins with 0, and ends so.
+static weir_status launch_parts(vulkan_encoder* encoder, const device_dispatch* dispatch,
+                                vulkan_launch* launch, uint64_t units) {
+    void* memory = NULL;
+    const size_t byte_size = (size_t)units * sizeof(float);
+    WEIR_TRY(weir_alloc_zeroed(encoder->allocator, byte_size, &memory));
+    launch->table = memory;
+    launch->table_floats = (size_t)units;
+    bind_operand(launch, dispatch, 4, ELEMENT_BYTES, true);
+    bind_special(launch, VULKAN_TABLE, true);
+    const weir_status status = encoder->launch(encoder, launch);
+    weir_free(encoder->allocator, memory, byte_size, _Alignof(max_align_t));
+    return status;
+}
+
+weir_status vulkan_attention_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_attention_desc* desc = &((const weir_op_constants*)dispatch->constants)->attention;
+    const bool in_parts = dispatch->operand_count == 5;
+    const uint64_t units = (uint64_t)units_of(&dispatch->views[0], desc);
+    vulkan_launch launch =
+        new_launch(dispatch, in_parts ? VULKAN_SHADER_attention_split : VULKAN_SHADER_attention, 0);
+    bind_attention(&launch, dispatch, desc);
+    const uint64_t splits =
+        in_parts ? (uint64_t)dispatch->views[4].shape.dims[0] / (units * part_bytes(desc)) : 1;
+    launch.constants[5] = (uint32_t)splits; // for which there is scratch
+    const uint64_t groups = units * splits;
     launch.groups[0] =
-        units < encoder->group_count_max ? (uint32_t)units : encoder->group_count_max;
-    return encoder->launch(encoder, &launch);
+        groups < encoder->group_count_max ? (uint32_t)groups : encoder->group_count_max;
+    return in_parts ? launch_parts(encoder, dispatch, &launch, units)
+                    : encoder->launch(encoder, &launch);
 }
 
 static const struct {
     weir_status (*encode)(vulkan_encoder* encoder, const device_dispatch* dispatch);
 } encodings[] = {
-#define VULKAN_ENCODING(name, operation, rows) {vulkan_##name##_encode},
+#define VULKAN_ENCODING(name, operation, rows, scratch) {vulkan_##name##_encode},
     VULKAN_KERNEL_LIST(VULKAN_ENCODING)
 #undef VULKAN_ENCODING
 };

@@ -12,24 +12,24 @@
 #include "backends/vulkan/vulkan_shaders.h"
 #include "device/backend.h"
 
-// X(name, operation, operands that it takes in runs of rows), in the order of the target
+// X(name, operation, operands that it takes in runs of rows, scratch), in the order of the target
 #define VULKAN_KERNEL_LIST(X)                                                                      \
-    X(get_rows, GET_ROWS, 1u << 0)                                                                 \
-    X(rms_norm, RMS_NORM, 0)                                                                       \
-    X(mul, MUL, 0)                                                                                 \
-    X(add, ADD, 0)                                                                                 \
-    X(matmul, MATMUL, 1u << 1)                                                                     \
-    X(rope, ROPE, 0)                                                                               \
-    X(attention, ATTENTION, 0)                                                                     \
-    X(silu_gate, SILU_GATE, 0)                                                                     \
-    X(set_rows, SET_ROWS, 0)                                                                       \
-    X(matmul_add, MATMUL_ADD, 1u << 1)                                                             \
-    X(rms_norm_mul, RMS_NORM_MUL, 0)                                                               \
-    X(gate_up, GATE_UP, 1u << 1 | 1u << 2)                                                         \
-    X(add_rms_norm_mul, ADD_RMS_NORM_MUL, 0)                                                       \
-    X(rope_set_rows, ROPE_SET_ROWS, 0)
+    X(get_rows, GET_ROWS, 1u << 0, vulkan_no_scratch)                                              \
+    X(rms_norm, RMS_NORM, 0, vulkan_no_scratch)                                                    \
+    X(mul, MUL, 0, vulkan_no_scratch)                                                              \
+    X(add, ADD, 0, vulkan_no_scratch)                                                              \
+    X(matmul, MATMUL, 1u << 1, vulkan_no_scratch)                                                  \
+    X(rope, ROPE, 0, vulkan_no_scratch)                                                            \
+    X(attention, ATTENTION, 0, vulkan_attention_scratch)                                           \
+    X(silu_gate, SILU_GATE, 0, vulkan_no_scratch)                                                  \
+    X(set_rows, SET_ROWS, 0, vulkan_no_scratch)                                                    \
+    X(matmul_add, MATMUL_ADD, 1u << 1, vulkan_no_scratch)                                          \
+    X(rms_norm_mul, RMS_NORM_MUL, 0, vulkan_no_scratch)                                            \
+    X(gate_up, GATE_UP, 1u << 1 | 1u << 2, vulkan_no_scratch)                                      \
+    X(add_rms_norm_mul, ADD_RMS_NORM_MUL, 0, vulkan_no_scratch)                                    \
+    X(rope_set_rows, ROPE_SET_ROWS, 0, vulkan_no_scratch)
 
-#define VULKAN_BINDINGS 5             // of a launch, besides the parameters
+#define VULKAN_BINDINGS 6             // of a launch, besides the parameters
 #define VULKAN_CONSTANTS 10           // specialisation constants of a shader
 #define VULKAN_TABLE UINT32_MAX       // instead of an operand: the table of the launch
 #define VULKAN_FAULT (UINT32_MAX - 1) // instead of an operand: the words for faults
@@ -78,7 +78,11 @@ struct vulkan_encoder {
     weir_status (*launch)(vulkan_encoder* encoder, const vulkan_launch* launch);
 };
 
-#define VULKAN_KERNEL_DECLARE(name, operation, rows)                                               \
+// Bytes of scratch of a dispatch.
+uint64_t vulkan_no_scratch(const weir_kernel_use* use);
+uint64_t vulkan_attention_scratch(const weir_kernel_use* use);
+
+#define VULKAN_KERNEL_DECLARE(name, operation, rows, scratch)                                      \
     bool vulkan_##name##_accepts(const weir_kernel_use* use);                                      \
     weir_status vulkan_##name##_encode(vulkan_encoder* encoder, const device_dispatch* dispatch);
 VULKAN_KERNEL_LIST(VULKAN_KERNEL_DECLARE)
