@@ -119,7 +119,8 @@ static void check_fused(weir_dtype dtype, weir_dtype other, int64_t m, int64_t n
 
 static void fused_products_agree(void** state) {
     (void)state;
-    static const int64_t shapes[][3] = {{1, 5, 256}, {3, 33, 512}, {6, 40, 256}, {66, 300, 256}};
+    static const int64_t shapes[][3] = {
+        {1, 5, 256}, {2, 150, 512}, {3, 33, 512}, {6, 40, 256}, {66, 300, 256}};
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         const int64_t* shape = shapes[i];
         check_fused(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, shape[0], shape[1], shape[2]);
@@ -140,6 +141,7 @@ static void products_agree_for_every_weight_type(void** state) {
             check_matmul(dtype, 2, 9, 3 * block);
             check_matmul(dtype, 3, 18, 3 * block);
             check_matmul(dtype, 4, 33, block == 256 ? 512 : 11 * block);
+            check_matmul(dtype, 1, 131, 3 * block); // more columns than a run has
             check_matmul(dtype, 5, 17, block == 256 ? 512 : 11 * block);
             check_matmul(dtype, 19, 81, block == 256 ? 768 : 9 * block);
             check_matmul(dtype, 67, 130, block);
@@ -183,6 +185,7 @@ static void products_agree_for_long_rows(void** state) {
     check_matmul(WEIR_DTYPE_Q4_0, 2, 12, 256 * 96);
     check_matmul(WEIR_DTYPE_Q4_0, 4, 5, 256 * 97);
     check_matmul(WEIR_DTYPE_Q4_K, 1, 12, 256 * 97);
+    check_matmul(WEIR_DTYPE_Q4_K, 2, 70, 256 * 97);
     check_matmul(WEIR_DTYPE_Q4_K, 3, 2, 256 * 98);
     check_matmul(WEIR_DTYPE_Q6_K, 6, 2, 256 * 98);
 }

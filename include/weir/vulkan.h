@@ -33,7 +33,7 @@ struct weir_vulkan_options {
 // environment says about drivers and layers is read when they are loaded. Devices on handles of the
 // caller do not count.
 //
-// Errors:  WEIR_BUSY a device is open.
+// Errors:  WEIR_BUSY a device is open or being listed.
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_vulkan_unload(void);
 

@@ -27,6 +27,8 @@ static weir_status check_range(const char* path, uint64_t file_size, uint64_t by
     return WEIR_OK;
 }
 
+// Weights are read from end to end: where the file system keeps pages of 2 MiB the processor looks
+// up one address instead of 512. It is a favour, and a fault then reads as much.
 static weir_status map_descriptor(int descriptor, const char* path, uint64_t byte_offset,
                                   uint64_t byte_size, file_map* map) {
     struct stat facts;
@@ -49,8 +51,6 @@ static weir_status map_descriptor(int descriptor, const char* path, uint64_t byt
         return WEIR_FAIL(WEIR_IO, "%s: cannot map %llu bytes: %s", path,
                          (unsigned long long)byte_size, strerror(errno));
     }
-    // Weights are read from end to end: where the file system keeps pages of 2 MiB the processor
-    // looks up one address instead of 512. It is a favour.
     madvise(base, (size_t)(byte_size + lead), MADV_HUGEPAGE);
     bus_watch* watch = NULL;
     const weir_status status = bus_fault_watch(base, (size_t)(byte_size + lead), &watch);
@@ -103,6 +103,9 @@ weir_status file_map_advise(file_map* map, uint64_t byte_offset, uint64_t byte_s
         return WEIR_FAIL(WEIR_IO, "the system refuses advice for bytes [%llu, +%llu): %s",
                          (unsigned long long)byte_offset, (unsigned long long)byte_size,
                          strerror(errno));
+    }
+    if (begin < end && (advice == FILE_RANDOM || advice == FILE_NORMAL)) {
+        madvise((void*)begin, end - begin, advice == FILE_RANDOM ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
     }
     return WEIR_OK;
 }

@@ -10,6 +10,9 @@
 
 #define STEP_BYTES (UINT64_C(128) << 10) // what Linux takes at a time whatever the disk
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 // headers may be older than Linux 5.14, and so may the system
+#endif
 #define SAMPLES 64
 #define STACK_BYTES ((size_t)262144) // Linux asks for 128 KiB on 64-bit Arm
 
@@ -55,7 +58,7 @@ static void* read_all(void* argument) {
     uint64_t at = ahead->begin;
     bool faults = ahead->mapped != NULL;
     while (at < ahead->end && !atomic_load(&ahead->stopping)) {
-        uint64_t next = at + STEP_BYTES;
+        uint64_t next = 0;
         faults = faults && fault_in(ahead, at, &next);
         if (!faults && readahead(ahead->descriptor, (off64_t)at, STEP_BYTES) != 0) {
             return NULL; // it was a favour

@@ -27,7 +27,8 @@ typedef struct read_ahead {
 void read_ahead_start(read_ahead* ahead, int descriptor, uint64_t begin, uint64_t end,
                       const void* mapped);
 
-// Ends it, done or not; nobody starts it meanwhile.
+// Ends it, done or not, after the step of at most a huge page that is under way; nobody starts it
+// meanwhile.
 void read_ahead_stop(read_ahead* ahead);
 
 #endif

@@ -254,8 +254,9 @@ weir_status weir_vulkan_unload(void) {
     pthread_mutex_lock(&common.lock);
     if (common.handle && common.process == getpid()) {
         if (common.users > 0) {
-            status = WEIR_FAIL(WEIR_BUSY, "vulkan: the drivers are in use: %u devices are open",
-                               common.users);
+            status = WEIR_FAIL(
+                WEIR_BUSY, "vulkan: the drivers are in use: %u devices are open or being listed",
+                common.users);
         } else {
             common.api.DestroyInstance(common.handle, NULL);
             vulkan_api_close(&common.api);

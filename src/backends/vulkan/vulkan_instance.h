@@ -3,7 +3,7 @@
 // The loader loads the drivers with the first instance and unloads them with the last. Not every
 // driver stands being unloaded and loaded again: that of NVIDIA refuses after some thirty rounds,
 // for the rest of the process. The shared instance is therefore made once and kept, without a
-// device too, until vulkan_instance_unload; an instance of its own, as layers need it, lives beside
+// device too, until weir_vulkan_unload; an instance of its own, as layers need it, lives beside
 // it. A child that was forked shares nothing with its parent and makes another.
 #ifndef WEIR_BACKENDS_VULKAN_INSTANCE_H
 #define WEIR_BACKENDS_VULKAN_INSTANCE_H

@@ -164,7 +164,8 @@ static void attend(const weir_kernel_call* call, const cpu_attention_unit* unit,
     finish(call, unit, &queries);
 }
 
-// Later rows see more keys: the longest units are taken first, so that threads end together.
+// Later rows see more keys: in the share of each worker the longest units are taken first, so that
+// threads end together.
 weir_status avx512_attention_run(const weir_kernel_call* call) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
     const int64_t row_count = call->views[Q].shape.dims[0];

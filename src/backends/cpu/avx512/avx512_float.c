@@ -138,7 +138,7 @@ void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_
     }
 }
 
-// X(name, dtype)
+// X(name, dtype, bytes of an element)
 #define TYPE_LIST(X)                                                                               \
     X(f32, F32, 4)                                                                                 \
     X(f16, F16, 2)                                                                                 \

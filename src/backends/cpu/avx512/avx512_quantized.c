@@ -38,7 +38,8 @@ static const uint8_t* pad_chunk(traits type, const uint8_t* source, int64_t elem
 AVX512_INLINE void fetch_ahead(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
                                int64_t chunk) {
     const int64_t byte_size = rows * chunk_bytes(type);
-    const uintptr_t end = (uintptr_t)(weights->first + weights->count * weights->byte_stride);
+    const uintptr_t end =
+        (uintptr_t)weights->first + (uintptr_t)(weights->count * weights->byte_stride);
     const int64_t left =
         (weights->count - n - 1) * weights->byte_stride - AHEAD - chunk * byte_size;
     const uintptr_t base = left <= 0 && weights->next ? (uintptr_t)weights->next : end;

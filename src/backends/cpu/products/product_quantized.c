@@ -31,7 +31,7 @@ static void quantize_few(const cpu_products* set, const weir_kernel_call* call, 
     quantize(set, call, rows, begin, end, FEW_CHUNKS, chunks);
 }
 
-// Rows of x that do not fit are quantised part by part for each unit instead.
+// Rows of x that do not fit are quantised part by part for each run of columns instead.
 static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
     const weir_view* x = &call->views[X];
     if (chunk_count(x) <= FEW_CHUNKS) {
@@ -60,8 +60,9 @@ static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t 
         };
         float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
         type->dot(&weights, elements, state, FEW_CHUNKS, rows, begin == 0 ? sums : products);
-        for (int64_t i = 0; begin > 0 && i < rows * CPU_RUN_COLUMNS; i++) {
-            sums[i] += products[i];
+        for (int64_t i = 0; begin > 0 && i < rows * weights.count; i++) {
+            const int64_t at = i / weights.count * CPU_RUN_COLUMNS + i % weights.count;
+            sums[at] += products[at];
         }
     }
 }

@@ -36,11 +36,11 @@ bool cpu_product_fits(const cpu_products* set, const weir_view* operands,
 
 uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matrices);
 
-// Computes a tile and calls `finish` for each unit of it.
+// Computes a tile and calls `finish` for each unit or, for few rows of x, run of columns of it.
 weir_status cpu_product_run(const cpu_products* set, const weir_kernel_call* call,
                             const cpu_matrices* matrices, cpu_finish_fn finish);
 
-// The way of a kind of types: what cpu_product_run calls for each unit.
+// The way of a kind of types: what cpu_product_run calls for each of these.
 typedef struct cpu_product_way {
     // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
     void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
