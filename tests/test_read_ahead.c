@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +12,9 @@
 #include "base/read_ahead.h"
 
 #define FILE_BYTES ((off_t)8 << 20)
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 // not in headers older than Linux 5.14
+#endif
 
 // 1: in the cache, 0: not, -1: the file system does not say.
 static int cached_at(int descriptor, off_t offset) {
@@ -123,6 +127,50 @@ static void a_mapping_that_will_be_needed_is_read(void** state) {
     close(descriptor);
 }
 
+static bool can_fault_in(void) {
+    void* page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(page != MAP_FAILED);
+    const bool can = madvise(page, 4096, MADV_POPULATE_READ) == 0;
+    munmap(page, 4096);
+    return can;
+}
+
+// Whether the page of a byte has an entry in the tables of this process, by /proc/self/pagemap.
+static bool has_entry(const uint8_t* byte) {
+    uint64_t entry = 0;
+    const uintptr_t page = (uintptr_t)byte / (uintptr_t)sysconf(_SC_PAGESIZE);
+    const int pages = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    assert_true(pages >= 0);
+    assert_int_equal(pread(pages, &entry, sizeof entry, (off_t)(page * sizeof entry)),
+                     sizeof entry);
+    close(pages);
+    return entry >> 63 != 0;
+}
+
+// From the middle of a page to the end: no page of the mapping is touched, and yet it is there.
+static void a_mapping_is_faulted_in(void** state) {
+    (void)state;
+    char path[64];
+    file_map map;
+    if (!can_fault_in()) {
+        print_message("skipped: Linux does so from 5.14 on\n");
+        skip();
+    }
+    const int descriptor = open_file(path);
+    drop_file(descriptor);
+    assert_ok(file_map_open(path, 4097, 0, &map));
+    assert_ok(file_map_advise(&map, 0, map.byte_size, FILE_WILL_NEED));
+    const struct timespec pause = {.tv_nsec = 2000000};
+    for (int i = 0; i < 5000 && !has_entry(map.bytes + map.byte_size - 1); i++) {
+        nanosleep(&pause, NULL);
+    }
+    assert_true(has_entry(map.bytes + map.byte_size - 1));
+    assert_true(has_entry(map.bytes));
+    file_map_close(&map);
+    unlink(path);
+    close(descriptor);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_comes_into_the_cache_untouched),
@@ -130,6 +178,7 @@ int main(void) {
         cmocka_unit_test(nothing_and_too_much_are_left_alone),
         cmocka_unit_test(a_stop_at_once_is_safe),
         cmocka_unit_test(a_mapping_that_will_be_needed_is_read),
+        cmocka_unit_test(a_mapping_is_faulted_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -525,8 +525,43 @@ static void devices_close_right_after_their_last_pass(void** state) {
     }
 }
 
+static weir_status count_tile_runs(const weir_kernel_call* call) {
+    atomic_uint* runs = *(atomic_uint* const*)call->constants;
+    assert_true(call->tile < call->tile_count);
+    atomic_fetch_add(&runs[call->tile], 1);
+    return WEIR_OK;
+}
+
+// Workers that take turns get neighbours: tiles are not claimed in their order.
+static void every_tile_is_run_once_by_any_number_of_workers(void** state) {
+    (void)state;
+    enum { TILES_MAX = 40 };
+    for (uint32_t workers = 2; workers <= 8; workers += 3) {
+        weir_device* device = open_device("cpu", workers, NULL);
+        weir_session* session = NULL;
+        assert_ok(weir_session_create(device, &session));
+        for (uint32_t tiles = 1; tiles <= TILES_MAX; tiles++) {
+            atomic_uint runs[TILES_MAX] = {0};
+            atomic_uint* const counted = runs;
+            const weir_dispatch_desc desc = {.name = "count",
+                                             .kernel = count_tile_runs,
+                                             .constants = &counted,
+                                             .constants_size = sizeof counted,
+                                             .tile_count = tiles};
+            assert_ok(weir_session_dispatch(session, &desc, NULL));
+            assert_ok(weir_session_finish(session));
+            for (uint32_t i = 0; i < TILES_MAX; i++) {
+                assert_int_equal(atomic_load(&runs[i]), i < tiles ? 1 : 0);
+            }
+        }
+        weir_session_destroy(session);
+        weir_device_destroy(device);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_tile_is_run_once_by_any_number_of_workers),
         cmocka_unit_test(results_are_those_of_the_serial_run_for_any_number_of_workers),
         cmocka_unit_test(passes_in_flight_leave_what_the_serial_run_of_their_commits_leaves),
         cmocka_unit_test(conflicting_dispatches_never_overlap_in_time_and_others_do),

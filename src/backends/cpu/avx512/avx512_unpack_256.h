@@ -24,8 +24,8 @@ AVX512_INLINE __m128i unpack_k_bytes(const uint8_t* packed) {
     return _mm_set_epi64x((long long)all_minima, (long long)all_scales);
 }
 
-// 16 bytes: units d, dmin in halves, then scales and minima. Scales of odd groups come `odd` times as
-// large.
+// 16 bytes: units d, dmin in halves, then scales and minima. Scales of odd groups come `odd` times
+// as large.
 AVX512_INLINE void unpack_k_scales(const uint8_t* b, float odd, avx512_weights* w) {
     uint32_t halves;
     memcpy(&halves, b, sizeof halves);
