@@ -133,6 +133,7 @@ static void the_memory_of_a_context_is_what_it_takes(void** state) {
     assert_int_equal(memory.arena, arena);
     assert_true(memory.operands >= 2 * TINY_VOCABULARY * sizeof(float));
     assert_int_equal(memory.vocabulary, weir_tokenizer_bytes(weir_model_gguf(model)));
+    assert_int_equal(memory.vocabulary, weir_model_vocabulary_bytes(model));
     assert_int_equal(memory.total, memory.weights + memory.caches + memory.arena + memory.operands +
                                        memory.vocabulary);
     weir_context_destroy(context);

@@ -57,6 +57,7 @@ WEIR_API const weir_llama_params* weir_model_params(const weir_model* model);
 WEIR_API const weir_limits* weir_model_limits(const weir_model* model); // none of them 0
 WEIR_API uint64_t weir_model_mapped_bytes(const weir_model* model);     // of all its files
 WEIR_API uint64_t weir_model_copied_bytes(const weir_model* model);     // to the device
+WEIR_API uint64_t weir_model_vocabulary_bytes(const weir_model* model); // weir_tokenizer_bytes
 
 // Finds a weight by the name of its tensor.
 //

@@ -1,7 +1,6 @@
 #include "context_memory.h"
 
 #include <stdio.h>
-#include <weir-llm/tokenizer.h>
 
 // Sums that pass 64 bits stay at the end: they are over any limit.
 static void add(uint64_t* sum, uint64_t bytes) {
@@ -11,7 +10,7 @@ static void add(uint64_t* sum, uint64_t bytes) {
 }
 
 static void add_up(const weir_model* model, weir_context_memory* memory) {
-    memory->vocabulary = weir_tokenizer_bytes(weir_model_gguf(model));
+    memory->vocabulary = weir_model_vocabulary_bytes(model);
     memory->total = 0;
     add(&memory->total, memory->weights);
     add(&memory->total, memory->caches);

@@ -3,6 +3,7 @@
 #include <weir-llm/model.h>
 
 #include <string.h>
+#include <weir-llm/tokenizer.h>
 #include <weir/target.h>
 
 #include "llama.h"
@@ -16,6 +17,7 @@ struct weir_model {
     weir_gguf* gguf; // points into the files
     weir_llama_params params;
     weir_limits limits;
+    uint64_t vocabulary_bytes; // told while strings of the file are still read
 };
 
 // Vectors scale rows, which the kernels take as f32, f16 or bf16; the frequencies of RoPE only as
@@ -162,6 +164,7 @@ static weir_status open_model(weir_model* model, const char* path,
                          weir_gguf_file_name(model->gguf), model->params.vocabulary,
                          model->limits.vocabulary);
     }
+    model->vocabulary_bytes = weir_tokenizer_bytes(model->gguf);
     WEIR_TRY(check_tensors(model));
     WEIR_TRY(weir_model_files_check(&model->files));
     return weir_model_files_touch(&model->files, options ? options->progress : NULL,
@@ -226,6 +229,10 @@ const weir_limits* weir_model_limits(const weir_model* model) {
 
 uint64_t weir_model_mapped_bytes(const weir_model* model) {
     return model->files.byte_size;
+}
+
+uint64_t weir_model_vocabulary_bytes(const weir_model* model) {
+    return model->vocabulary_bytes;
 }
 
 // The host copies nothing: the parser refuses files aligned to less than 8 bytes and a mapping
