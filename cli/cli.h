@@ -111,11 +111,15 @@ WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, u
                                          cli_model* opened);
 void cli_model_close(cli_model* opened);
 
+// Compares the memory that a tokenizer of a file needs with the limit of memory, before any of it is
+// taken: it may be more than ten times the file.
+WEIR_MUST_USE weir_status cli_vocabulary_check(const weir_gguf* gguf, uint64_t needed,
+                                               uint64_t allowed);
+
 // Finds the order that --order names; NULL leaves `order` as it is. False for another name.
 bool cli_find_order(const char* name, weir_order* order);
 
-// Finds the type of keys and values that --kv names; NULL leaves `dtype` as it is. False for
-// another name.
+// Finds the type of keys and values that --kv names. False for another name.
 bool cli_find_kv(const char* name, weir_dtype* dtype);
 
 #define CLI_KV_EXPECTED "--kv: expected f32, f16, bf16 or q8_0"

@@ -185,6 +185,16 @@ static bool print_progress(void* context, uint64_t done_bytes, uint64_t total_by
     return true;
 }
 
+weir_status cli_vocabulary_check(const weir_gguf* gguf, uint64_t needed, uint64_t allowed) {
+    if (needed > allowed) {
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "%s: memory of the vocabulary: needed are %llu bytes, allowed are %llu",
+                         weir_gguf_file_name(gguf), (unsigned long long)needed,
+                         (unsigned long long)allowed);
+    }
+    return WEIR_OK;
+}
+
 weir_status cli_model_open(const char* path, const char* device, uint32_t threads,
                            cli_model* opened) {
     char cache[4096] = "";
@@ -199,7 +209,10 @@ weir_status cli_model_open(const char* path, const char* device, uint32_t thread
     const weir_model_options options = {.limits = opened->limits,
                                         .progress = isatty(STDERR_FILENO) ? print_progress : NULL};
     WEIR_TRY(weir_model_open(NULL, opened->device, path, &options, &opened->model));
-    return weir_tokenizer_create(NULL, weir_model_gguf(opened->model), &opened->tokenizer);
+    const weir_gguf* gguf = weir_model_gguf(opened->model);
+    WEIR_TRY(cli_vocabulary_check(gguf, weir_model_vocabulary_bytes(opened->model),
+                                  weir_model_limits(opened->model)->memory_bytes));
+    return weir_tokenizer_create(NULL, gguf, &opened->tokenizer);
 }
 
 void cli_model_close(cli_model* opened) {

@@ -222,13 +222,13 @@ bool cli_find_kv(const char* name, weir_dtype* dtype) {
                  {"f16", WEIR_DTYPE_F16},
                  {"bf16", WEIR_DTYPE_BF16},
                  {"q8_0", WEIR_DTYPE_Q8_0}};
-    for (size_t i = 0; name && i < sizeof types / sizeof types[0]; i++) {
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(types[i].name, name) == 0) {
             *dtype = types[i].dtype;
             return true;
         }
     }
-    return !name;
+    return false;
 }
 
 // Standard output goes first: both streams may end on one terminal. Names of files and options may

@@ -12,6 +12,8 @@ static const char usage[] =
     "      --file FILE    read the text from a file\n"
     "      --no-bos       do not begin with the BOS token\n"
     "      --special      recognise control tokens that are written in the text\n"
+    "      --max-memory SIZE  refuse a vocabulary that needs more, as in 512M (default: the\n"
+    "                     memory of this machine)\n"
     "      --json         print one object {ids, pieces}\n";
 
 typedef struct tokenize_options {
@@ -21,6 +23,7 @@ typedef struct tokenize_options {
     bool bos;
     bool special;
     bool json;
+    weir_limits limits;
 } tokenize_options;
 
 typedef struct tokenize_state {
@@ -43,6 +46,8 @@ static weir_status open_vocabulary(tokenize_state* state) {
         weir_storage_map(state->device, &(weir_storage_map_desc){.path = path}, &state->mapping));
     WEIR_TRY(weir_gguf_parse(NULL, weir_storage_host_pointer(state->mapping),
                              weir_storage_byte_size(state->mapping), path, &state->gguf));
+    WEIR_TRY(cli_vocabulary_check(state->gguf, weir_tokenizer_bytes(state->gguf),
+                                  weir_limits_resolve(&state->options->limits).memory_bytes));
     WEIR_TRY(weir_tokenizer_create(NULL, state->gguf, &state->tokenizer));
     return weir_storage_check(state->mapping); // a file that was cut reads as zeros
 }
@@ -109,9 +114,12 @@ static cli_exit tokenize_command(const tokenize_options* options) {
 int tokenize_main(int argc, char** argv) {
     tokenize_options tokenize = {.bos = true};
     const cli_option options[] = {
-        {"prompt", 'p', CLI_TEXT, &tokenize.prompt}, {"file", 0, CLI_TEXT, &tokenize.file},
-        {"no-bos", 0, CLI_UNSET, &tokenize.bos},     {"special", 0, CLI_FLAG, &tokenize.special},
+        {"prompt", 'p', CLI_TEXT, &tokenize.prompt},
+        {"file", 0, CLI_TEXT, &tokenize.file},
+        {"no-bos", 0, CLI_UNSET, &tokenize.bos},
+        {"special", 0, CLI_FLAG, &tokenize.special},
         {"json", 0, CLI_FLAG, &tokenize.json},
+        {"max-memory", 0, CLI_BYTES, &tokenize.limits.memory_bytes},
     };
     const cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &tokenize.model);

@@ -6,9 +6,9 @@ static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
     assert_int_equal(weir("info $M"), 0);
     assert_has(cli.output, " bytes at a context of 64, allowed are ");
     assert_has(cli.output, "  caches      8192 bytes"); // 2 blocks, keys and values [64, 16] F16
-    assert_int_equal(weir("info $M --context 32 --json --max-memory 3K"), 0);
+    assert_int_equal(weir("info $M --context 32 --json --max-memory 16K"), 0);
     assert_has(cli.output, "\"context\": 32, \"weights\": ");
-    assert_has(cli.output, "\"allowed\": 3072}");
+    assert_has(cli.output, "\"allowed\": 16384}");
     assert_int_equal(weir("info $M --max-context 10"), 0);
     assert_has(cli.output, " bytes at a context of 10, ");
     static const struct {
@@ -21,6 +21,8 @@ static void limits_refuse_with_what_is_needed_and_allowed(void** state) {
         {"run $M -p a --max-vocabulary 11", "found 12 tokens, allowed are 11"},
         {"run $M -p a --context 20 --max-context 10", "20 positions; allowed are 10"},
         {"eval $M --ids ids --max-memory 1", "allowed are 1"},
+        {"info $M --max-memory 3K", "memory of the vocabulary: needed are "},
+        {"tokenize $M -p a --max-memory 3K", "bytes, allowed are 3072"},
     };
     write_named("ids", "1 4 5\n", 6);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
