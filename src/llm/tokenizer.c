@@ -43,8 +43,8 @@ static uint64_t sought_bytes(const weir_gguf* gguf, const weir_gguf_value* token
 }
 
 // The arrays of struct weir_tokenizer, as if every token were in all that it can be in: the table
-// of slots or, where it was given up, also the list of pieces; and the list that a tree is made of.
-// A tree has no more nodes than its tokens have bytes, and a root.
+// of slots or, where it was given up, also the list of pieces; and the list that a trie is made of.
+// A trie has no more nodes than its tokens have bytes, and a root.
 uint64_t weir_tokenizer_bytes(const weir_gguf* gguf) {
     const weir_gguf_value* tokens = weir_gguf_find(gguf, "tokenizer.ggml.tokens");
     if (!tokens || tokens->type != WEIR_GGUF_ARRAY || tokens->element_type != WEIR_GGUF_STRING ||

@@ -276,8 +276,9 @@ static weir_status encode_run(encoder* work, size_t begin, size_t end) {
 }
 
 // Encodes text that holds no control token. It is cut before each character that no piece joins to
-// the byte before it: the result is the same, and scratch memory follows the longest run - mostly
-// a word - instead of the text.
+// the byte before it: the result is the same, and the scratch memory of merging follows the longest
+// run - mostly a word - instead of the text. Beside it there are a copy of the text and the windows
+// of the finders, which have no more places than the text.
 static weir_status encode_segment(encoder* work, const char* text, size_t length) {
     if (length == 0) {
         return WEIR_OK;

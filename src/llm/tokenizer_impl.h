@@ -32,7 +32,7 @@ typedef struct token_set {
     uint32_t first[257]; // texts beginning with byte b: [first[b], first[b + 1])
 } token_set;
 
-// Tokens of one type that are sought at every place of a text, as a tree over their bytes from the
+// Tokens of one type that are sought at every place of a text, as a trie over their bytes from the
 // last to the first. Nodes are numbered by depth, the root is 0, and the children of node i are
 // [children[i], children[i + 1]), in the order of their bytes.
 typedef struct token_trie {
@@ -90,7 +90,7 @@ size_t weir_tokenizer_unescape(const char* bytes, size_t length, char* text);
 // releases what was read.
 WEIR_MUST_USE weir_status weir_tokenizer_read(weir_tokenizer* tokenizer, const weir_gguf* gguf);
 
-// Builds slots and sets from what was read.
+// Builds slots and tries from what was read.
 WEIR_MUST_USE weir_status weir_tokenizer_index(weir_tokenizer* tokenizer);
 
 // Returns the slots of a table for `count` pieces: at most half of them are taken.
@@ -111,7 +111,7 @@ typedef bool (*weir_token_order)(const weir_tokenizer* tokenizer, uint32_t a, ui
 void weir_tokenizer_sort(const weir_tokenizer* tokenizer, weir_token_order comes_before,
                          uint32_t* ids, size_t count);
 
-// Builds the tree of all tokens of a type that have text. On failure weir_token_trie_free releases
+// Builds the trie of all tokens of a type that have text. On failure weir_token_trie_free releases
 // what is there.
 WEIR_MUST_USE weir_status weir_token_trie_build(const weir_tokenizer* tokenizer, token_type type,
                                                 token_trie* trie);

@@ -6,8 +6,6 @@
 // they share; a walk down from each place would take as many steps as the longest prefix is long.
 #include "tokenizer_impl.h"
 
-#include <string.h>
-
 #include "memory.h"
 
 #define ROOT 0u
@@ -53,8 +51,9 @@ static weir_status allocate(const weir_tokenizer* tokenizer, uint64_t node_count
                             token_trie* trie) {
     const weir_allocator* allocator = &tokenizer->allocator;
     if (node_count >= UINT32_MAX) {
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "tokens that are always whole have %llu bytes",
-                         (unsigned long long)node_count);
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                         "tokens that are always whole make a trie of %llu nodes, allowed are %u",
+                         (unsigned long long)node_count, UINT32_MAX - 1);
     }
     trie->node_count = (uint32_t)node_count;
     WEIR_TRY(llm_array_new(allocator, (size_t)node_count, &trie->bytes));

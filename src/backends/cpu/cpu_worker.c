@@ -8,7 +8,6 @@
 // waits for a pass. A pass that is attended begins in the thread that committed it and ends there,
 // and nobody has to be woken for either.
 #include <fenv.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "backends/cpu/cpu_device.h"
