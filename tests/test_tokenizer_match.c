@@ -141,6 +141,7 @@ static size_t steps_for(size_t token_length, size_t text_length) {
         assert_int_equal(ids[i], WEIR_TOKEN_NONE);
     }
     weir_tokenizer_destroy(tokenizer);
+    assert_int_equal(heap.live_blocks, 0);
     free(front);
     free(back);
     free(text);
@@ -178,6 +179,7 @@ static void megabytes_of_a_long_beginning_are_encoded(void** state) {
         weir_ids_free(&ids);
     }
     weir_tokenizer_destroy(tokenizer);
+    assert_int_equal(heap.live_blocks, 0);
     free(token);
     free(text);
 }
@@ -210,6 +212,7 @@ static void a_text_of_many_windows_is_cut_as_one_of_one(void** state) {
     }
     weir_ids_free(&ids);
     weir_tokenizer_destroy(tokenizer);
+    assert_int_equal(heap.live_blocks, 0);
     free(text);
 }
 
@@ -239,7 +242,7 @@ static void each_failing_allocation_leaks_nothing(void** state) {
         assert_int_equal(heap.live_blocks, 0);
     }
     assert_ok(status);
-    assert_true(calls > 20); // ten of them for the trees, five for the text and its windows
+    assert_true(calls > 20); // ten of them for the tries, five for the text and its windows
 }
 
 int main(void) {
