@@ -1,6 +1,7 @@
-// The tokenizer: any vocabulary of normal pieces over the 256 byte tokens gives any text back.
+// The tokenizer: any vocabulary of normal and user-defined pieces over the 256 byte tokens gives
+// any text back.
 //
-//     | piece count | pieces: length, score, bytes | text ... |
+//     | piece count | pieces: length and type, score, bytes | text ... |
 #include "fuzz.h"
 #include "gguf_builder.h"
 
@@ -15,7 +16,8 @@ typedef struct vocabulary {
     char byte_names[256][8]; // "<0x00>" ...
     gguf_text tokens[TOKENS_MAX];
     float scores[TOKENS_MAX];
-    int32_t types[TOKENS_MAX]; // as in the file format: 1 normal, 2 unknown, 3 control, 6 byte
+    int32_t types[TOKENS_MAX]; // as in the file format: 1 normal, 2 unknown, 3 control,
+                               // 4 user-defined, 6 byte
     uint32_t count;
 } vocabulary;
 
@@ -35,10 +37,12 @@ static void read_vocabulary(fuzz_input* input, vocabulary* vocab) {
         add_token(vocab, vocab->byte_names[i], 6, 0, 6);
     }
     for (uint32_t left = fuzz_below(input, PIECES_MAX + 1); left > 0 && input->left > 2; left--) {
-        const uint32_t wanted = 1 + fuzz_below(input, 8);
+        const uint32_t form = fuzz_byte(input);
+        const uint32_t wanted = 1 + form % 8;
+        const int32_t type = form / 8 % 2 ? 4 : 1;
         const float score = (float)(int8_t)fuzz_byte(input);
         const size_t length = wanted < input->left ? wanted : input->left;
-        add_token(vocab, (const char*)input->bytes, length, score, 1);
+        add_token(vocab, (const char*)input->bytes, length, score, type);
         input->bytes += length;
         input->left -= length;
     }
