@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Checks that every function that reads foreign bytes is called by a fuzz target.
+"""Checks that fuzz targets call every public function that reads foreign bytes, and the internal
+ones that it lists.
 
 Such functions of the public headers take bytes or a text with its length, or a file that was
-parsed; those within the library are listed here. Each target must be built by
+parsed. Each target must be built by
 tests/fuzz/CMakeLists.txt and have a corpus."""
 
 import pathlib
