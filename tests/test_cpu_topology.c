@@ -1,6 +1,8 @@
 // The processors of a machine, told from trees of files as Linux shows them.
 #include "testing.h"
 
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -9,6 +11,22 @@
 
 static char root[64];
 static cpu_topology topology; // of the last read_set; freed with the tree
+
+// Sets that the system is made to refuse, and how often it did.
+static size_t refused_below;
+static size_t refusals;
+
+int __real_sched_getaffinity(pid_t process, size_t set_bytes, cpu_set_t* set);
+int __wrap_sched_getaffinity(pid_t process, size_t set_bytes, cpu_set_t* set);
+
+int __wrap_sched_getaffinity(pid_t process, size_t set_bytes, cpu_set_t* set) {
+    if (set_bytes < refused_below) {
+        refusals++;
+        errno = EINVAL;
+        return -1;
+    }
+    return __real_sched_getaffinity(process, set_bytes, set);
+}
 
 // Writes a file below the root, with its folders.
 static void put(const char* path, const char* text) {
@@ -177,6 +195,35 @@ static void this_machine_has_a_core(void** state) {
     assert_true(calls >= 3); // both sets
 }
 
+// As a kernel that is built for more processors than a small set has.
+static void a_set_that_is_refused_is_asked_for_larger(void** state) {
+    (void)state;
+    cpu_topology own;
+    refusals = 0;
+    refused_below = 512;
+    const weir_status status = cpu_topology_read_own(NULL, &own);
+    refused_below = 0;
+    assert_ok(status);
+    assert_int_equal(own.set_bytes, 512);
+    assert_int_equal(refusals, 2); // of 128 and 256 bytes
+    assert_int_equal(own.core_count, CPU_COUNT_S(own.set_bytes, own.first));
+    assert_true(own.core_count >= 1);
+    cpu_topology_free(NULL, &own);
+}
+
+static void sets_that_are_always_refused_end_with_one_core(void** state) {
+    (void)state;
+    cpu_topology own;
+    refused_below = SIZE_MAX;
+    const weir_status status = cpu_topology_read_own(NULL, &own);
+    refused_below = 0;
+    assert_ok(status);
+    assert_int_equal(own.core_count, 1);
+    assert_int_equal(own.thread_count, 1);
+    assert_int_equal(cpu_topology_workers(&own), 1);
+    cpu_topology_free(NULL, &own);
+}
+
 #define in_a_tree(test) cmocka_unit_test_setup_teardown(test, make_root, remove_root)
 
 int main(void) {
@@ -188,6 +235,8 @@ int main(void) {
         in_a_tree(a_container_sees_its_own_group_as_the_root),
         in_a_tree(processors_past_those_of_a_fixed_set_count),
         cmocka_unit_test(this_machine_has_a_core),
+        cmocka_unit_test(a_set_that_is_refused_is_asked_for_larger),
+        cmocka_unit_test(sets_that_are_always_refused_end_with_one_core),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
