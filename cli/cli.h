@@ -111,8 +111,8 @@ WEIR_MUST_USE weir_status cli_model_open(const char* path, const char* device, u
                                          cli_model* opened);
 void cli_model_close(cli_model* opened);
 
-// Compares the memory that a tokenizer of a file needs with the limit of memory, before any of it is
-// taken: it may be more than ten times the file.
+// Compares the memory that a tokenizer of a file needs with the limit of memory, before any of it
+// is taken: it may be more than ten times the file.
 WEIR_MUST_USE weir_status cli_vocabulary_check(const weir_gguf* gguf, uint64_t needed,
                                                uint64_t allowed);
 
