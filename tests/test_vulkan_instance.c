@@ -16,6 +16,13 @@
 #define THREAD_ROUNDS 10
 #define MAPPINGS_SLACK 16 // stacks and heaps of threads that the C library keeps for others
 
+// A sanitizer keeps what was freed, in mappings of its own.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define COUNTS_MAPPINGS false
+#else
+#define COUNTS_MAPPINGS true
+#endif
+
 // What a process runs out of where libraries are loaded over and over.
 typedef struct holdings {
     uint32_t files, mappings, key;
@@ -83,7 +90,7 @@ static void devices_come_and_go_and_the_driver_stays(void** state) {
     assert_int_equal(after.loads, before.loads);
     assert_int_equal(after.files, before.files);
     assert_int_equal(after.key, before.key);
-    assert_in_range(after.mappings, 0, before.mappings + MAPPINGS_SLACK);
+    assert_true(!COUNTS_MAPPINGS || after.mappings <= before.mappings + MAPPINGS_SLACK);
 }
 
 static void lists_of_devices_keep_it_too(void** state) {
