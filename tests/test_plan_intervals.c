@@ -197,7 +197,8 @@ static void plans_of_thousands_are_valid_with_gaps_alignment_and_fixed_buffers(v
                                  .alignment_max = kind & 2 ? 64 : 1,
                                  .fixed_in = kind & 4 ? 500 : 0};
             // Lists of some thousands take seconds in a debug build, and so do many placements.
-            if ((counts[c] == 6000 && (kind & 5) != 0) || (counts[c] == 40000 && kind % 3 != 1)) {
+            if ((counts[c] == 6000 && (kind & 5) != 0) ||
+                (counts[c] == 40000 && kind != 0 && kind % 3 != 1)) {
                 continue;
             }
             make_problem(&random, &like, &made);

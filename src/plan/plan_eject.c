@@ -20,15 +20,16 @@ __extension__ typedef unsigned __int128 u128;
 #define AWAY UINT64_MAX     // offset of a slot that waits
 #define ASIDE_AREA 64       // part of sizes times lives that short lives may hold to stand aside
 #define ASIDE_SIZE 8        // sizes that must be free, at the bound, around what stands aside
-#define ASIDE_WINDOWS 16    // parts of the height in which it looks for a free place
-#define WEIGHT_BITS 36      // of the largest weight; the smallest is 1
-#define SCAN_PART 8         // looks that cost as much as sorting what is met in
-#define COST_BITS 41        // costs stop rising there, so that sums of 2^21 stay below 2^63
-#define COST_PART 4         // of its cost, added to that of what pushes others away
-#define WORK_PER_ITEM 256   // over all lines
-#define ATTEMPT_SHARE 4     // part of it for one line
-#define LEAST_GAIN 2048     // part of the peak: lines closer than that are not tried
-#define LOOK_WORK 1000000u  // between two looks at the budget
+#define ASIDE_LOOKS 64 // sections looked at for each item and section, before no more stands aside
+#define ASIDE_WINDOWS 16   // parts of the height in which it looks for a free place
+#define WEIGHT_BITS 36     // of the largest weight; the smallest is 1
+#define SCAN_PART 8        // looks that cost as much as sorting what is met in
+#define COST_BITS 41       // costs stop rising there, so that sums of 2^21 stay below 2^63
+#define COST_PART 4        // of its cost, added to that of what pushes others away
+#define WORK_PER_ITEM 256  // over all lines
+#define ATTEMPT_SHARE 4    // part of it for one line
+#define LEAST_GAIN 2048    // part of the peak: lines closer than that are not tried
+#define LOOK_WORK 1000000u // between two looks at the budget
 
 typedef struct slot {
     uint64_t offset; // AWAY: it waits
@@ -260,10 +261,14 @@ static void put_back(plan_eject* eject, uint32_t first, uint32_t end, const uint
     }
 }
 
-// Takes out of what stands aside whatever lies where other slots have moved.
-static void make_way(plan_eject* eject, const uint64_t* offsets) {
+// Takes out of what stands aside whatever lies where other slots have moved; false when the work is
+// spent before.
+static bool make_way(plan_eject* eject, uint64_t work_end, const uint64_t* offsets) {
     for (uint32_t s = eject->class_begin[LIVES]; s < eject->component->item_count; ++s) {
         const slot* moved = &eject->slots[s];
+        if (eject->work >= work_end) {
+            return false;
+        }
         if (moved->offset != offsets[moved->item]) {
             meet(eject, moved, 0, LIVES, (window){moved->offset, moved->offset + moved->size});
             for (uint32_t m = 0; m < eject->met_count; ++m) {
@@ -271,6 +276,7 @@ static void make_way(plan_eject* eject, const uint64_t* offsets) {
             }
         }
     }
+    return true;
 }
 
 // Brings all items below the line; false when the work or the budget is spent before.
@@ -285,9 +291,8 @@ static bool attempt(plan_eject* eject, uint64_t line, uint64_t work_end, plan_bu
         return false;
     }
     put_back(eject, 0, aside, offsets);
-    make_way(eject, offsets);
     eject->first_class = 0;
-    return lay_waiting(eject, work_end, budget);
+    return make_way(eject, work_end, offsets) && lay_waiting(eject, work_end, budget);
 }
 
 // Keeps the placement at hand; returns its peak.
@@ -338,24 +343,28 @@ static uint32_t first_long_class(const plan_component* component) {
     return life;
 }
 
-static bool stands_aside(const plan_component* component, const plan_item* item) {
-    uint64_t load = 0;
+// `looks` are those that are left for all items.
+static bool stands_aside(const plan_component* component, const plan_item* item, uint64_t* looks) {
     for (uint32_t s = item->first; s < item->end; ++s) {
-        load = component->totals[s] > load ? component->totals[s] : load;
+        if (*looks == 0 || (component->bound - component->totals[s]) / ASIDE_SIZE < item->size) {
+            return false;
+        }
+        --*looks;
     }
-    return (component->bound - load) / ASIDE_SIZE >= item->size;
+    return true;
 }
 
 // Lists the slots by classes, and then by birth, as the items are. `classes` has room for each.
 static void fill_slots(plan_eject* eject, const int64_t* keys, uint8_t* classes) {
     const plan_component* component = eject->component;
     const uint32_t long_class = first_long_class(component);
+    uint64_t looks = (uint64_t)ASIDE_LOOKS * (component->item_count + component->section_count);
     uint32_t next[CLASSES];
     int64_t largest = keys[0];
     for (uint32_t i = 0; i < component->item_count; ++i) {
         const plan_item* item = &component->items[i];
         const uint32_t life = class_of(item);
-        const bool is_aside = life < long_class && stands_aside(component, item);
+        const bool is_aside = life < long_class && stands_aside(component, item, &looks);
         classes[i] = (uint8_t)(is_aside ? life : LIVES + life);
         ++eject->class_begin[classes[i] + 1];
         largest = keys[i] > largest ? keys[i] : largest;

@@ -26,7 +26,8 @@
 #define DEFAULT_ITEMS_MANY 1048576 // the same without an exact search: some 1 s
 #define DEFAULT_ROUNDS_MAX 256
 #define MANY_ITEMS 262144 // with more only the first rules are tried
-#define MANY_RULES 2
+#define MANY_RULES 4
+#define MANY_RULES_EJECT 2 // where ejection goes on from there
 #define RULE_BY_LOAD 2
 #define LOAD_ROW 64
 #define EXACT_SHARE 8         // of a time limit the part spent here, where the exact search follows
@@ -175,6 +176,11 @@ static bool is_wanting(searcher* search, uint64_t target, plan_budget* budget) {
            (search->best_peak > target && goes_on(search, budget));
 }
 
+static bool may_eject(const plan_component* component) {
+    return component->item_count >= EJECT_ITEMS_MIN && component->item_count <= EJECT_ITEMS_MAX &&
+           !component->has_gaps && !component->has_fixed && !component->has_alignment;
+}
+
 // The first placements: rules that are known to do well.
 static void place_by_rules(searcher* search, uint64_t target, plan_budget* budget) {
     static const weights rules[] = {{.life = ONE, .size = ONE},
@@ -186,7 +192,8 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
                                     {.life = ONE, .size = 1000 * ONE}};
     const size_t count = sizeof rules / sizeof *rules;
     const uint32_t items = search->component->item_count;
-    const size_t used = items > MANY_ITEMS ? MANY_RULES : count;
+    const size_t many = may_eject(search->component) ? MANY_RULES_EJECT : MANY_RULES;
+    const size_t used = items > MANY_ITEMS ? many : count;
     // Of few any rule may meet the bound, the first ones most often; of many the one by load does
     // best, and whoever has little time gets that.
     const size_t first = items > MANY_ITEMS ? RULE_BY_LOAD : 0;
@@ -209,9 +216,8 @@ static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t targe
     static const weights hardness = {.sections = 2 * ONE, .size = ONE, .load = 100 * ONE};
     const plan_component* component = search->component;
     plan_eject* eject = NULL;
-    if (component->item_count < EJECT_ITEMS_MIN || component->item_count > EJECT_ITEMS_MAX ||
-        component->has_gaps || component->has_fixed || component->has_alignment ||
-        search->best_peak == PLAN_NO_PEAK || !is_wanting(search, target, budget)) {
+    if (!may_eject(component) || search->best_peak == PLAN_NO_PEAK ||
+        !is_wanting(search, target, budget)) {
         return WEIR_OK;
     }
     scratch_block* mark = scratch->last;
