@@ -17,7 +17,11 @@
 #define MAPPINGS_SLACK 16 // stacks and heaps of threads that the C library keeps for others
 
 // A sanitizer keeps what was freed, in mappings of its own.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature // of clang, which tells of sanitizers by it
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define COUNTS_MAPPINGS false
 #else
 #define COUNTS_MAPPINGS true

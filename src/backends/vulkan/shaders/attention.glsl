@@ -194,7 +194,9 @@ void finish_part(uint unit, uint split, uint count, float largest, float total, 
     memoryBarrierBuffer();
     barrier();
     if (at == 0u) {
+        memoryBarrierBuffer(); // what all have stored comes before the arrival,
         arrival = atomicAdd(arrived[unit], 1u);
+        memoryBarrierBuffer(); // and after it what others have
     }
     barrier();
     if (arrival + 1u == count) {
