@@ -38,8 +38,8 @@ done
 run test_vulkan_layers
 export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/queue
 for program in test_vulkan test_vulkan_device test_vulkan_files test_vulkan_memory \
-    test_vulkan_products test_kernels test_fused_kernels test_generate test_demo_model \
-    test_stories; do
+    test_vulkan_instance test_vulkan_products test_kernels test_fused_kernels test_generate \
+    test_demo_model test_stories; do
     run "$program"
 done
 

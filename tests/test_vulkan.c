@@ -43,6 +43,10 @@ static void a_device_that_lacks_the_base_says_what(void** state) {
     probe.shared_bytes_max = 16384;
     assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
     assert_message_has("32 KiB of shared memory");
+    probe = vulkan_device_of(gpu)->probe;
+    probe.bindings_max = 7;
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("8 storage buffers");
 }
 
 static void devices_are_found_by_index_and_by_name(void** state) {

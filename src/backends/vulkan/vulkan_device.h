@@ -15,7 +15,7 @@
 #include "backends/vulkan/vulkan_probe.h"
 #include "device/backend.h"
 
-#define VULKAN_BINDINGS_MAX 32 // storage buffers of one shader; every device has at least 4
+#define VULKAN_BINDINGS_MAX 32 // storage buffers of one shader; the base has 8
 
 typedef struct vulkan_device vulkan_device;
 typedef struct vulkan_work vulkan_work;

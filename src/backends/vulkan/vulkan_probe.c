@@ -9,6 +9,7 @@
 
 #define INVOCATIONS_MIN 256
 #define SHARED_BYTES_MIN (32u << 10)
+#define BINDINGS_MIN 8 // Vulkan promises 4, cards have far more
 
 static weir_status probe_extensions(const vulkan_instance* instance, vulkan_probe* probe) {
     vulkan_extensions list;
@@ -186,6 +187,7 @@ weir_status vulkan_probe_check(const vulkan_probe* probe) {
         {probe->queue_family != VULKAN_NO_QUEUE, "a queue that computes"},
         {probe->invocations_max >= INVOCATIONS_MIN, "workgroups of 256 invocations"},
         {probe->shared_bytes_max >= SHARED_BYTES_MIN, "32 KiB of shared memory"},
+        {probe->bindings_max >= BINDINGS_MIN, "8 storage buffers of a kernel"},
         {probe->memory_bytes > 0, "memory of its own"},
     };
     for (size_t i = 0; i < sizeof base / sizeof base[0]; i++) {

@@ -2,8 +2,8 @@
 // device to find out.
 //
 // The base that every device must have is Vulkan 1.2 with synchronization2, 16-bit and 8-bit
-// storage, and workgroups of 256 invocations that share 32 KiB; everything else is asked for and
-// used where it is there.
+// storage, workgroups of 256 invocations that share 32 KiB, and 8 storage buffers of a kernel;
+// everything else is asked for and used where it is there.
 #ifndef WEIR_BACKENDS_VULKAN_PROBE_H
 #define WEIR_BACKENDS_VULKAN_PROBE_H
 

@@ -143,7 +143,7 @@ static weir_status run_once(vulkan_device* device, vulkan_record_fn record, cons
                                             .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     VULKAN_TRY("vkBeginCommandBuffer", api->BeginCommandBuffer(device->once, &begin));
     record(device, device->once, context);
-    record_barrier(device, device->once, NULL); // waiting for a fence shows nothing to other work
+    record_barrier(device, device->once, NULL); // for the host too, to which a fence shows nothing
     VULKAN_TRY("vkEndCommandBuffer", api->EndCommandBuffer(device->once));
     VULKAN_TRY("vkResetFences", api->ResetFences(device->handle, 1, &device->once_fence));
     const VkCommandBufferSubmitInfo commands = submission(device->once);
@@ -199,6 +199,12 @@ static void expect(vulkan_device* device, vulkan_work* work, uint64_t sequence) 
     pthread_mutex_unlock(&device->waiter_lock);
 }
 
+// A pass that is not `ordered` conflicts with nothing in flight; what it reads of passes that are
+// over needs no barrier. Their fences have made all writes of the device available (Vulkan 1.3, 7.3
+// Fences: the first access scope is all memory access performed by the device), the host has waited
+// for them, and vkQueueSubmit is a visibility operation from the domain of the device to all agents
+// and references on it (Memory Model, Availability, Visibility, and Domain Operations). A pass in
+// flight has not yet signalled its fence: behind it, the barrier does both.
 weir_status vulkan_queue_submit(vulkan_device* device, vulkan_work* work, VkCommandBuffer commands,
                                 VkFence fence, bool ordered, uint64_t sequence) {
     const VkCommandBufferSubmitInfo infos[2] = {submission(device->order), submission(commands)};

@@ -99,7 +99,9 @@ static void record_groups(const vulkan_work* work, VkCommandBuffer commands, boo
     record_due(&r);
 }
 
-// Waiting for a fence makes nothing visible to the host by itself.
+// Waiting for a fence makes nothing visible to the host by itself. The device needs no more of what
+// this pass has written, not even where later passes read it without a barrier in front of them
+// (vulkan_queue_submit): those are submitted after its fence was waited for.
 static const vulkan_boundary to_the_host = {
     .source_stages = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_2_ALL_TRANSFER_BIT,
     .source_accesses = VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT | VK_ACCESS_2_TRANSFER_WRITE_BIT,
