@@ -81,14 +81,14 @@ uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matric
     return cpu_tiles(count_units(x, w), products, TILE_PRODUCTS);
 }
 
-// What a tile reads after columns [.., end) of matrix m: the same columns of the next matrix, or of
-// the first one those that follow.
+// What is read after these columns of matrix m: the same of the next matrix, or of the first one
+// those that follow, in this tile or in its neighbour, which the worker is likely to run next.
 static const char* next_weights(const weir_kernel_call* call, const cpu_matrices* matrices,
-                                uint32_t m, cpu_span columns, int64_t end) {
+                                uint32_t m, cpu_span columns, int64_t width) {
     if (m + 1 < matrices->count) {
         return cpu_row(call, matrices->operands[m + 1], columns.begin);
     }
-    return columns.end < end ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
+    return columns.end < width ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
 }
 
 static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
@@ -114,7 +114,7 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
         const cpu_span columns = {n, cpu_min(n + CPU_RUN_COLUMNS, end)};
         for (uint32_t m = 0; m < matrices->count; m++) {
             way->few(set, call, matrices->operands[m], columns,
-                     next_weights(call, matrices, m, columns, end), state, sums[m]);
+                     next_weights(call, matrices, m, columns, width), state, sums[m]);
         }
         WEIR_TRY(finish(call, rows, columns, &found));
     }
