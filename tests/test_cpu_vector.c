@@ -5,6 +5,7 @@
 #include "backends/cpu/kernels/cpu_exp.h"
 #ifdef WEIR_CPU_X86
 #include "avx512_math_testing.h"
+#include "backends/cpu/avx512/avx512_products.h"
 #endif
 
 #define POSITION 1 // index of the parameter that the kernels read
@@ -89,16 +90,53 @@ static void exp_of_extremes_is_what_is_promised(void** state) {
 
 #ifdef WEIR_CPU_X86
 
-static void gates_of_extremes_are_what_is_promised(void** state) {
-    (void)state;
+typedef void (*gate_fn)(const float* gate, const float* up, int64_t count, float* y);
+
+static void check_extreme_gates(gate_fn gates) {
     const float gate[5] = {-1e4f, -3e38f, 3e38f, -87.0f, NAN};
     const float up[5] = {2.0f, 2.0f, 0.5f, 2.0f, 1.0f};
     float y[5];
-    cpu_silu_gate(gate, up, 5, y);
+    gates(gate, up, 5, y);
     assert_true(y[0] == 0.0f && y[1] == 0.0f);
     assert_true(y[2] == 1.5e38f);
     assert_true(y[3] < 0.0f && y[3] > -1e-35f);
     assert_true(isnan(y[4]));
+}
+
+static void gates_of_extremes_are_what_is_promised(void** state) {
+    (void)state;
+    check_extreme_gates(cpu_silu_gate);
+    if (has_avx512()) {
+        check_extreme_gates(avx512_silu_gate);
+    }
+}
+
+// Every length up to two and a half vectors, in place, with a number behind the end.
+static void gates_of_avx512_are_within_their_error(void** state) {
+    (void)state;
+    need_avx512();
+    double worst = 0.0;
+    for (int64_t count = 1; count <= 40; count++) {
+        for (int turn = 0; turn < 50; turn++) {
+            double exact[40];
+            float y[41];
+            float up[40];
+            for (int64_t i = 0; i < count; i++) {
+                y[i] = 60.0f * random_unit(&random_state);
+                up[i] = random_unit(&random_state) + 2.0f;
+                exact[i] = (double)y[i] / (1.0 + exp(-(double)y[i])) * (double)up[i];
+            }
+            y[count] = 7.0f;
+            avx512_silu_gate(y, up, count, y);
+            for (int64_t i = 0; i < count; i++) {
+                worst = fmax(worst, ulps(y[i], exact[i]));
+            }
+            assert_true(y[count] == 7.0f);
+        }
+    }
+    if (!(worst <= 4.0)) {
+        fail_msg("an error of %g units", worst);
+    }
 }
 
 static void powers_of_two_in_f64_are_exact_to_15_digits(void** state) {
@@ -269,6 +307,7 @@ int main(void) {
         cmocka_unit_test(exp_of_extremes_is_what_is_promised),
 #ifdef WEIR_CPU_X86
         cmocka_unit_test(gates_of_extremes_are_what_is_promised),
+        cmocka_unit_test(gates_of_avx512_are_within_their_error),
         cmocka_unit_test(powers_of_two_in_f64_are_exact_to_15_digits),
         cmocka_unit_test(sines_and_cosines_are_exact_to_10_digits),
 #endif

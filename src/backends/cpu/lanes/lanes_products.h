@@ -25,6 +25,7 @@
 //     lanes_store_quants    32 floats, rounded to nearest even, as int8
 //     lanes_add_fours       the sums of lanes 0 .. 3 and of 4 .. 7
 //     lanes_transpose       eight rows of eight words
+#include "backends/cpu/kernels/cpu_exp.h"
 #include "backends/cpu/lanes/lanes_float.h"
 #include "backends/cpu/lanes/lanes_quantized.h"
 
@@ -35,4 +36,5 @@ const cpu_products LANES_SET = {
     .float_count = sizeof float_types / sizeof float_types[0],
     .quantize = quantize,
     .multiply_floats = multiply_floats,
+    .silu_gate = cpu_silu_gate,
 };

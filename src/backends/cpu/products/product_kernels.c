@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "backends/cpu/kernels/cpu_exp.h"
 #include "backends/cpu/kernels/elementwise.h"
 
 #define C 2 // operand of matmul_add
@@ -13,8 +12,9 @@ static const float* row_of(const cpu_product_sums* sums, uint32_t matrix, int64_
     return sums->of[matrix] + row * sums->stride;
 }
 
-static weir_status store(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
-                         const cpu_product_sums* sums) {
+static weir_status store(const cpu_products* set, const weir_kernel_call* call, cpu_span rows,
+                         cpu_span columns, const cpu_product_sums* sums) {
+    (void)set;
     for (int64_t row = rows.begin; row < rows.end; row++) {
         memcpy(cpu_output_row(call, row) + columns.begin, row_of(sums, 0, row - rows.begin),
                (size_t)(columns.end - columns.begin) * sizeof(float));
@@ -22,8 +22,9 @@ static weir_status store(const weir_kernel_call* call, cpu_span rows, cpu_span c
     return WEIR_OK;
 }
 
-static weir_status store_sum(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
-                             const cpu_product_sums* sums) {
+static weir_status store_sum(const cpu_products* set, const weir_kernel_call* call, cpu_span rows,
+                             cpu_span columns, const cpu_product_sums* sums) {
+    (void)set;
     float decoded[CPU_MANY_COLUMNS];
     for (int64_t row = rows.begin; row < rows.end; row++) {
         const float* c = NULL;
@@ -37,11 +38,11 @@ static weir_status store_sum(const weir_kernel_call* call, cpu_span rows, cpu_sp
     return WEIR_OK;
 }
 
-static weir_status store_gated(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
-                               const cpu_product_sums* sums) {
+static weir_status store_gated(const cpu_products* set, const weir_kernel_call* call, cpu_span rows,
+                               cpu_span columns, const cpu_product_sums* sums) {
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        cpu_silu_gate(row_of(sums, 0, row - rows.begin), row_of(sums, 1, row - rows.begin),
-                      columns.end - columns.begin, cpu_output_row(call, row) + columns.begin);
+        set->silu_gate(row_of(sums, 0, row - rows.begin), row_of(sums, 1, row - rows.begin),
+                       columns.end - columns.begin, cpu_output_row(call, row) + columns.begin);
     }
     return WEIR_OK;
 }

@@ -116,7 +116,7 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
             way->few(set, call, matrices->operands[m], columns,
                      next_weights(call, matrices, m, columns, width), state, sums[m]);
         }
-        WEIR_TRY(finish(call, rows, columns, &found));
+        WEIR_TRY(finish(set, call, rows, columns, &found));
     }
     return WEIR_OK;
 }
@@ -135,7 +135,7 @@ static weir_status run_many(const cpu_products* set, const cpu_product_way* way,
         const cpu_span rows = cpu_unit_items(unit / column_units, CPU_MANY_ROWS, x->shape.dims[0]);
         const cpu_span columns = cpu_unit_items(unit % column_units, step, w->shape.dims[0]);
         way->many(set, call, matrices, rows, columns, sums);
-        WEIR_TRY(finish(call, rows, columns, &found));
+        WEIR_TRY(finish(set, call, rows, columns, &found));
     }
     return WEIR_OK;
 }

@@ -21,8 +21,8 @@ typedef struct cpu_product_sums {
 typedef float cpu_many_sums[CPU_MANY_ROWS * CPU_MANY_COLUMNS];
 
 // Writes a unit to the output.
-typedef weir_status (*cpu_finish_fn)(const weir_kernel_call* call, cpu_span rows, cpu_span columns,
-                                     const cpu_product_sums* sums);
+typedef weir_status (*cpu_finish_fn)(const cpu_products* set, const weir_kernel_call* call,
+                                     cpu_span rows, cpu_span columns, const cpu_product_sums* sums);
 
 // The operands that hold the matrices.
 typedef struct cpu_matrices {

@@ -104,6 +104,9 @@ typedef struct cpu_products {
     // written.
     void (*multiply_floats)(const cpu_float_block* block, const float* x, int64_t x_stride,
                             int64_t count, int64_t length, bool first, float* sums, int64_t stride);
+
+    // y = silu(gate) * up, element by element; y may be gate or up.
+    void (*silu_gate)(const float* gate, const float* up, int64_t count, float* y);
 } cpu_products;
 
 // Return the functions of a type, NULL for one of the other kind, or that the set does not have.
