@@ -247,6 +247,26 @@ static void the_whole_range_of_numbers_is_read(void** state) {
     weir_plan_csv_destroy(csv);
 }
 
+// A second mark, or one behind an empty line, is no part of a name either: what is written would be
+// read as other columns than these.
+static void marks_before_the_header_are_left_out(void** state) {
+    (void)state;
+    const char* const texts[] = {
+        "\xEF\xBB\xBF\xEF\xBB\xBF" HEAD "a,0,1,8\n",
+        "\n\xEF\xBB\xBF" HEAD "a,0,1,8\n",
+        "\xEF\xBB\xBF\n\xEF\xBB\xBF" HEAD "a,0,1,8\n",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; ++i) {
+        weir_plan_csv* csv = NULL;
+        char* copy = NULL;
+        assert_ok(parse(texts[i], strlen(texts[i]), &csv, &copy));
+        assert_int_equal(weir_plan_csv_problem(csv)->buffer_count, 1);
+        weir_plan_csv_destroy(csv);
+        free(copy);
+    }
+    assert_refused("\xEF\xBB\xBF\xEF\xBB\xBFid,,id,lower,upper,size\n", WEIR_BAD_FORMAT, "'id'");
+}
+
 static void the_shortest_lines_find_room(void** state) {
     (void)state;
     char text[32 + 8 * 11] = "id,end,start,size";
@@ -342,6 +362,7 @@ int main(void) {
         cmocka_unit_test(a_buffer_that_is_all_gap_never_lives),
         cmocka_unit_test(errors_name_line_and_column),
         cmocka_unit_test(the_whole_range_of_numbers_is_read),
+        cmocka_unit_test(marks_before_the_header_are_left_out),
         cmocka_unit_test(the_shortest_lines_find_room),
         cmocka_unit_test(every_prefix_and_flipped_byte_is_read_or_refused),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),

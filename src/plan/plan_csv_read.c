@@ -437,13 +437,18 @@ static size_t count_rows(csv_span rest) {
     return count < most ? count : most;
 }
 
+// Without what spreadsheets put before UTF-8. A header that still began with it would lose it, and
+// name other columns, when what is written of it is read again.
+static csv_span past_marks(csv_span line) {
+    while (line.length >= 3 && memcmp(line.at, "\xEF\xBB\xBF", 3) == 0) {
+        line = (csv_span){line.at + 3, line.length - 3};
+    }
+    return line;
+}
+
 weir_status plan_csv_read(weir_plan_csv* csv) {
     csv_span rest = {csv->desc.bytes, csv->desc.byte_size};
     csv_span line;
-    // What spreadsheets put before UTF-8.
-    if (rest.length >= 3 && memcmp(rest.at, "\xEF\xBB\xBF", 3) == 0) {
-        rest = (csv_span){rest.at + 3, rest.length - 3};
-    }
     csv->first_free = WEIR_PLAN_NONE;
     for (size_t column = 0; column < CSV_COLUMN_COUNT; ++column) {
         csv->columns[column] = CSV_ABSENT;
@@ -453,6 +458,9 @@ weir_status plan_csv_read(weir_plan_csv* csv) {
     WEIR_TRY(array_reserve(&csv->allocator, &csv->buffers, rows));
     WEIR_TRY(array_reserve(&csv->allocator, &csv->intervals, rows));
     while (plan_csv_next_line(&rest, &line)) {
+        if (csv->field_count == 0) {
+            line = past_marks(line);
+        }
         if (trim(line).length > 0) {
             WEIR_TRY(csv->field_count > 0 ? read_row(csv, line) : read_header(csv, line));
         }
