@@ -2,8 +2,11 @@
 #include "testing.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
@@ -537,6 +540,50 @@ static void a_full_disk_leaves_the_file_as_it_was(void** state) {
     assert_int_equal(rmdir(folder), 0);
 }
 
+// A link, a device or a pipe is written through: a file in its place would be lost to whoever
+// reads what it leads to.
+static void a_link_and_a_pipe_keep_their_names(void** state) {
+    const fixture* f = *state;
+    char folder[] = "/tmp/weir-plan-XXXXXX";
+    char path[64];
+    char link[64];
+    struct stat facts;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/model.plan", folder);
+    snprintf(link, sizeof link, "%s/link", folder);
+    assert_int_equal(symlink("model.plan", link), 0);
+    for (int i = 0; i < 2; i++) { // the second time over the first
+        assert_ok(weir_plan_file_save(f->file, link));
+        assert_int_equal(lstat(link, &facts), 0);
+        assert_true(S_ISLNK(facts.st_mode));
+        size_t byte_size = 0;
+        char* bytes = read_whole_file(path, false, &byte_size);
+        assert_int_equal(byte_size, f->byte_size);
+        assert_memory_equal(bytes, f->bytes, byte_size);
+        free(bytes);
+    }
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(symlink("/dev/full", link), 0);
+    assert_status(weir_plan_file_save(f->file, link), WEIR_IO);
+    assert_message_has("link: cannot write: No space left");
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(mkfifo(link, 0600), 0);
+    const int reader = open(link, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0 && f->byte_size <= PIPE_BUF); // all of it fits at once
+    assert_ok(weir_plan_file_save(f->file, link));
+    char* received = malloc(f->byte_size);
+    assert_int_equal(read(reader, received, f->byte_size), f->byte_size);
+    assert_memory_equal(received, f->bytes, f->byte_size);
+    free(received);
+    close(reader);
+    assert_int_equal(lstat(link, &facts), 0);
+    assert_true(S_ISFIFO(facts.st_mode));
+    assert_int_equal(count_files(folder), 2);
+    assert_int_equal(unlink(link), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void an_empty_file_is_no_plan_file(void** state) {
     (void)state;
     char path[] = "/tmp/weir-plan-XXXXXX";
@@ -656,6 +703,7 @@ int main(void) {
         cmocka_unit_test(a_forged_place_is_named),
         with_file(files_are_written_in_whole_or_not_at_all),
         with_file(a_full_disk_leaves_the_file_as_it_was),
+        with_file(a_link_and_a_pipe_keep_their_names),
         cmocka_unit_test(an_empty_file_is_no_plan_file),
         cmocka_unit_test(each_failing_allocation_is_reported_and_leaks_nothing),
         with_file(a_failed_addition_leaves_the_file_as_before),

@@ -73,7 +73,8 @@ WEIR_API const void* weir_plan_file_bytes(const weir_plan_file* file, size_t* by
 WEIR_API WEIR_MUST_USE weir_status weir_plan_file_add(weir_plan_file* file, const char* name,
                                                       const weir_schedule* schedule);
 
-// Writes the file to a path, in whole or not at all: what is there before is replaced at the end.
+// Writes the file to a path, in whole or not at all: what is there before is replaced at the end. A
+// link, a device or a pipe keeps its name: what it leads to is written in place.
 //
 // Errors:  WEIR_IO; WEIR_OUT_OF_MEMORY.
 // Threads: thread-compatible.

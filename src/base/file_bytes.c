@@ -83,6 +83,10 @@ static weir_status open_new(const char* path, char* name, size_t room, int* desc
     return WEIR_FAIL(WEIR_IO, "%s: cannot create: %s", path, strerror(errno));
 }
 
+static weir_status fail_write(const char* path) {
+    return WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
 static weir_status write_all(int descriptor, const char* path, const uint8_t* bytes,
                              size_t byte_size) {
     size_t done = 0;
@@ -92,14 +96,11 @@ static weir_status write_all(int descriptor, const char* path, const uint8_t* by
             continue;
         }
         if (put < 0) {
-            return WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
+            return fail_write(path);
         }
         done += (size_t)put;
     }
-    // A name that outlives a crash of the machine must not stand for bytes that do not.
-    return fsync(descriptor) == 0
-               ? WEIR_OK
-               : WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
+    return WEIR_OK;
 }
 
 static weir_status write_and_rename(const char* path, char* name, size_t room, const void* bytes,
@@ -107,8 +108,12 @@ static weir_status write_and_rename(const char* path, char* name, size_t room, c
     int descriptor = -1;
     WEIR_TRY(open_new(path, name, room, &descriptor));
     weir_status status = write_all(descriptor, path, bytes, byte_size);
+    // A name that outlives a crash of the machine must not stand for bytes that do not.
+    if (status == WEIR_OK && fsync(descriptor) != 0) {
+        status = fail_write(path);
+    }
     if (close(descriptor) != 0 && status == WEIR_OK) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
+        status = fail_write(path);
     }
     if (status == WEIR_OK && rename(name, path) != 0) {
         status = WEIR_FAIL(WEIR_IO, "%s: cannot rename the new file: %s", path, strerror(errno));
@@ -119,8 +124,26 @@ static weir_status write_and_rename(const char* path, char* name, size_t room, c
     return status;
 }
 
+// What a name stands for that is no regular file: a device, a pipe, or a link to any of them.
+static bool is_special(const char* path) {
+    struct stat facts;
+    return lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode);
+}
+
+static weir_status write_into(const char* path, const void* bytes, size_t byte_size) {
+    const int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (descriptor < 0) {
+        return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", path, strerror(errno));
+    }
+    const weir_status status = write_all(descriptor, path, bytes, byte_size);
+    return close(descriptor) != 0 && status == WEIR_OK ? fail_write(path) : status;
+}
+
 weir_status file_bytes_write(const weir_allocator* allocator, const char* path, const void* bytes,
                              size_t byte_size) {
+    if (is_special(path)) {
+        return write_into(path, bytes, byte_size);
+    }
     const size_t room = strlen(path) + SUFFIX_ROOM;
     void* name = NULL;
     WEIR_TRY(weir_alloc(allocator, room, 1, &name));
