@@ -88,6 +88,9 @@ typedef struct cli_bytes {
 WEIR_MUST_USE weir_status cli_bytes_append(cli_bytes* bytes, const void* source, size_t length);
 void cli_bytes_free(cli_bytes* bytes);
 
+// Tells a path that stands for a standard stream, "-", from others; NULL is none.
+bool cli_is_stream(const char* path);
+
 // Reads a whole file; "-" is standard input.
 WEIR_MUST_USE weir_status cli_read_file(const char* path, cli_bytes* bytes);
 

@@ -58,8 +58,12 @@ static weir_status read_all(FILE* file, const char* path, cli_bytes* bytes) {
     return WEIR_OK;
 }
 
+bool cli_is_stream(const char* path) {
+    return path && strcmp(path, "-") == 0;
+}
+
 weir_status cli_read_file(const char* path, cli_bytes* bytes) {
-    if (strcmp(path, "-") == 0) {
+    if (cli_is_stream(path)) {
         return read_all(stdin, "standard input", bytes);
     }
     FILE* file = fopen(path, "rb");
@@ -143,12 +147,13 @@ size_t cli_read_head(const char* path, void* bytes, size_t capacity) {
 
 weir_status cli_read_ids(const char* path, uint32_t limit, weir_ids* ids) {
     cli_bytes bytes = {0};
+    const char* name = cli_is_stream(path) ? "standard input" : path;
     weir_status status = cli_read_file(path, &bytes);
     if (status == WEIR_OK) {
-        status = parse_ids(path, &bytes, limit, ids);
+        status = parse_ids(name, &bytes, limit, ids);
     }
     if (status == WEIR_OK && ids->count == 0) {
-        status = WEIR_FAIL(WEIR_BAD_FORMAT, "%s: no token ids", path);
+        status = WEIR_FAIL(WEIR_BAD_FORMAT, "%s: no token ids", name);
     }
     cli_bytes_free(&bytes);
     return status;

@@ -1,5 +1,8 @@
 // The program `weir`: one file per command.
+#include <fcntl.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -31,7 +34,19 @@ static void print_help(FILE* file) {
                   "interrupted.\n");
 }
 
+// A standard stream that the caller has closed stays one that cannot be used: the first file that
+// is opened must not take its number, to be read as input or to have messages written into it.
+static void hold_standard_streams(void) {
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        if (fcntl(stream, F_GETFD) == -1) {
+            (void)open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+        }
+    }
+}
+
 int main(int argc, char** argv) {
+    hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); // a file over the limit is an error of whoever writes it
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;

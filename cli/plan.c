@@ -109,10 +109,13 @@ static const char* find_single(const plan_options* plan) {
                                  : NULL;
 }
 
-// What options for CSV would be passed over in silence, or NULL.
+// What options for CSV would be passed over in silence or get into each other's text, or NULL.
 static const char* find_unused(const plan_options* plan) {
     if (plan->entries && !plan->json) {
         return "--entries is for --json";
+    }
+    if (cli_is_stream(plan->output) + cli_is_stream(plan->svg) + plan->map > 1) {
+        return "standard output takes one of --output -, --svg - and --map";
     }
     const bool plans = plan->output || plan->minimize || plan->proof || plan->budget > 0 ||
                        plan->seconds > 0 || plan->free;

@@ -16,6 +16,7 @@
 // One file, and what is made of it.
 typedef struct csv_job {
     const plan_options* options;
+    const char* name; // of the file, in messages
     cli_bytes text;
     weir_plan_csv* csv;
     weir_plan_problem problem;
@@ -48,8 +49,8 @@ static bool show_progress(void* context, uint64_t peak, uint64_t lower_bound) {
 static weir_status read_csv(csv_job* job) {
     const plan_options* options = job->options;
     WEIR_TRY(cli_read_file(options->path, &job->text));
-    const bool is_stdin = strcmp(options->path, "-") == 0;
-    const weir_plan_csv_desc desc = {.name = is_stdin ? "standard input" : options->path,
+    job->name = cli_is_stream(options->path) ? "standard input" : options->path;
+    const weir_plan_csv_desc desc = {.name = job->name,
                                      .bytes = job->text.items,
                                      .byte_size = job->text.count,
                                      .ignore_offsets = options->free};
@@ -82,7 +83,7 @@ static weir_status check_blocks(const csv_job* job) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
                              "%s: buffer %" PRIu32 " lies in block %" PRIu32
                              ", expected --block N, --free or --verify",
-                             job->options->path, i, entries[i].block);
+                             job->name, i, entries[i].block);
         }
     }
     return WEIR_OK;
@@ -99,8 +100,13 @@ static weir_status check_capacity(const csv_job* job) {
     return WEIR_FAIL(proven ? WEIR_INFEASIBLE : WEIR_TIMEOUT,
                      "%s: the best plan found needs %" PRIu64 " bytes, expected at most %" PRIu64
                      "; no plan needs less than %" PRIu64,
-                     job->options->path, result->peak, capacity,
+                     job->name, result->peak, capacity,
                      proven && result->optimal ? result->peak : result->lower_bound);
+}
+
+// What the planner says is about a problem; whoever typed the command knows it by its file.
+static weir_status name_file(const csv_job* job, weir_status status) {
+    return status == WEIR_OK ? WEIR_OK : WEIR_FAIL(status, "%s: %s", job->name, weir_last_error());
 }
 
 // Plans for a capacity, 0 for the smallest peak, and keeps the better of that and what there was.
@@ -108,7 +114,7 @@ static weir_status plan_within(csv_job* job, uint64_t capacity) {
     weir_plan_result* kept = &job->report.result;
     weir_plan* plan = NULL;
     job->problem.capacity = capacity;
-    WEIR_TRY(weir_plan_create(NULL, &job->problem, &plan));
+    WEIR_TRY(name_file(job, weir_plan_create(NULL, &job->problem, &plan)));
     const weir_plan_result made = *weir_plan_result_of(plan);
     const uint64_t bound =
         kept->lower_bound > made.lower_bound ? kept->lower_bound : made.lower_bound;
@@ -156,7 +162,7 @@ static weir_status make_plan(csv_job* job) {
     }
     job->report.entries = weir_plan_entries(job->plan, NULL);
     WEIR_TRY(check_capacity(job));
-    return weir_plan_verify(NULL, &job->problem, job->report.entries);
+    return name_file(job, weir_plan_verify(NULL, &job->problem, job->report.entries));
 }
 
 static bool write_file(void* file, const char* bytes, size_t length) {
@@ -171,14 +177,10 @@ static weir_status write_svg(const csv_job* job, FILE* file) {
     return weir_plan_report_svg(NULL, &job->report, write_file, file);
 }
 
-static bool goes_to_stdout(const char* path) {
-    return path && strcmp(path, "-") == 0;
-}
-
 // A full disk may show only when the file is closed; cli_finish tells of standard output.
 static weir_status write_named(const csv_job* job, const char* path,
                                weir_status (*write)(const csv_job* job, FILE* file)) {
-    if (goes_to_stdout(path)) {
+    if (cli_is_stream(path)) {
         const weir_status status = write(job, stdout);
         return status == WEIR_IO ? WEIR_OK : status;
     }
@@ -249,15 +251,14 @@ static weir_status plan_csv(csv_job* job) {
     }
     WEIR_TRY(write_named(job, options->output, write_csv));
     WEIR_TRY(write_named(job, options->svg, write_svg));
-    if (!goes_to_stdout(options->output) && !goes_to_stdout(options->svg)) {
+    if (!cli_is_stream(options->output) && !cli_is_stream(options->svg)) {
         print_figures(job);
     }
     WEIR_TRY(print_map(job));
     // What can be had without a proof was the request; only a proof can be missing now.
     const bool wanted = options->capacity == 0 || options->minimize;
     if (options->proof && wanted && !job->report.result.optimal && !interrupted) {
-        return WEIR_FAIL(WEIR_TIMEOUT, "%s: the budget is spent, and nothing is proven",
-                         options->path);
+        return WEIR_FAIL(WEIR_TIMEOUT, "%s: the budget is spent, and nothing is proven", job->name);
     }
     return WEIR_OK;
 }
@@ -325,7 +326,7 @@ static cli_exit verify_csv(csv_job* job) {
         printf("valid: %" PRIu32 " buffers in %" PRIu64 " bytes\n", job->problem.buffer_count,
                *peak);
     }
-    return status == WEIR_OK ? CLI_OK : cli_error("%s: %s", job->options->path, weir_last_error());
+    return status == WEIR_OK ? CLI_OK : cli_error("%s: %s", job->name, weir_last_error());
 }
 
 cli_exit plan_csv_command(const plan_options* options) {

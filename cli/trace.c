@@ -1,7 +1,9 @@
 #include "trace.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <weir/explain.h>
 
 #include "cli.h"
@@ -158,7 +160,7 @@ static weir_status describe_phase(phase_info* phase, const weir_schedule* schedu
 static weir_status prepare(trace* t, weir_context* context) {
     t->file = fopen(t->path, "wb"); // before the run: what cannot be written is known in time
     if (!t->file) {
-        return WEIR_FAIL(WEIR_IO, "%s: cannot open", t->path);
+        return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", t->path, strerror(errno));
     }
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         WEIR_TRY(describe_phase(&t->phases[i], weir_context_schedule(context, (weir_phase)i)));
@@ -506,7 +508,7 @@ weir_status trace_write(trace* t) {
     }
     const bool failed = ferror(t->file) != 0;
     if ((fclose(t->file) != 0 || failed) && status == WEIR_OK) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write", t->path);
+        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", t->path, strerror(errno));
     }
     t->file = NULL;
     free(all.items);

@@ -1,4 +1,5 @@
 // weir plan MODEL --why A B and --schedule-json FILE: what waits for what, and through which bytes.
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -304,15 +305,16 @@ static bool write_to_file(void* context, const char* bytes, size_t length) {
 }
 
 weir_status plan_write_schedule(const plan_options* options, const weir_schedule* schedule) {
-    const bool to_stdout = strcmp(options->schedule_json, "-") == 0;
-    FILE* file = to_stdout ? stdout : fopen(options->schedule_json, "wb");
+    const bool to_stdout = cli_is_stream(options->schedule_json);
+    const char* name = to_stdout ? "standard output" : options->schedule_json;
+    FILE* file = to_stdout ? stdout : fopen(name, "wb");
     if (!file) {
-        return WEIR_FAIL(WEIR_IO, "%s: cannot open", options->schedule_json);
+        return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", name, strerror(errno));
     }
     weir_status status = weir_schedule_json(schedule, write_to_file, file);
     const bool failed = to_stdout ? fflush(file) != 0 : fclose(file) != 0;
     if (failed || status != WEIR_OK) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write", options->schedule_json);
+        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", name, strerror(errno));
     }
     return status;
 }

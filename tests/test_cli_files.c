@@ -76,6 +76,52 @@ static void info_describes_safetensors_files(void** state) {
     assert_has(cli.errors, "header size");
 }
 
+// Runs a command whose standard streams are as it says.
+static int shell(const char* arguments) {
+    char command[1024];
+    snprintf(command, sizeof command, "cd '%s' && rm -f err && M='%s' && '%s' %s", cli.folder,
+             cli.model, cli.program, arguments);
+    const int status = system(command);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+// Files that are opened must not get the numbers of standard streams: what is read would be taken
+// for input, what is printed would land in what is written.
+static void closed_streams_stay_closed(void** state) {
+    (void)state;
+    write_named("ids", "1 4 5 6\n", 8);
+    assert_int_equal(weir("eval $M --ids ids --logits whole"), 0);
+    assert_int_equal(shell("eval $M --ids ids --logits part >&- 2>err"), 1);
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_has(cli.errors, "cannot write to standard output");
+    assert_int_equal(shell("--version >out && cmp whole part"), 0);
+    assert_int_equal(shell("synth s.gguf --heads 7 2>&- >out"), 1);
+    assert_int_equal(shell("tokenize $M <&- >out 2>err"), 1);
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_has(cli.errors, "standard input: cannot read");
+    assert_int_equal(shell("run $M --ids - <&- >out 2>err"), 1);
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_has(cli.errors, "standard input: cannot read");
+}
+
+// The limit on the size of files ends no command before it has said so and cleaned up.
+static void a_file_over_the_limit_is_an_error(void** state) {
+    (void)state;
+    char command[1024];
+    const char* calls[] = {"plan $M -o limited", "run $M -n 4 --trace limited",
+                           "plan $M --schedule-json limited",
+                           "synth limited --blocks 1 --embedding 64 --heads 2 --vocabulary 300"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        snprintf(command, sizeof command, "--version; ulimit -f 1; '%s' %s", cli.program, calls[i]);
+        assert_int_equal(weir(command), 1);
+        assert_has(cli.errors, "limited: cannot ");
+        assert_has(cli.errors, "File too large");
+        assert_one_line(cli.errors);
+    }
+    assert_int_equal(weir("--version; test -z \"$(ls | grep tmp)\""), 0);
+}
+
 static void messages_and_json_hold_no_controls(void** state) {
     (void)state;
     assert_int_equal(weir("info \"$(printf 'no\\033\\302\\233such')\""), 1);
@@ -94,6 +140,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_refuse_with_what_is_needed_and_allowed),
         cmocka_unit_test(info_describes_safetensors_files),
+        cmocka_unit_test(closed_streams_stay_closed),
+        cmocka_unit_test(a_file_over_the_limit_is_an_error),
         cmocka_unit_test(messages_and_json_hold_no_controls),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

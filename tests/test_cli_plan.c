@@ -234,6 +234,7 @@ static void plan_exits_with_2_where_nothing_fits(void** state) {
     write_named("collide.csv", collide, sizeof collide - 1);
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         assert_int_equal(weir(calls[i]), 2);
+        assert_has(cli.errors, ".csv: ");
         assert_one_line(cli.errors);
         assert_string_equal(cli.output, "");
     }
@@ -254,6 +255,14 @@ static void plan_writes_csv_to_standard_output(void** state) {
     assert_int_equal(weir("plan small.csv -o - | cmp - placed.csv"), 0);
     assert_int_equal(weir("plan small.csv --svg - | head -c 4"), 0);
     assert_string_equal(cli.output, "<svg");
+    const char* mixed[] = {"-o - --svg -", "-o - --map", "--svg - --map"};
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++) {
+        char command[64];
+        snprintf(command, sizeof command, "plan small.csv %s", mixed[i]);
+        assert_int_equal(weir(command), 64);
+        assert_has(cli.errors, "standard output takes one of");
+        assert_string_equal(cli.output, "");
+    }
 }
 
 static void plan_verifies_a_foreign_plan(void** state) {

@@ -308,10 +308,10 @@ static weir_status read_life(weir_plan_csv* csv, const csv_span fields[CSV_COLUM
     weir_plan_interval life = {0};
     WEIR_TRY(read_number(csv, fields[CSV_LOWER], "lower", INT64_MIN, &life.begin));
     WEIR_TRY(read_number(csv, fields[CSV_UPPER], "upper", INT64_MIN, &life.end));
+    const long long said = life.end;
     if (!pass_end(csv, &life.end) || life.end < life.begin) {
         return FAIL_AT(csv, fields[CSV_UPPER].at, WEIR_BAD_FORMAT,
-                       "upper %lld ends the life before it begins, or passes 2^63 - 1",
-                       (long long)life.end);
+                       "upper %lld ends the life before it begins, or passes 2^63 - 1", said);
     }
     buffer->interval_begin = (uint32_t)csv->intervals.count;
     WEIR_TRY(add_lives(csv, fields[CSV_GAPS], life));
