@@ -82,7 +82,8 @@ void gguf_write_tensor(gguf_writer* writer, const char* name, const weir_shape* 
 
 static weir_status write_bytes(FILE* file, const void* bytes, size_t byte_size) {
     if (byte_size > 0 && fwrite(bytes, 1, byte_size, file) != byte_size) {
-        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot write: %s", strerror(errno));
+        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
+                                strerror(errno));
     }
     return WEIR_OK;
 }

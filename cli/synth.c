@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <weir-llm/llama.h>
 
 #include "gguf_write.h"
@@ -170,7 +171,7 @@ static weir_status write_weights(const synth_type* type, uint64_t byte_size, uin
             fill_blocks(type, state, chunk, count);
         }
         if (fwrite(chunk, block_bytes, count, file) != count) {
-            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot write: %s",
+            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
                                     strerror(errno));
         }
         left -= count;
@@ -183,7 +184,7 @@ static weir_status write_ones(uint64_t byte_size, FILE* file) {
     const float one = 1.0f;
     for (uint64_t i = 0; i < byte_size / sizeof one; i++) {
         if (fwrite(&one, sizeof one, 1, file) != 1) {
-            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot write: %s",
+            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
                                     strerror(errno));
         }
     }
@@ -257,6 +258,7 @@ typedef struct synth {
     uint32_t weight_count;
     uint64_t state; // of the random numbers
     gguf_writer writer;
+    bool begun; // a file of this name has been opened, and what was there is gone
 } synth;
 
 static const synth_type* type_of(const synth* run, const weir_value_info* weight) {
@@ -327,6 +329,7 @@ static weir_status write_file(synth* run, uint32_t part, const char* path) {
         return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s", path,
                                 strerror(errno));
     }
+    run->begun = true;
     uint8_t* chunk = malloc(CHUNK_BYTES);
     weir_status status = chunk ? gguf_write_head(&run->writer, file)
                                : weir_status_fail(WEIR_OUT_OF_MEMORY, __FILE__, __LINE__,
@@ -336,13 +339,12 @@ static weir_status write_file(synth* run, uint32_t part, const char* path) {
     }
     free(chunk);
     if (fclose(file) != 0 && status == WEIR_OK) {
-        status = weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s", path,
-                                  strerror(errno));
+        status =
+            weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s", strerror(errno));
     }
-    if (status != WEIR_OK) {
-        remove(path);
-    }
-    return status;
+    return status == WEIR_OK
+               ? WEIR_OK
+               : weir_status_fail(status, __FILE__, __LINE__, "%s: %s", path, weir_last_error());
 }
 
 // The path of a part: that of the options, with the numbers of a set before its ending.
@@ -368,19 +370,27 @@ static weir_status write_part(synth* run, uint32_t part) {
     return write_file(run, part, path);
 }
 
-// A set is of use as a whole only: without its last part the others go as well.
-static weir_status write_parts(synth* run) {
-    weir_status status = WEIR_OK;
-    uint32_t written = 0;
-    run->state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
-    while (status == WEIR_OK && written < run->options->parts) {
-        status = write_part(run, written);
-        written += status == WEIR_OK;
+// Devices, pipes and links keep their names.
+static void remove_file(const char* path) {
+    struct stat facts;
+    if (lstat(path, &facts) == 0 && S_ISREG(facts.st_mode)) {
+        remove(path);
     }
-    while (status != WEIR_OK && written-- > 0) {
+}
+
+// A set is of use as a whole only: without one part the others go as well, those of an older set
+// under the same names with them. Nothing goes where nothing was overwritten yet.
+static weir_status write_parts(synth* run) {
+    const uint32_t parts = run->options->parts;
+    weir_status status = WEIR_OK;
+    run->state = run->options->seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
+    for (uint32_t part = 0; status == WEIR_OK && part < parts; part++) {
+        status = write_part(run, part);
+    }
+    for (uint32_t part = 0; status != WEIR_OK && run->begun && part < parts; part++) {
         char path[4096];
-        if (name_part(run->options, written, path, sizeof path) == WEIR_OK) {
-            remove(path);
+        if (name_part(run->options, part, path, sizeof path) == WEIR_OK) {
+            remove_file(path);
         }
     }
     return status;

@@ -154,6 +154,37 @@ static void a_set_that_cannot_be_finished_leaves_nothing(void** state) {
     assert_int_equal(weir("--version; test -e h-00001-of-00003.gguf"), 0);
 }
 
+// What cannot be finished has overwritten parts of the set before: the rest of that is no model.
+static void a_set_over_another_leaves_nothing_of_either(void** state) {
+    (void)state;
+    static const char command[] = "synth o.gguf --blocks 1 --embedding 64 --heads 4 --feed-forward "
+                                  "64 --vocabulary 300 --context 32 --split 3";
+    assert_int_equal(weir(command), 0);
+    assert_int_equal(weir("--version; rm o-00002-of-00003.gguf; mkdir o-00002-of-00003.gguf"), 0);
+    assert_int_equal(weir(command), 1);
+    assert_has(cli.errors, "o-00002-of-00003.gguf: cannot be written");
+    assert_int_equal(weir("--version; test ! -e o-00001-of-00003.gguf"), 0);
+    assert_int_equal(weir("--version; test ! -e o-00003-of-00003.gguf"), 0);
+    assert_int_equal(weir("--version; rmdir o-00002-of-00003.gguf"), 0);
+    assert_int_equal(weir(command), 0);
+    assert_int_equal(weir("--version; rm o-00001-of-00003.gguf; mkdir o-00001-of-00003.gguf"), 0);
+    assert_int_equal(weir(command), 1); // before anything is overwritten
+    assert_int_equal(weir("--version; test -e o-00003-of-00003.gguf"), 0);
+}
+
+static void synth_says_which_file_cannot_be_written_and_keeps_devices(void** state) {
+    (void)state;
+    static const char shape[] =
+        "--blocks 1 --embedding 64 --heads 4 --feed-forward 64 --vocabulary 300";
+    char command[256];
+    assert_int_equal(weir("--version; ln -s /dev/full full.gguf"), 0);
+    snprintf(command, sizeof command, "synth full.gguf %s", shape);
+    assert_int_equal(weir(command), 1);
+    assert_has(cli.errors, "weir: full.gguf: cannot be written: No space left");
+    assert_one_line(cli.errors);
+    assert_int_equal(weir("--version; test -L full.gguf"), 0);
+}
+
 static void synth_refuses_what_makes_no_model(void** state) {
     (void)state;
     assert_int_equal(weir("synth no.gguf --preset 7t"), 1);
@@ -176,6 +207,8 @@ int main(void) {
         cmocka_unit_test(synth_refuses_what_makes_no_model),
         cmocka_unit_test(synth_writes_sets_that_are_one_model),
         cmocka_unit_test(a_set_that_cannot_be_finished_leaves_nothing),
+        cmocka_unit_test(a_set_over_another_leaves_nothing_of_either),
+        cmocka_unit_test(synth_says_which_file_cannot_be_written_and_keeps_devices),
         cmocka_unit_test(synthetic_models_of_every_type_are_evaluated_alike_by_all_kernels),
         cmocka_unit_test(types_that_cannot_be_decoded_are_refused_by_name),
     };
