@@ -559,8 +559,58 @@ static void every_tile_is_run_once_by_any_number_of_workers(void** state) {
     }
 }
 
+static weir_status measure_stack(const weir_kernel_call* call) {
+    pthread_attr_t attributes;
+    size_t stack_bytes = 0;
+    void* lowest = NULL;
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0) {
+        return WEIR_INTERNAL;
+    }
+    pthread_attr_getstack(&attributes, &lowest, &stack_bytes);
+    pthread_attr_destroy(&attributes);
+    atomic_size_t* measured = NULL;
+    memcpy(&measured, call->constants, sizeof measured);
+    atomic_store(measured, stack_bytes);
+    return WEIR_OK;
+}
+
+// Some systems give a thread 128 KiB by default, and so does a limit on the stack: less than
+// kernels take.
+static void workers_have_the_stack_that_kernels_take(void** state) {
+    (void)state;
+    pthread_attr_t before;
+    pthread_attr_t small;
+    atomic_size_t stack_bytes = 0;
+    assert_int_equal(pthread_getattr_default_np(&before), 0);
+    assert_int_equal(pthread_getattr_default_np(&small), 0);
+    assert_int_equal(pthread_attr_setstacksize(&small, 131072), 0);
+    assert_int_equal(pthread_setattr_default_np(&small), 0);
+    weir_device* device = open_device("cpu", 1, NULL);
+    assert_int_equal(pthread_setattr_default_np(&before), 0);
+    pthread_attr_destroy(&small);
+    pthread_attr_destroy(&before);
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    assert_ok(weir_session_create(device, &session));
+    atomic_size_t* const address = &stack_bytes;
+    const weir_dispatch_desc desc = {.name = "measure",
+                                     .kernel = measure_stack,
+                                     .constants = &address,
+                                     .constants_size = sizeof address};
+    assert_ok(weir_session_dispatch(session, &desc, NULL));
+    assert_ok(weir_session_commit(session, &ticket));
+    while (!weir_ticket_is_complete(ticket)) { // who waits might run the kernel itself
+        sleep_us(100);
+    }
+    assert_ok(weir_ticket_wait(ticket, 0));
+    assert_true(atomic_load(&stack_bytes) >= (size_t)1 << 20);
+    weir_session_destroy(session);
+    weir_device_destroy(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(workers_have_the_stack_that_kernels_take),
         cmocka_unit_test(every_tile_is_run_once_by_any_number_of_workers),
         cmocka_unit_test(results_are_those_of_the_serial_run_for_any_number_of_workers),
         cmocka_unit_test(passes_in_flight_leave_what_the_serial_run_of_their_commits_leaves),

@@ -23,6 +23,9 @@
 #define SPINS_LONG 2000
 #define SHORT_SLEEP_NS 100000
 
+// Kernels take up to 512 KiB; what the system gives a thread by default may be far less.
+#define STACK_BYTES_MIN ((size_t)1 << 20)
+
 // A sleeper first adds itself to `sleepers`, or sets `seat_sleeps`, and then looks at its
 // condition; who makes a condition true first does so and then looks at these. All are sequentially
 // consistent, so one of the two sees the other.
@@ -206,7 +209,12 @@ static int start_thread(cpu_worker* worker, const cpu_topology* topology) {
     if (error != 0) {
         return error;
     }
-    if (worker->device->base.thread_count <= topology->core_count &&
+    size_t stack_bytes = 0;
+    error = pthread_attr_getstacksize(&attributes, &stack_bytes);
+    if (error == 0 && stack_bytes < STACK_BYTES_MIN) {
+        error = pthread_attr_setstacksize(&attributes, STACK_BYTES_MIN);
+    }
+    if (error == 0 && worker->device->base.thread_count <= topology->core_count &&
         topology->core_count < topology->thread_count) {
         error = pthread_attr_setaffinity_np(&attributes, topology->set_bytes, topology->first);
     }
