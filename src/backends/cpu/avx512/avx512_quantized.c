@@ -12,6 +12,7 @@ typedef struct traits {
     bool has_minimum;
     bool groups_of_16; // scales differ every 16 elements; else every 32
     int32_t offset;
+    bool times_16; // the bytes of the second half of each group are 16 times what they stand for
 } traits;
 
 AVX512_INLINE int64_t chunk_bytes(traits type) {
@@ -83,7 +84,9 @@ AVX512_INLINE __m512 add_chunk(traits type, const avx512_weights* w, const __m51
         sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_moveldup_ps(scale), sum);
         sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), _mm512_movehdup_ps(scale), sum);
     } else {
-        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(first, last)), scale, sum);
+        const __m512i half = type.times_16 ? _mm512_srai_epi32(last, 4) : last;
+        const __m512i both = _mm512_add_epi32(first, half);
+        sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(both), scale, sum);
     }
     return type.has_minimum ? _mm512_fnmadd_ps(w->minimum, _mm512_load_ps(x->d_sum), sum) : sum;
 }
@@ -123,11 +126,41 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
     }
 }
 
+// Two weight rows and one row of x. While the sums of a chunk of one row are computed, that of the
+// other is unpacked: the processor has other units for it, and finds the work within its reach.
+AVX512_INLINE void dot_two(traits type, const cpu_weight_rows* weights, int64_t n, int64_t elements,
+                           const cpu_chunk* x, float* results) {
+    const uint8_t* first = weights->first + n * weights->byte_stride;
+    const uint8_t* second = first + weights->byte_stride;
+    const int64_t last = (elements + CPU_CHUNK - 1) / CPU_CHUNK - 1;
+    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    __m512i begin[2];
+    avx512_weights a = unpack_chunk(type, first, 0, elements);
+    for (int64_t c = 0;; c++) {
+        fetch_ahead(type, weights, n, 2, c);
+        begin_chunk(type, x + c, begin);
+        const avx512_weights b = unpack_chunk(type, second, c, elements);
+        sums[0] = add_chunk(type, &a, begin, x + c, sums[0]);
+        if (c == last) {
+            sums[1] = add_chunk(type, &b, begin, x + c, sums[1]);
+            break;
+        }
+        a = unpack_chunk(type, first, c + 1, elements);
+        sums[1] = add_chunk(type, &b, begin, x + c, sums[1]);
+    }
+    results[n] = _mm512_reduce_add_ps(sums[0]);
+    results[n + 1] = _mm512_reduce_add_ps(sums[1]);
+}
+
 AVX512_INLINE void dot_pairs(traits type, const cpu_weight_rows* weights, int64_t elements,
                              const cpu_chunk* x, int64_t stride, int count, float* results) {
     int64_t n = 0;
     for (; n + 2 <= weights->count; n += 2) {
-        dot_rows(type, weights, n, 2, elements, x, stride, count, results);
+        if (count == 1) {
+            dot_two(type, weights, n, elements, x, results);
+        } else {
+            dot_rows(type, weights, n, 2, elements, x, stride, count, results);
+        }
     }
     if (n < weights->count) {
         dot_rows(type, weights, n, 1, elements, x, stride, count, results);
@@ -170,7 +203,11 @@ AVX512_INLINE void unpack_block(traits type, const uint8_t* weights, int64_t row
     memset(block->minimum, 0, sizeof block->minimum);
     for (int64_t i = 0; i < CPU_BLOCK_WIDTH; i++) {
         const int64_t row = i < rows ? i : rows - 1; // any: its scales stay 0
-        const avx512_weights w = unpack_chunk(type, weights + row * row_bytes, chunk, elements);
+        avx512_weights w = unpack_chunk(type, weights + row * row_bytes, chunk, elements);
+        if (type.times_16) {
+            w.u[2] = _mm512_srli_epi16(w.u[2], 4);
+            w.u[3] = _mm512_srli_epi16(w.u[3], 4);
+        }
         for (int j = 0; j < 4; j++) {
             _mm512_store_si512(u[j][i], w.u[j]);
         }
@@ -292,46 +329,47 @@ AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_c
     }
 }
 
-// X(name, dtype, offset, elements of a block, bytes of a block, has a minimum, groups of 16)
+// X(name, dtype, offset, elements of a block, bytes of a block, has a minimum, groups of 16,
+//   times 16)
 #define TYPE_LIST(X)                                                                               \
-    X(q8_0, Q8_0, 128, 32, 34, false, false)                                                       \
-    X(q4_0, Q4_0, 8, 32, 18, false, false)                                                         \
-    X(q4_1, Q4_1, 0, 32, 20, true, false)                                                          \
-    X(q5_0, Q5_0, 16, 32, 22, false, false)                                                        \
-    X(q5_1, Q5_1, 0, 32, 24, true, false)                                                          \
-    X(q2_k, Q2_K, 0, 256, 84, true, true)                                                          \
-    X(q3_k, Q3_K, 4, 256, 110, false, true)                                                        \
-    X(q4_k, Q4_K, 0, 256, 144, true, false)                                                        \
-    X(q5_k, Q5_K, 0, 256, 176, true, false)                                                        \
-    X(q6_k, Q6_K, 32, 256, 210, false, true)                                                       \
-    X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false)                                            \
-    X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false)                                          \
-    X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false)
+    X(q8_0, Q8_0, 128, 32, 34, false, false, false)                                                \
+    X(q4_0, Q4_0, 8, 32, 18, false, false, true)                                                   \
+    X(q4_1, Q4_1, 0, 32, 20, true, false, false)                                                   \
+    X(q5_0, Q5_0, 16, 32, 22, false, false, false)                                                 \
+    X(q5_1, Q5_1, 0, 32, 24, true, false, false)                                                   \
+    X(q2_k, Q2_K, 0, 256, 84, true, true, false)                                                   \
+    X(q3_k, Q3_K, 4, 256, 110, false, true, false)                                                 \
+    X(q4_k, Q4_K, 0, 256, 144, true, false, false)                                                 \
+    X(q5_k, Q5_K, 0, 256, 176, true, false, false)                                                 \
+    X(q6_k, Q6_K, 32, 256, 210, false, true, false)                                                \
+    X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false, false)                                     \
+    X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false, false)                                   \
+    X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false, false)
 
-#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen)                               \
-    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset})
+#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen, times_16)                     \
+    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset, times_16})
 
-#define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen)                        \
+#define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen, times_16)              \
     static void dot_##name(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,   \
                            int64_t stride, int64_t count, float* sums) {                           \
-        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), weights, elements, x,   \
-                stride, count, sums);                                                              \
+        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights,      \
+                elements, x, stride, count, sums);                                                 \
     }                                                                                              \
     static void unpack_block_##name(const uint8_t* weights, int64_t row_bytes, int64_t rows,       \
                                     int64_t chunk, int64_t elements, cpu_block* unpacked) {        \
-        unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), weights,           \
+        unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights, \
                      row_bytes, rows, chunk, elements, unpacked);                                  \
     }                                                                                              \
     static void multiply_##name(const cpu_block* unpacked, const cpu_chunk* x, int64_t count,      \
                                 bool first, float* sums, int64_t stride) {                         \
-        multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen), unpacked, x,       \
-                     count, first, sums, stride);                                                  \
+        multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16),          \
+                     unpacked, x, count, first, sums, stride);                                     \
     }
 TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS
 
 static const cpu_quantized_type quantized_types[] = {
-#define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen)                             \
+#define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16)                   \
     {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), dot_##name, unpack_block_##name,          \
      multiply_##name},
     TYPE_LIST(TYPE_ROW)
