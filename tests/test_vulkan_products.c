@@ -76,14 +76,124 @@ static void products_are_right_however_they_are_cut(void** state) {
     (void)state;
     static const weir_vulkan_tuning tunings[] = {
         {0}, {.unit_columns = 4, .unit_threads = 64}, {.unit_columns = 1}, {.unit_columns = 7}};
+    weir_vulkan_tuning tuning;
     for (size_t i = 0; i < sizeof tunings / sizeof tunings[0]; i++) {
         product p;
-        assert_ok(weir_vulkan_tune(gpu, &tunings[i]));
+        tuning = tunings[i];
+        tuning.unit_x = WEIR_VULKAN_X_F32;
+        assert_ok(weir_vulkan_tune(gpu, &tuning));
         open_product(&p);
         check_product(&p);
         close_product(&p);
     }
     assert_ok(weir_vulkan_tune(gpu, &tunings[0]));
+}
+
+#define ROUNDED_ROWS 3
+#define ROUNDED_COLUMNS 21
+#define ROUNDED_WIDTH 1280
+
+// Weights of any type without an infinity or a NaN: no scale has the highest bits of an exponent.
+static weir_binding new_weights(weir_value value, weir_dtype dtype, const weir_shape* shape) {
+    const weir_dtype_info* info = weir_dtype_describe(dtype);
+    const size_t byte_size =
+        ROUNDED_COLUMNS * ROUNDED_WIDTH / info->block_elements * info->block_bytes;
+    weir_binding binding = {.value = value};
+    weir_storage* storage = allocate(gpu, byte_size, WEIR_FILL_NONE, false);
+    uint8_t* bytes = weir_storage_host_pointer(storage);
+    test_random random = {dtype};
+    for (size_t i = 0; i < byte_size; i++) {
+        bytes[i] = (uint8_t)random_u64(&random) & (i % 2 == 1 ? 0x3F : 0xFF);
+    }
+    assert_ok(weir_view_make(storage, 0, dtype, shape, &binding.view));
+    return binding;
+}
+
+// Numbers that rounding to 8 bits leaves as they are: 127 is the largest of each 32.
+static void fill_rounded(float x[ROUNDED_ROWS * ROUNDED_WIDTH]) {
+    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_WIDTH; i++) {
+        x[i] = (i % 32 == i / 32 % 32 ? -127.0f : (float)(i * 37 % 255 - 127)) / 64.0f;
+    }
+}
+
+// silu(x * transpose(gate)) * (x * transpose(up)), or without `up` x * transpose(gate).
+static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, weir_vulkan_x unit_x,
+                        float* y) {
+    static float x[ROUNDED_ROWS * ROUNDED_WIDTH];
+    const weir_shape x_shape = weir_shape_make(2, (int64_t[]){ROUNDED_ROWS, ROUNDED_WIDTH});
+    const weir_shape w_shape = weir_shape_make(2, (int64_t[]){ROUNDED_COLUMNS, ROUNDED_WIDTH});
+    const weir_dtype dtypes[] = {gate_dtype, up_dtype};
+    const uint32_t count = up_dtype == WEIR_DTYPE_NONE ? 1 : 2;
+    weir_graph* graph = NULL;
+    weir_schedule* schedule = NULL;
+    weir_program* program = NULL;
+    weir_value in;
+    weir_value out[3];
+    weir_binding bindings[2];
+    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = unit_x}));
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &x_shape, WEIR_PARAM_NONE, &in));
+    for (uint32_t i = 0; i < count; i++) {
+        weir_value w;
+        assert_ok(weir_graph_weight(graph, i == 0 ? "gate" : "up", dtypes[i], &w_shape, &w));
+        assert_ok(weir_graph_matmul(graph, in, w, &out[i]));
+        bindings[i] = new_weights(w, dtypes[i], &w_shape);
+    }
+    if (count == 2) {
+        assert_ok(weir_graph_silu_gate(graph, out[0], out[1], &out[2]));
+    }
+    const weir_value last = out[count == 2 ? 2 : 0];
+    assert_ok(weir_graph_output(graph, last));
+    assert_ok(weir_schedule_create(NULL, graph, weir_device_target(gpu), NULL, &schedule));
+    const weir_program_desc desc = {
+        .schedule = schedule, .bindings = bindings, .binding_count = count};
+    assert_ok(weir_program_create(gpu, &desc, &program));
+    fill_rounded(x);
+    assert_ok(weir_program_write(program, in, x, sizeof x));
+    assert_ok(weir_program_run(program, NULL, 0));
+    memcpy(y, weir_program_contents(program, last), ROUNDED_ROWS * ROUNDED_COLUMNS * sizeof *y);
+    weir_program_destroy(program);
+    weir_schedule_destroy(schedule);
+    weir_graph_destroy(graph);
+    for (uint32_t i = 0; i < count; i++) {
+        weir_storage_release(bindings[i].view.storage);
+    }
+    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){0}));
+}
+
+static void check_rounded(weir_dtype gate, weir_dtype up) {
+    float whole[ROUNDED_ROWS * ROUNDED_COLUMNS];
+    float rounded[ROUNDED_ROWS * ROUNDED_COLUMNS];
+    float largest = 0.0f;
+    run_rounded(gate, up, WEIR_VULKAN_X_F32, whole);
+    run_rounded(gate, up, WEIR_VULKAN_X_8_BITS, rounded);
+    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_COLUMNS; i++) {
+        largest = fabsf(whole[i]) > largest ? fabsf(whole[i]) : largest;
+    }
+    assert_true(largest > 1.0f);
+    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_COLUMNS; i++) {
+        assert_float_equal(rounded[i], whole[i], largest * 1e-5f);
+    }
+}
+
+static void need_dots(void) {
+    if (weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_8_BITS}) != WEIR_OK) {
+        print_message("skipped: %s\n", weir_last_error());
+        skip();
+    }
+}
+
+static void products_of_bytes_are_those_of_the_numbers_that_they_are(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1,
+                                        WEIR_DTYPE_Q5_0, WEIR_DTYPE_Q5_1, WEIR_DTYPE_Q4_K,
+                                        WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
+    need_dots();
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        check_rounded(dtypes[i], WEIR_DTYPE_NONE);
+    }
+    check_rounded(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0);
+    check_rounded(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K);
 }
 
 static void cuts_that_cannot_be_are_refused(void** state) {
@@ -94,6 +204,9 @@ static void cuts_that_cannot_be_are_refused(void** state) {
     assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_threads = 48}),
                   WEIR_INVALID_ARGUMENT);
     assert_message_has("48 threads");
+    assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = (weir_vulkan_x)3}),
+                  WEIR_INVALID_ARGUMENT);
+    assert_message_has("unit_x is 3");
     weir_device* cpu = NULL;
     assert_ok(weir_device_create(&(weir_device_desc){.name = "cpu"}, &cpu));
     assert_status(weir_vulkan_tune(cpu, &(weir_vulkan_tuning){0}), WEIR_INVALID_ARGUMENT);
@@ -119,6 +232,7 @@ static void the_target_fuses_as_that_of_the_processor_does(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_right_however_they_are_cut),
+        cmocka_unit_test(products_of_bytes_are_those_of_the_numbers_that_they_are),
         cmocka_unit_test(cuts_that_cannot_be_are_refused),
         cmocka_unit_test(the_target_fuses_as_that_of_the_processor_does),
     };

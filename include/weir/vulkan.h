@@ -106,6 +106,13 @@ WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* devic
                                                               uint64_t byte_size, const char* name,
                                                               weir_storage** storage);
 
+// What x is to weights in blocks, in products of few rows.
+typedef enum weir_vulkan_x {
+    WEIR_VULKAN_X_USUAL = 0,
+    WEIR_VULKAN_X_F32 = 1,
+    WEIR_VULKAN_X_8_BITS = 2, // rounded, with a scale for each 32 elements; integers are multiplied
+} weir_vulkan_x;
+
 // How products of few rows are cut into workgroups, those of plain types (few) and those of blocks
 // (unit). Columns are rows of weights that a workgroup reads, 1 to 32, of two matrices together;
 // threads are its invocations, a multiple of 32, at most 256. 0: as it is without this.
@@ -113,6 +120,7 @@ typedef struct weir_vulkan_tuning {
     uint32_t few_columns, few_threads;
     uint32_t unit_columns, unit_threads;
     uint32_t groups_wanted; // workgroups of a product: columns are halved until there are as many
+    weir_vulkan_x unit_x;   // 8 bits only with VK_KHR_shader_integer_dot_product
 } weir_vulkan_tuning;
 
 // Sets the cut for programs made from now on. Other numbers add in another order: results differ in

@@ -74,9 +74,13 @@ weir_status vulkan_device_make(vulkan_device* device) {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PRIORITY_FEATURES_EXT,
         .pNext = probe->pageable_memory ? &pageable : NULL,
         .memoryPriority = VK_TRUE};
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dots = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+        .pNext = probe->memory_priority ? &priorities : NULL,
+        .shaderIntegerDotProduct = VK_TRUE};
     VkPhysicalDeviceSynchronization2Features synchronization = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES,
-        .pNext = probe->memory_priority ? &priorities : NULL,
+        .pNext = probe->integer_dot ? &dots : dots.pNext,
         .synchronization2 = VK_TRUE};
     VkPhysicalDeviceVulkan12Features core12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
@@ -115,10 +119,17 @@ static weir_status make_locks(vulkan_device* device) {
 }
 
 // Where invocations are loops of a processor a workgroup has few, and is compiled quickly.
-static const weir_vulkan_tuning* default_tuning(const vulkan_device* device) {
-    static const weir_vulkan_tuning cards = {4, 128, 16, 64, 512};
-    static const weir_vulkan_tuning processors = {8, 32, 8, 32, 1};
-    return device->probe.type == VK_PHYSICAL_DEVICE_TYPE_CPU ? &processors : &cards;
+// x is rounded where that spares the device work.
+static weir_vulkan_tuning usual_tuning(const vulkan_device* device) {
+    const vulkan_probe* probe = &device->probe;
+    weir_vulkan_tuning tuning = {4, 128, 16, 64, 512, WEIR_VULKAN_X_F32};
+    if (probe->type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
+        tuning = (weir_vulkan_tuning){8, 32, 8, 32, 1, WEIR_VULKAN_X_F32};
+    }
+    if (probe->integer_dot && probe->fast_dots) {
+        tuning.unit_x = WEIR_VULKAN_X_8_BITS;
+    }
+    return tuning;
 }
 
 weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* desc) {
@@ -134,7 +145,7 @@ weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* d
         device->copy_queue = device->queue;
         device->copy_family = device->probe.queue_family;
     }
-    device->tuning = *default_tuning(device);
+    device->tuning = usual_tuning(device);
     WEIR_TRY(vulkan_pipelines_open(device, desc->cache_path));
     WEIR_TRY(vulkan_queue_open(device));
     log_line(&device->base.log, WEIR_LOG_INFO, "vulkan: %s", device->probe.name);
@@ -201,13 +212,20 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: not a device of Vulkan");
     }
     vulkan_device* device = vulkan_device_of(base);
-    const weir_vulkan_tuning* usual = default_tuning(device);
+    const weir_vulkan_tuning usual = usual_tuning(device);
     const weir_vulkan_tuning wanted = {
-        .few_columns = tuning->few_columns > 0 ? tuning->few_columns : usual->few_columns,
-        .few_threads = tuning->few_threads > 0 ? tuning->few_threads : usual->few_threads,
-        .unit_columns = tuning->unit_columns > 0 ? tuning->unit_columns : usual->unit_columns,
-        .unit_threads = tuning->unit_threads > 0 ? tuning->unit_threads : usual->unit_threads,
-        .groups_wanted = tuning->groups_wanted > 0 ? tuning->groups_wanted : usual->groups_wanted};
+        .few_columns = tuning->few_columns > 0 ? tuning->few_columns : usual.few_columns,
+        .few_threads = tuning->few_threads > 0 ? tuning->few_threads : usual.few_threads,
+        .unit_columns = tuning->unit_columns > 0 ? tuning->unit_columns : usual.unit_columns,
+        .unit_threads = tuning->unit_threads > 0 ? tuning->unit_threads : usual.unit_threads,
+        .groups_wanted = tuning->groups_wanted > 0 ? tuning->groups_wanted : usual.groups_wanted,
+        .unit_x = tuning->unit_x > 0 ? tuning->unit_x : usual.unit_x};
+    if (wanted.unit_x > WEIR_VULKAN_X_8_BITS) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: unit_x is %u", (unsigned)wanted.unit_x);
+    }
+    if (wanted.unit_x == WEIR_VULKAN_X_8_BITS && !device->probe.integer_dot) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: %s multiplies no bytes", device->probe.name);
+    }
     WEIR_TRY(check_cut(wanted.few_columns, wanted.few_threads));
     WEIR_TRY(check_cut(wanted.unit_columns, wanted.unit_threads));
     if (vulkan_tuning_bytes(&wanted) > device->probe.shared_bytes_max) {

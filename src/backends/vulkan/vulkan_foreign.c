@@ -27,6 +27,7 @@ static weir_status adopt(vulkan_device* device, const weir_device_desc* desc,
     device->probe.external_memory_fd = instance->api.GetMemoryFdKHR != NULL;
     device->probe.calibrated =
         device->probe.calibrated && instance->api.GetCalibratedTimestampsEXT != NULL;
+    device->probe.integer_dot = false; // nothing tells
     device->probe.pageable_memory = instance->api.SetDeviceMemoryPriorityEXT != NULL;
     return WEIR_OK;
 }

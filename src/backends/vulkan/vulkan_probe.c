@@ -26,9 +26,12 @@ static weir_status probe_extensions(const vulkan_instance* instance, vulkan_prob
 static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceShaderIntegerDotProductProperties dots = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES,
+        .pNext = &import};
     VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES,
-        .pNext = &import};
+        .pNext = &dots};
     VkPhysicalDeviceVulkan11Properties core = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES, .pNext = &sizes};
     VkPhysicalDeviceProperties2 found = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
@@ -51,6 +54,7 @@ static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     probe->push_bytes_max = limits->maxPushConstantsSize;
     probe->shared_bytes_max = limits->maxComputeSharedMemorySize;
     probe->invocations_max = limits->maxComputeWorkGroupInvocations;
+    probe->fast_dots = dots.integerDotProduct4x8BitPackedSignedAccelerated;
     probe->timestamp_period_ns = limits->timestampPeriod;
     probe->group_count_max = limits->maxComputeWorkGroupCount[0];
     for (int i = 1; i < 3; i++) {
@@ -63,8 +67,10 @@ static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
 }
 
 static void probe_features(const vulkan_instance* instance, vulkan_probe* probe) {
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dots = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
     VkPhysicalDeviceSynchronization2Features synchronization = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES};
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES, .pNext = &dots};
     VkPhysicalDeviceVulkan12Features core12 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &synchronization};
     VkPhysicalDeviceVulkan11Features core11 = {
@@ -76,6 +82,7 @@ static void probe_features(const vulkan_instance* instance, vulkan_probe* probe)
     probe->storage8 = core12.storageBuffer8BitAccess;
     probe->float16 = core12.shaderFloat16;
     probe->int8 = core12.shaderInt8;
+    probe->integer_dot = probe->integer_dot && dots.shaderIntegerDotProduct;
     probe->synchronization2_feature = synchronization.synchronization2;
 }
 

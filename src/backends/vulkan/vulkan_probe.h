@@ -19,6 +19,7 @@
     X(portability_subset, "VK_KHR_portability_subset")                                             \
     X(external_memory_host, "VK_EXT_external_memory_host")                                         \
     X(external_memory_fd, "VK_KHR_external_memory_fd")                                             \
+    X(integer_dot, "VK_KHR_shader_integer_dot_product")                                            \
     X(memory_budget, "VK_EXT_memory_budget")                                                       \
     X(memory_priority, "VK_EXT_memory_priority")                                                   \
     X(pageable_memory, "VK_EXT_pageable_device_local_memory")                                      \
@@ -54,6 +55,7 @@ typedef struct vulkan_probe {
     uint32_t invocations_max;  // of a workgroup
     uint32_t subgroup_min, subgroup_max;
     bool storage16, storage8, float16, int8, synchronization2_feature;
+    bool fast_dots; // of four signed bytes: an instruction of the device
 #define VULKAN_EXTENSION_FIELD(field, extension) bool field;
     VULKAN_EXTENSION_LIST(VULKAN_EXTENSION_FIELD)
 #undef VULKAN_EXTENSION_FIELD

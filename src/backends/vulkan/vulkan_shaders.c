@@ -15,6 +15,9 @@ static const uint32_t get_rows_words[] = {
 static const uint32_t matmul_words[] = {
 #include "backends/vulkan/spirv/matmul.inc"
 };
+static const uint32_t matmul_dots_words[] = {
+#include "backends/vulkan/spirv/matmul_dots.inc"
+};
 static const uint32_t matmul_few_words[] = {
 #include "backends/vulkan/spirv/matmul_few.inc"
 };

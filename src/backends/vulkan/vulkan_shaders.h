@@ -12,6 +12,7 @@
     X(elementwise, 4)                                                                              \
     X(get_rows, 5)                                                                                 \
     X(matmul, 5)                                                                                   \
+    X(matmul_dots, 5)                                                                              \
     X(matmul_few, 5)                                                                               \
     X(matmul_units, 5)                                                                             \
     X(narrow, 4)                                                                                   \

@@ -94,7 +94,9 @@ static void size_few(const vulkan_encoder* encoder, bool in_units, vulkan_launch
         columns = (columns + 1) / 2;
     }
     const uint32_t groups = divide_up(launch->push.columns, columns);
-    launch->shader = in_units ? VULKAN_SHADER_matmul_units : VULKAN_SHADER_matmul_few;
+    const vulkan_shader units = tuning->unit_x == WEIR_VULKAN_X_8_BITS ? VULKAN_SHADER_matmul_dots
+                                                                       : VULKAN_SHADER_matmul_units;
+    launch->shader = in_units ? units : VULKAN_SHADER_matmul_few;
     launch->constants[2] = launch->push.rows;
     launch->constants[7] = columns;
     launch->constants[8] = in_units ? tuning->unit_threads : tuning->few_threads;

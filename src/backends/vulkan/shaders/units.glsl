@@ -104,6 +104,30 @@ uvec2 five_bits(uint t, uint fifths) {
            ONES;
 }
 
+// The word with elements 4g .. 4g + 3 of Q4_0, Q4_1, Q5_0 or Q5_1: in the low nibbles of its bytes
+// where g < 4, else in the high ones.
+uint small_word(uint m, uint raw[RAW_MAX], bool odd, uint g) {
+    const uint type = type_of(m);
+    const uint index = g % 4u + (type == Q5_0 || type == Q5_1 ? 1u : 0u);
+    return type == Q4_1 || type == Q5_1 ? raw[1u + index] : behind(raw, index, odd);
+}
+
+uint small_nibbles(uint m, uint raw[RAW_MAX], bool odd, uint g) {
+    return small_word(m, raw, odd, g) >> (g < 4u ? 0u : 4u);
+}
+
+// Their fifth bits, of Q5_0 or Q5_1, as the low bits of four bytes: shifted copies that do not meet.
+uint small_fifths(uint m, uint raw[RAW_MAX], bool odd, uint g) {
+    const uint bits = type_of(m) == Q5_1 ? raw[1] : behind(raw, 0u, odd);
+    return (bits >> (4u * g) & 0xFu) * 0x00204081u & 0x01010101u;
+}
+
+// The scale of a block of Q8_0, Q4_0 or Q5_0.
+float small_scale(uint m, uint raw[RAW_MAX], uint unit) {
+    const bool odd = (unit * halves_of(m) & 1u) == 1u;
+    return half_to_float(odd ? raw[0] >> 16 : raw[0] & 0xFFFFu);
+}
+
 // Elements 4g and 4g + 2, 4g + 1 and 4g + 3 of a unit as 16-bit floats.
 uvec2 four_at(uint m, uint raw[RAW_MAX], uint unit, uint g) {
     const uint type = type_of(m);
@@ -123,19 +147,11 @@ uvec2 four_at(uint m, uint raw[RAW_MAX], uint unit, uint g) {
         const uint high = from_half(raw, 9u + g, odd_block) >> (run * 2u);
         return uvec2(t << 4, t >> 4) & 0x00F000F0u | uvec2(high << 8, high) & 0x03000300u | ONES;
     }
-    const bool fifth = type == Q5_0 || type == Q5_1;
-    const bool affine = type == Q4_1 || type == Q5_1;
-    const uint index = g % 4u + (fifth ? 1u : 0u);
-    const uint nibbles = affine ? raw[1u + index] : behind(raw, index, odd);
-    if (!fifth) { // shifts of their own, and one less
-        return uvec2(g < 4u ? nibbles << 6 : nibbles << 2, g < 4u ? nibbles >> 2 : nibbles >> 6) &
-                   0x03C003C0u |
-               ONES;
+    if (type == Q5_0 || type == Q5_1) {
+        return five_bits(small_nibbles(m, raw, odd, g), small_fifths(m, raw, odd, g));
     }
-    const uint bits = affine ? raw[1] : behind(raw, 0u, odd);
-    // Four bits to the low bits of four bytes: shifted copies that do not meet.
-    const uint spread = (bits >> (4u * g) & 0xFu) * 0x00204081u & 0x01010101u;
-    return five_bits(g < 4u ? nibbles : nibbles >> 4, spread);
+    const uint both = small_word(m, raw, odd, g); // shifts of their own, and one less
+    return uvec2(g < 4u ? both << 6 : both << 2, g < 4u ? both >> 2 : both >> 6) & 0x03C003C0u | ONES;
 }
 
 // Byte `index` of the 12 bytes of scales in words 1 to 3.
@@ -191,9 +207,7 @@ float dot_unit(uint m, uint raw[RAW_MAX], uint unit, vec4 left[8]) {
         const vec2 both = unpackHalf2x16(raw[0]);
         return both.x * (type == Q4_1 ? 16.0 : 32.0) * (all.x - all.y) + both.y * all.y;
     }
-    const bool odd = (unit * halves_of(m) & 1u) == 1u;
-    const float d = half_to_float(odd ? raw[0] >> 16 : raw[0] & 0xFFFFu);
-    return d * (type == Q8_0 ? 256.0 : type == Q4_0 ? 16.0 : 32.0) * (all.x - 1.5 * all.y);
+    return small_scale(m, raw, unit) * (type == Q8_0 ? 256.0 : type == Q4_0 ? 16.0 : 32.0) * (all.x - 1.5 * all.y);
 }
 
 #endif
