@@ -2,9 +2,9 @@
 // matrices have made-up weights in memory of the device: no file is needed. CSV on standard output;
 // medians.
 //
-//     bench_vulkan_kernels [DEVICE [SHAPE [TYPE...]]]
+//     bench_vulkan_kernels [-p] [DEVICE [SHAPE [TYPE...]]]
 //
-// SHAPE is tiny, 1b or 7b (default), TYPE as in a file: F16, Q4_0 ... (default: these two).
+// -p times the passes and no single kernels. SHAPE is tiny, 1b or 7b (default), TYPE as in a file: F16, Q4_0 ... (default: these two).
 //
 //     pass     a pass of ROWS tokens at a position; the bytes are those of its weights
 //     kernel   the dispatches of one kind in such a pass, by the clock of the device. Their times
@@ -401,6 +401,9 @@ static void bench_kernels(weir_device* device, int64_t width, const weir_dtype* 
 }
 
 int main(int argc, char** argv) {
+    const bool passes_only = argc > 1 && strcmp(argv[1], "-p") == 0;
+    argc -= passes_only ? 1 : 0;
+    argv += passes_only ? 1 : 0;
     const weir_device_desc desc = {.name = argc > 1 ? argv[1] : "vulkan"};
     const char* shape = argc > 2 ? argv[2] : "7b";
     weir_dtype types[TYPES_MAX] = {WEIR_DTYPE_F16, WEIR_DTYPE_Q4_0};
@@ -414,7 +417,9 @@ int main(int argc, char** argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); // a run that is cut short has printed what it measured
     bench_check(weir_device_create(&desc, &device));
     printf("what,type,name,rows,count,microseconds,gigabytes_per_second\n");
-    bench_kernels(device, find_shape(shape)->embedding, types, type_count);
+    if (!passes_only) {
+        bench_kernels(device, find_shape(shape)->embedding, types, type_count);
+    }
     for (int i = 0; i < type_count; i++) {
         bench_model(device, shape, types[i], 1);
         bench_model(device, shape, types[i], strcmp(shape, "tiny") == 0 ? 8 : PREFILL_ROWS);
