@@ -4,7 +4,8 @@
 //
 //     bench_vulkan_kernels [-p] [DEVICE [SHAPE [TYPE...]]]
 //
-// -p times the passes and no single kernels. SHAPE is tiny, 1b or 7b (default), TYPE as in a file: F16, Q4_0 ... (default: these two).
+// -p times passes and no single kernels. SHAPE is tiny, 1b or 7b (default), TYPE as in a file: F16,
+// Q4_0 ... (default: these two).
 //
 //     pass     a pass of ROWS tokens at a position; the bytes are those of its weights
 //     kernel   the dispatches of one kind in such a pass, by the clock of the device. Their times
