@@ -65,27 +65,33 @@ static void matmul_add_agrees_and_works_in_place(void** state) {
 
 // The first factor of z * u errs by at most 1.1 times as much as z, the second as u: silu has a
 // slope below 1.1.
+static reference gate_up_reference(const tensor* x, const tensor* gate, const tensor* up,
+                                   see_row_fn see) {
+    const reference r = new_reference(x->rows, gate->rows);
+    reference z = new_reference(x->rows, gate->rows);
+    reference u = new_reference(x->rows, gate->rows);
+    product_reference(x, gate, see, z.result, z.scale);
+    product_reference(x, up, see, u.result, u.scale);
+    for (int64_t at = 0; at < x->rows * gate->rows; at++) {
+        const double silu = z.result[at] / (1.0 + exp(-z.result[at]));
+        r.result[at] = silu * u.result[at];
+        r.scale[at] = 1.1 * z.scale[at] * fabs(u.result[at]) + fabs(silu) * u.scale[at] +
+                      1e-5 * z.scale[at] * u.scale[at];
+    }
+    free_reference(&z);
+    free_reference(&u);
+    return r;
+}
+
 static void check_gate_up(weir_dtype gate_dtype, weir_dtype up_dtype, int64_t m, int64_t n,
                           int64_t k) {
     tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 1);
     tensor gate = new_random(&random_state, gate_dtype, n, k, 0);
     tensor up = new_random(&random_state, up_dtype, n, k, 2);
     tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 3);
-    reference r = new_reference(m, n);
-    reference z = new_reference(m, n);
-    reference u = new_reference(m, n);
-    product_reference(&x, &gate, widen_row, z.result, z.scale);
-    product_reference(&x, &up, widen_row, u.result, u.scale);
-    for (int64_t at = 0; at < m * n; at++) {
-        const double silu = z.result[at] / (1.0 + exp(-z.result[at]));
-        r.result[at] = silu * u.result[at];
-        r.scale[at] = 1.1 * z.scale[at] * fabs(u.result[at]) + fabs(silu) * u.scale[at] +
-                      1e-5 * z.scale[at] * u.scale[at];
-    }
+    reference r = gate_up_reference(&x, &gate, &up, widen_row);
     kernel_run run = {find_kernel(WEIR_OP_GATE_UP), {&x, &gate, &up, &y}, 4, {0}, {0}};
     check_kernel(&run, r.result, r.scale, 5e-6, 0, &random_state);
-    free_reference(&z);
-    free_reference(&u);
     free_reference(&r);
     free_tensor(&x);
     free_tensor(&gate);
@@ -162,6 +168,92 @@ static void check_rms_norm_mul(weir_dtype w_row, int64_t m, int64_t k, float eps
     free_tensor(&x);
     free_tensor(&w);
     free_tensor(&y);
+}
+
+// What a product with a norm in it sees of a row of x.
+static struct {
+    const tensor* factors;
+    float epsilon;
+} norm_within;
+
+static void see_normal_row(const float* x, int64_t count, double* seen) {
+    double squares = 0.0;
+    for (int64_t c = 0; c < count; c++) {
+        squares += (double)x[c] * (double)x[c];
+    }
+    for (int64_t c = 0; c < count; c++) {
+        seen[c] = (double)x[c] / sqrt(squares / (double)count + (double)norm_within.epsilon) *
+                  tensor_at(norm_within.factors, 0, c);
+    }
+}
+
+static void check_rms_norm_matmul(weir_dtype dtype, weir_dtype factor_type, int64_t m, int64_t n,
+                                  int64_t k) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 4);
+    tensor w = new_random(&random_state, dtype, n, k, 1);
+    tensor factors = new_row(&random_state, factor_type, k);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 2);
+    reference r = new_reference(m, n);
+    norm_within.factors = &factors;
+    norm_within.epsilon = 1e-5f;
+    product_reference(&x, &w, see_normal_row, r.result, r.scale);
+    kernel_run run = {
+        find_kernel(WEIR_OP_RMS_NORM_MATMUL), {&x, &w, &factors, &y}, 4, {.epsilon = 1e-5f}, {0}};
+    check_kernel(&run, r.result, r.scale, 4e-6, 0, &random_state);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&factors);
+    free_tensor(&y);
+}
+
+static const weir_dtype factor_types[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16};
+
+// Rows that are no quads, wider than a workgroup reads at once, and of each kind of factors; weights
+// by elements, by eights and by units. What the norm does depends on none of their types.
+static void rms_norm_matmul_agrees(void** state) {
+    (void)state;
+    static const int64_t shapes[][3] = {{1, 1, 1}, {4, 18, 255}, {2, 3, 2052}};
+    need_kernel(WEIR_OP_RMS_NORM_MATMUL);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int64_t* s = shapes[i];
+        check_rms_norm_matmul(WEIR_DTYPE_F32, factor_types[i % 3], s[0], s[1], s[2]);
+    }
+    check_rms_norm_matmul(WEIR_DTYPE_F16, WEIR_DTYPE_F32, 1, 9, 768);
+    check_rms_norm_matmul(WEIR_DTYPE_Q8_0, WEIR_DTYPE_BF16, 1, 9, 768);
+    check_rms_norm_matmul(WEIR_DTYPE_Q4_K, WEIR_DTYPE_F32, 2, 9, 2304);
+}
+
+static void check_rms_norm_gate_up(weir_dtype gate_dtype, weir_dtype up_dtype, int64_t m,
+                                   int64_t k) {
+    const int64_t n = 19;
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 4);
+    tensor gate = new_random(&random_state, gate_dtype, n, k, 0);
+    tensor up = new_random(&random_state, up_dtype, n, k, 1);
+    tensor factors = new_row(&random_state, factor_types[m % 3], k);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 3);
+    norm_within.factors = &factors;
+    norm_within.epsilon = 1e-5f;
+    reference r = gate_up_reference(&x, &gate, &up, see_normal_row);
+    kernel_run run = {find_kernel(WEIR_OP_RMS_NORM_GATE_UP),
+                      {&x, &gate, &up, &factors, &y},
+                      5,
+                      {.epsilon = 1e-5f},
+                      {0}};
+    check_kernel(&run, r.result, r.scale, 5e-6, 0, &random_state);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&gate);
+    free_tensor(&up);
+    free_tensor(&factors);
+    free_tensor(&y);
+}
+
+static void rms_norm_gate_up_agrees(void** state) {
+    (void)state;
+    need_kernel(WEIR_OP_RMS_NORM_GATE_UP);
+    check_rms_norm_gate_up(WEIR_DTYPE_F32, WEIR_DTYPE_F32, 1, 251);
+    check_rms_norm_gate_up(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, 3, 2304);
 }
 
 // With two outputs either may lie on a or b, with one it may itself.
@@ -384,6 +476,8 @@ int main(void) {
         cmocka_unit_test(gate_up_agrees_for_every_pair_of_types),
         cmocka_unit_test(gate_up_of_large_numbers_neither_overflows_nor_becomes_nan),
         cmocka_unit_test(norms_agree_and_work_in_place),
+        cmocka_unit_test(rms_norm_matmul_agrees),
+        cmocka_unit_test(rms_norm_gate_up_agrees),
         cmocka_unit_test(rope_set_rows_turns_its_rows_and_touches_no_others),
         cmocka_unit_test(rope_set_rows_encodes_to_the_type_of_its_state),
         cmocka_unit_test(rope_set_rows_needs_parameters),

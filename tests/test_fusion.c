@@ -148,7 +148,9 @@ static void rewrites_have_operations(void** state) {
     assert_string_equal(weir_op_name(weir_fusion_op(WEIR_FUSION_GATE_UP)), "gate_up");
     assert_string_equal(weir_op_name(weir_fusion_op(WEIR_FUSION_ROPE_SET_ROWS)), "rope_set_rows");
     assert_int_equal(weir_fusion_op(WEIR_FUSION_COUNT), WEIR_OP_COUNT);
-    assert_int_equal(WEIR_FUSION_ALL, 31);
+    assert_string_equal(weir_op_name(weir_fusion_op(WEIR_FUSION_RMS_NORM_MATMUL)),
+                        "rms_norm_matmul");
+    assert_int_equal(WEIR_FUSION_ALL, 127);
 }
 
 static void a_gated_pair_of_products_is_one_dispatch(void** state) {
@@ -416,7 +418,9 @@ static void the_mask_takes_out_each_rewrite(void** state) {
         const weir_schedule_report* report = weir_schedule_report_of(schedule);
         const bool sum_alone = without >> WEIR_FUSION_ADD_RMS_NORM_MUL & 1;
         for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
-            const uint32_t found = i == WEIR_FUSION_RMS_NORM_MUL && sum_alone ? 2 : 1;
+            const uint32_t found = i == WEIR_FUSION_RMS_NORM_MUL && sum_alone ? 2
+                                   : i >= WEIR_FUSION_RMS_NORM_MATMUL         ? 0
+                                                                              : 1;
             assert_int_equal(report->fusions[i], without >> i & 1 ? 0 : found);
         }
         assert_int_equal(report->ops, 12);
@@ -438,9 +442,9 @@ static void a_target_without_the_kernel_keeps_the_operations(void** state) {
     const weir_target cpu = f->target;
     gate(f, matmul(f, f->x, f->w), matmul(f, f->x, f->v));
     mul(f, norm(f, add(f, f->x, f->z)), f->gain);
-    memcpy(kernels, cpu.kernels, sizeof kernels);
-    assert_int_equal(cpu.kernel_count, WEIR_OP_COUNT);
-    for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
+    memcpy(kernels, cpu.kernels, cpu.kernel_count * sizeof kernels[0]);
+    assert_in_range(cpu.kernel_count, WEIR_OP_SET_ROWS, WEIR_OP_COUNT);
+    for (uint32_t i = 0; i < cpu.kernel_count; i++) {
         if (kernels[i].op == WEIR_OP_GATE_UP) {
             kernels[i] = kernels[0]; // not there
         } else if (kernels[i].op == WEIR_OP_ADD_RMS_NORM_MUL) {
@@ -450,6 +454,114 @@ static void a_target_without_the_kernel_keeps_the_operations(void** state) {
     f->target.kernels = kernels;
     expect_ops(f, WEIR_OP_MATMUL, WEIR_OP_MATMUL, WEIR_OP_SILU_GATE, WEIR_OP_ADD,
                WEIR_OP_RMS_NORM_MUL);
+    f->target = cpu;
+}
+
+// Of the products with a norm in them: f32 factors, one row for all rows.
+static bool accepts_row_of_factors(const weir_kernel_use* use) {
+    const weir_view* factors = &use->operands[use->operand_count - 2];
+    return factors->shape.rank == 1 && factors->dtype == WEIR_DTYPE_F32;
+}
+
+// The CPU's target with kernels for products with a norm in them; returns that of the CPU.
+static weir_target add_norm_kernels(fixture* f) {
+    static weir_kernel kernels[WEIR_OP_COUNT + 2];
+    const weir_target cpu = f->target;
+    uint32_t count = cpu.kernel_count;
+    memcpy(kernels, cpu.kernels, count * sizeof kernels[0]);
+    for (uint32_t i = 0; i < cpu.kernel_count; i++) {
+        const weir_op_kind op = kernels[i].op;
+        if (op == WEIR_OP_MATMUL || op == WEIR_OP_GATE_UP) {
+            kernels[count] = kernels[i];
+            kernels[count].op =
+                op == WEIR_OP_MATMUL ? WEIR_OP_RMS_NORM_MATMUL : WEIR_OP_RMS_NORM_GATE_UP;
+            kernels[count++].accepts = accepts_row_of_factors;
+        }
+    }
+    f->target.kernels = kernels;
+    f->target.kernel_count = count;
+    return cpu;
+}
+
+static void a_norm_goes_into_all_products_that_read_it(void** state) {
+    fixture* f = *state;
+    const weir_target cpu = add_norm_kernels(f);
+    const weir_value h = mul(f, norm(f, f->x), f->gain);
+    const weir_value a = matmul(f, h, f->w);
+    const weir_value b = add(f, a, matmul(f, f->z, f->v));
+    gate(f, matmul(f, h, f->w), matmul(f, h, f->v));
+    mul(f, norm(f, b), f->gain); // nothing reads it
+    weir_schedule* schedule = schedule_of(f);
+    has_ops(schedule, WEIR_OP_RMS_NORM_MATMUL, WEIR_OP_MATMUL_ADD, WEIR_OP_RMS_NORM_GATE_UP,
+            WEIR_OP_RMS_NORM_MUL);
+    const weir_dispatch_info first = info_of(schedule, 0);
+    const weir_dispatch_info gated = info_of(schedule, 2);
+    assert_int_equal(first.source_count, 3);
+    assert_string_equal(first.name, "rms_norm + mul + matmul gain");
+    assert_int_equal(gated.source_count, 5);
+    const weir_schedule_report* report = weir_schedule_report_of(schedule);
+    assert_int_equal(report->fusions[WEIR_FUSION_RMS_NORM_MATMUL], 1);
+    assert_int_equal(report->fusions[WEIR_FUSION_RMS_NORM_GATE_UP], 1);
+    assert_int_equal(report->fusions[WEIR_FUSION_GATE_UP], 0);
+    assert_int_equal(report->fusions[WEIR_FUSION_RMS_NORM_MUL], 1);
+    assert_int_equal(bytes_of(schedule, h), 0);
+    weir_schedule_destroy(schedule);
+    f->target = cpu;
+}
+
+// With the norm's only product as it stands in a model, `without` each of the two rewrites.
+static void the_mask_takes_out_norms_in_products(void** state) {
+    fixture* f = *state;
+    const weir_target cpu = add_norm_kernels(f);
+    matmul(f, mul(f, norm(f, f->x), f->gain), f->w);
+    const weir_value h = mul(f, norm(f, f->z), f->gain);
+    gate(f, matmul(f, h, f->w), matmul(f, h, f->v));
+    weir_schedule* schedule = schedule_without(f, WEIR_FUSION_BIT(WEIR_FUSION_RMS_NORM_MATMUL));
+    has_ops(schedule, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL, WEIR_OP_RMS_NORM_GATE_UP);
+    weir_schedule_destroy(schedule);
+    schedule = schedule_without(f, WEIR_FUSION_BIT(WEIR_FUSION_RMS_NORM_GATE_UP));
+    has_ops(schedule, WEIR_OP_RMS_NORM_MATMUL, WEIR_OP_RMS_NORM_MUL, WEIR_OP_GATE_UP);
+    weir_schedule_destroy(schedule);
+    f->target = cpu;
+}
+
+static void a_norm_that_anything_else_reads_stays(void** state) {
+    fixture* f = *state;
+    const weir_target cpu = add_norm_kernels(f);
+    weir_value h = mul(f, norm(f, f->x), f->gain); // read by a sum too
+    matmul(f, h, f->w);
+    add(f, h, f->z);
+    h = mul(f, norm(f, f->x), f->gain); // read by the caller
+    matmul(f, h, f->w);
+    assert_ok(weir_graph_output(f->graph, h));
+    h = mul(f, norm(f, f->x), f->gain); // some rows of it
+    matmul(f, narrow(f, h, 0, 2), f->w);
+    h = mul(f, norm(f, f->x), f->gain); // as the weights
+    matmul(f, f->z, h);
+    h = mul(f, norm(f, f->x), f->gain); // as both
+    matmul(f, h, h);
+    h = mul(f, norm(f, f->x), f->z); // factors for each row, which no kernel takes
+    matmul(f, h, f->w);
+    expect_ops(f, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL, WEIR_OP_ADD, WEIR_OP_RMS_NORM_MUL,
+               WEIR_OP_MATMUL, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL, WEIR_OP_RMS_NORM_MUL,
+               WEIR_OP_MATMUL, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL, WEIR_OP_RMS_NORM_MUL,
+               WEIR_OP_MATMUL);
+    f->target = cpu;
+}
+
+// A product behind a write to the state that the norm reads would read the new rows.
+static void a_norm_of_a_state_that_is_written_stays(void** state) {
+    fixture* f = *state;
+    const weir_target cpu = add_norm_kernels(f);
+    weir_value h = mul(f, norm(f, f->cache), f->gain);
+    store(f, f->x, f->other); // another state
+    matmul(f, h, f->w);
+    h = mul(f, norm(f, f->cache), f->gain);
+    matmul(f, h, f->w);
+    store(f, f->x, f->cache);
+    matmul(f, h, f->v);
+    expect_ops(f, WEIR_OP_SET_ROWS, WEIR_OP_RMS_NORM_MATMUL, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL,
+               WEIR_OP_SET_ROWS, WEIR_OP_MATMUL);
     f->target = cpu;
 }
 
@@ -502,6 +614,10 @@ int main(void) {
         with_graph(the_first_rewrite_of_the_list_takes_what_two_want),
         with_graph(the_mask_takes_out_each_rewrite),
         with_graph(a_target_without_the_kernel_keeps_the_operations),
+        with_graph(a_norm_goes_into_all_products_that_read_it),
+        with_graph(the_mask_takes_out_norms_in_products),
+        with_graph(a_norm_that_anything_else_reads_stays),
+        with_graph(a_norm_of_a_state_that_is_written_stays),
         with_graph(groups_and_every_reuse_are_proven_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,8 @@ static void the_target_has_one_kernel_for_each_operation(void** state) {
     assert_string_equal(weir_cpu_target.name, "cpu:plain");
     assert_int_equal(weir_cpu_target.waits, WEIR_WAIT_EDGES);
     assert_int_equal(weir_cpu_target.alignment, 64);
-    assert_int_equal(weir_cpu_target.kernel_count, WEIR_OP_COUNT);
-    for (uint32_t op = 0; op < WEIR_OP_COUNT; op++) {
+    assert_int_equal(weir_cpu_target.kernel_count, HOST_OPS);
+    for (uint32_t op = 0; op < HOST_OPS; op++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)op);
         assert_string_equal(kernel->name, weir_op_name((weir_op_kind)op));
         assert_non_null(kernel->run);
@@ -553,6 +553,8 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
     const weir_shape cache = weir_shape_make(2, (int64_t[]){9, 64});
     const weir_shape square = weir_shape_make(2, (int64_t[]){4, 4});
     const weir_shape scores = weir_shape_make(2, (int64_t[]){4, 18}); // of two heads
+    const weir_shape row = weir_shape_make(1, (int64_t[]){64});
+    uint32_t last = 0;
     for (uint32_t i = 0; i < KERNEL_OPERANDS; i++) {
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[i]));
     }
@@ -586,6 +588,12 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
         return 4;
     case WEIR_OP_ADD_RMS_NORM_MUL:
         return 5;
+    case WEIR_OP_RMS_NORM_MATMUL:
+    case WEIR_OP_RMS_NORM_GATE_UP:
+        last = op == WEIR_OP_RMS_NORM_MATMUL ? 3 : 4;
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &row, &views[last - 1]));
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[last]));
+        return last + 1;
     case WEIR_OP_ATTENTION_SOFTMAX:
     case WEIR_OP_RMS_NORM:
     case WEIR_OP_ROPE:
@@ -646,7 +654,7 @@ static void kernels_accept_only_what_they_can_read_and_write(void** state) {
 static void work_is_cut_by_its_size(void** state) {
     (void)state;
     need_host_kernels();
-    for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
+    for (uint32_t i = 0; i < HOST_OPS; i++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)i);
         weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(kernel->op, views);
@@ -675,7 +683,7 @@ static bool goes_by_rows(weir_op_kind op, uint32_t operand) {
 static void a_dispatch_of_no_rows_touches_nothing(void** state) {
     (void)state;
     need_host_kernels();
-    for (uint32_t i = 0; i < WEIR_OP_COUNT; i++) {
+    for (uint32_t i = 0; i < HOST_OPS; i++) {
         const weir_kernel* kernel = find_kernel((weir_op_kind)i);
         weir_view views[KERNEL_OPERANDS];
         const uint32_t count = make_operands(kernel->op, views);

@@ -165,7 +165,8 @@ static void fused_graphs_give_the_results_of_single_operations(void** state) {
         close_instance(&serial);
         weir_graph_destroy(made.graph);
     }
-    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+    for (uint32_t i = 0; i < WEIR_FUSION_RMS_NORM_MATMUL;
+         i++) { // the CPU has no kernels for others
         assert_true(fusions[i] > 10);
     }
 }

@@ -116,9 +116,25 @@ static void fill_rounded(float x[ROUNDED_ROWS * ROUNDED_WIDTH]) {
     }
 }
 
+// x normalised, with factors that leave it as it is before it is rounded.
+static weir_value add_norm(weir_graph* graph, weir_value x, weir_binding* factors) {
+    const weir_shape shape = weir_shape_make(1, (int64_t[]){ROUNDED_WIDTH});
+    weir_storage* storage = allocate(gpu, ROUNDED_WIDTH * sizeof(float), WEIR_FILL_NONE, false);
+    float* numbers = weir_storage_host_pointer(storage);
+    weir_value y;
+    for (int i = 0; i < ROUNDED_WIDTH; i++) {
+        numbers[i] = i / 32 % 2 ? 0.5f : -2.0f;
+    }
+    assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &factors->view));
+    assert_ok(weir_graph_weight(graph, "factors", WEIR_DTYPE_F32, &shape, &factors->value));
+    assert_ok(weir_graph_rms_norm(graph, x, 1e-5f, &y));
+    assert_ok(weir_graph_mul(graph, y, factors->value, &y));
+    return y;
+}
+
 // silu(x * transpose(gate)) * (x * transpose(up)), or without `up` x * transpose(gate).
-static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, weir_vulkan_x unit_x,
-                        float* y) {
+static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, bool has_norm,
+                        weir_vulkan_x unit_x, float* y) {
     static float x[ROUNDED_ROWS * ROUNDED_WIDTH];
     const weir_shape x_shape = weir_shape_make(2, (int64_t[]){ROUNDED_ROWS, ROUNDED_WIDTH});
     const weir_shape w_shape = weir_shape_make(2, (int64_t[]){ROUNDED_COLUMNS, ROUNDED_WIDTH});
@@ -129,14 +145,15 @@ static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, weir_vulkan_
     weir_program* program = NULL;
     weir_value in;
     weir_value out[3];
-    weir_binding bindings[2];
+    weir_binding bindings[3];
     assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = unit_x}));
     assert_ok(weir_graph_create(NULL, &graph));
     assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &x_shape, WEIR_PARAM_NONE, &in));
+    const weir_value normal = has_norm ? add_norm(graph, in, &bindings[count]) : in;
     for (uint32_t i = 0; i < count; i++) {
         weir_value w;
         assert_ok(weir_graph_weight(graph, i == 0 ? "gate" : "up", dtypes[i], &w_shape, &w));
-        assert_ok(weir_graph_matmul(graph, in, w, &out[i]));
+        assert_ok(weir_graph_matmul(graph, normal, w, &out[i]));
         bindings[i] = new_weights(w, dtypes[i], &w_shape);
     }
     if (count == 2) {
@@ -145,8 +162,10 @@ static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, weir_vulkan_
     const weir_value last = out[count == 2 ? 2 : 0];
     assert_ok(weir_graph_output(graph, last));
     assert_ok(weir_schedule_create(NULL, graph, weir_device_target(gpu), NULL, &schedule));
+    assert_int_equal(weir_schedule_report_of(schedule)->dispatches, 1);
+    const uint32_t bound = count + (has_norm ? 1 : 0);
     const weir_program_desc desc = {
-        .schedule = schedule, .bindings = bindings, .binding_count = count};
+        .schedule = schedule, .bindings = bindings, .binding_count = bound};
     assert_ok(weir_program_create(gpu, &desc, &program));
     fill_rounded(x);
     assert_ok(weir_program_write(program, in, x, sizeof x));
@@ -155,18 +174,18 @@ static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, weir_vulkan_
     weir_program_destroy(program);
     weir_schedule_destroy(schedule);
     weir_graph_destroy(graph);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < bound; i++) {
         weir_storage_release(bindings[i].view.storage);
     }
     assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){0}));
 }
 
-static void check_rounded(weir_dtype gate, weir_dtype up) {
+static void check_rounded(weir_dtype gate, weir_dtype up, bool has_norm) {
     float whole[ROUNDED_ROWS * ROUNDED_COLUMNS];
     float rounded[ROUNDED_ROWS * ROUNDED_COLUMNS];
     float largest = 0.0f;
-    run_rounded(gate, up, WEIR_VULKAN_X_F32, whole);
-    run_rounded(gate, up, WEIR_VULKAN_X_8_BITS, rounded);
+    run_rounded(gate, up, has_norm, WEIR_VULKAN_X_F32, whole);
+    run_rounded(gate, up, has_norm, WEIR_VULKAN_X_8_BITS, rounded);
     for (int i = 0; i < ROUNDED_ROWS * ROUNDED_COLUMNS; i++) {
         largest = fabsf(whole[i]) > largest ? fabsf(whole[i]) : largest;
     }
@@ -190,10 +209,10 @@ static void products_of_bytes_are_those_of_the_numbers_that_they_are(void** stat
                                         WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
     need_dots();
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-        check_rounded(dtypes[i], WEIR_DTYPE_NONE);
+        check_rounded(dtypes[i], WEIR_DTYPE_NONE, i % 4 == 1);
     }
-    check_rounded(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0);
-    check_rounded(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K);
+    check_rounded(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, true);
+    check_rounded(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K, false);
 }
 
 static void cuts_that_cannot_be_are_refused(void** state) {

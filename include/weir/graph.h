@@ -62,6 +62,8 @@ typedef enum weir_op_kind {
     WEIR_OP_ATTENTION_SCORES = 14,
     WEIR_OP_ATTENTION_SOFTMAX = 15,
     WEIR_OP_ATTENTION_SUM = 16,
+    WEIR_OP_RMS_NORM_MATMUL = 17, // made by fusion alone, as the next
+    WEIR_OP_RMS_NORM_GATE_UP = 18,
     WEIR_OP_COUNT
 } weir_op_kind;
 

@@ -14,7 +14,7 @@ typedef struct weir_rope_rows_desc {
 
 // The constants of a graph operation.
 typedef union weir_op_constants {
-    float epsilon;                 // rms_norm, rms_norm_mul, add_rms_norm_mul
+    float epsilon;                 // all that have rms_norm in their names
     weir_rope_desc rope;           // rope, its defaults filled in
     weir_attention_desc attention; // attention and its three parts, their defaults filled in
     weir_param position;           // set_rows

@@ -203,6 +203,8 @@ static const fusion_rule rules[WEIR_FUSION_COUNT] = {
                                       match_add_rms_norm_mul},
     [WEIR_FUSION_RMS_NORM_MUL] = {WEIR_OP_MUL, WEIR_OP_RMS_NORM_MUL, match_rms_norm_mul},
     [WEIR_FUSION_ROPE_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_ROPE_SET_ROWS, match_rope_set_rows},
+    [WEIR_FUSION_RMS_NORM_MATMUL] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_MATMUL, NULL}, // of steps
+    [WEIR_FUSION_RMS_NORM_GATE_UP] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_GATE_UP, NULL},
 };
 
 weir_op_kind weir_fusion_op(weir_fusion fusion) {
@@ -281,19 +283,20 @@ static uint32_t find_place(const fuser* f, const fusion_match* match) {
     return NO_OP;
 }
 
-static bool has_kernel(const fuser* f, const graph_op* op) {
+bool weir_graph_has_kernel(const weir_graph* graph, const weir_target* target, const graph_op* op) {
+    const graph_value* values = graph->values.items;
     weir_view views[GRAPH_OP_INPUTS + 2];
     uint32_t count = 0;
     for (uint32_t i = 0; i < op->input_count; i++) {
-        views[count++] = info_of(f, op->inputs[i])->layout;
+        views[count++] = values[op->inputs[i]].info.layout;
     }
     if (op->sum != WEIR_VALUE_NONE) {
-        views[count++] = info_of(f, op->sum)->layout;
+        views[count++] = values[op->sum].info.layout;
     }
-    views[count++] = info_of(f, op->output)->layout;
+    views[count++] = values[op->output].info.layout;
     const weir_kernel_use use = {
         .operands = views, .operand_count = count, .constants = &op->constants};
-    return weir_target_kernel(f->target, op->kind, &use) != NULL;
+    return weir_target_kernel(target, op->kind, &use) != NULL;
 }
 
 static weir_status fuse_at(fuser* f, weir_fusion fusion, uint32_t last) {
@@ -304,7 +307,7 @@ static weir_status fuse_at(fuser* f, weir_fusion fusion, uint32_t last) {
         return WEIR_OK;
     }
     const uint32_t place = find_place(f, &match);
-    if (place == NO_OP || !has_kernel(f, &match.op)) {
+    if (place == NO_OP || !weir_graph_has_kernel(f->graph, f->target, &match.op)) {
         return WEIR_OK;
     }
     graph_steps* steps = &f->fused;
@@ -389,6 +392,7 @@ weir_status weir_graph_fuse(const weir_allocator* allocator, const weir_graph* g
     }
     if (status == WEIR_OK) {
         list_steps(&f, steps);
+        status = weir_graph_fuse_norms(allocator, graph, target, without, steps);
     }
     array_free(allocator, &f.fused);
     weir_free(allocator, f.numbers, count_numbers(graph) * sizeof(uint32_t), _Alignof(uint32_t));

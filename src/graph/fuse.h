@@ -7,7 +7,7 @@
 
 #include "graph/graph.h"
 
-#define FUSED_OPS 3 // most that one rewrite replaces
+#define FUSED_OPS 5 // most that one step stands for
 
 typedef struct graph_step {
     graph_op op;
@@ -26,5 +26,14 @@ typedef struct graph_steps {
 WEIR_MUST_USE weir_status weir_graph_fuse(const weir_allocator* allocator, const weir_graph* graph,
                                           const weir_target* target, uint32_t without,
                                           graph_steps* steps);
+
+// The last rewrites, of steps that the others have made: takes norms into the products that read
+// them (fuse_norm.c). An operation in `sources` of several steps is one that each of them computes.
+WEIR_MUST_USE weir_status weir_graph_fuse_norms(const weir_allocator* allocator,
+                                                const weir_graph* graph, const weir_target* target,
+                                                uint32_t without, graph_steps* steps);
+
+// Whether a target has a kernel for an operation on these values.
+bool weir_graph_has_kernel(const weir_graph* graph, const weir_target* target, const graph_op* op);
 
 #endif

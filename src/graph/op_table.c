@@ -20,6 +20,8 @@ static const graph_op_info op_infos[WEIR_OP_COUNT] = {
     [WEIR_OP_ATTENTION_SCORES] = {.name = "attention_scores"},
     [WEIR_OP_ATTENTION_SOFTMAX] = {.name = "attention_softmax", .in_place = 1u << 0},
     [WEIR_OP_ATTENTION_SUM] = {.name = "attention_sum"},
+    [WEIR_OP_RMS_NORM_MATMUL] = {.name = "rms_norm_matmul"},
+    [WEIR_OP_RMS_NORM_GATE_UP] = {.name = "rms_norm_gate_up"},
 };
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind) {

@@ -58,6 +58,8 @@ static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_con
     case WEIR_OP_RMS_NORM:
     case WEIR_OP_RMS_NORM_MUL:
     case WEIR_OP_ADD_RMS_NORM_MUL:
+    case WEIR_OP_RMS_NORM_MATMUL:
+    case WEIR_OP_RMS_NORM_GATE_UP:
         return hash_float(hash, constants->epsilon);
     case WEIR_OP_ROPE:
         return hash_rope(hash, &constants->rope);

@@ -12,9 +12,9 @@
     X(elementwise, 4)                                                                              \
     X(get_rows, 5)                                                                                 \
     X(matmul, 5)                                                                                   \
-    X(matmul_dots, 5)                                                                              \
-    X(matmul_few, 5)                                                                               \
-    X(matmul_units, 5)                                                                             \
+    X(matmul_dots, 6)                                                                              \
+    X(matmul_few, 6)                                                                               \
+    X(matmul_units, 6)                                                                             \
     X(narrow, 4)                                                                                   \
     X(rms_norm, 6)                                                                                 \
     X(rope, 5)                                                                                     \

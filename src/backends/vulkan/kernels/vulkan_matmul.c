@@ -5,19 +5,24 @@
 
 // Of the shaders
 #define FEW_ROWS 4
+#define ROUND 8
 #define TILE 64
 #define UNIT 32
 #define UNIT_TYPE_LAST 10 // Q6_K
 #define FEW_UNROLL 4
 #define PLAIN_TYPES 3 // the first types: their loads are worth having under way together
 #define UP_NONE UINT32_MAX
+#define FACTORS 10 // the constant: 0 none, 1 f32 in quads, or the kind of a row
+#define FACTORS_QUADS 1
 #define GET_ROWS_SIZE 64
 #define VECTOR 8
 
-// In shaders/few.glsl 8 shares and one that is added up, in shaders/matmul_units.comp 9 quads.
+// In shaders/few.glsl 8 shares and those of the squares of each row, which are added up to an eighth,
+// in shaders/unit_products.glsl 9 quads.
 uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning) {
-    const uint32_t few = tuning->few_threads * 9 * ELEMENT_BYTES;
-    const uint32_t units = tuning->unit_threads * (9 + 9 * 4) * ELEMENT_BYTES;
+    const uint32_t shares = (ROUND + FEW_ROWS) * (ROUND + 1) * ELEMENT_BYTES / ROUND;
+    const uint32_t few = tuning->few_threads * shares;
+    const uint32_t units = tuning->unit_threads * (shares + 9 * 4 * ELEMENT_BYTES);
     return few > units ? few : units;
 }
 
@@ -70,6 +75,33 @@ bool vulkan_gate_up_accepts(const weir_kernel_use* use) {
            is_output(&v[3], v[0].shape.dims[0], v[1].shape.dims[0]);
 }
 
+// A norm is taken in where x is few rows, and the factors are one row for all of them.
+static bool accepts_norm(const weir_kernel_use* use, uint32_t factors,
+                         bool (*product_accepts)(const weir_kernel_use* use)) {
+    const weir_view* v = use->operands;
+    weir_view rest[4];
+    if (use->operand_count != factors + 2 || v[0].shape.dims[0] > FEW_ROWS ||
+        v[factors].shape.rank != 1) {
+        return false;
+    }
+    for (uint32_t i = 0; i < factors; i++) {
+        rest[i] = v[i];
+    }
+    rest[factors] = v[factors + 1];
+    const weir_kernel_use product = {
+        .operands = rest, .operand_count = factors + 1, .constants = use->constants};
+    return product_accepts(&product) &&
+           is_second(&v[factors], v[0].shape.dims[0], v[0].shape.dims[1]);
+}
+
+bool vulkan_rms_norm_matmul_accepts(const weir_kernel_use* use) {
+    return accepts_norm(use, 2, vulkan_matmul_accepts);
+}
+
+bool vulkan_rms_norm_gate_up_accepts(const weir_kernel_use* use) {
+    return accepts_norm(use, 3, vulkan_gate_up_accepts);
+}
+
 // Whether shaders/units.glsl reads the rows: blocks of types that it knows, whose 32-bit words are
 // whole in every row.
 static bool is_in_units(const weir_view* w) {
@@ -113,12 +145,14 @@ static void size_tiles(vulkan_launch* launch) {
     launch->groups[1] = divide_up(launch->push.rows, TILE);
 }
 
-// The operands of a product: x, w, then `up` or what is added or neither, and y as the last.
+// The operands of a product: x, w, then `up` or what is added or neither, the factors of a norm
+// where there is one, and y as the last.
 typedef struct product {
     const device_dispatch* dispatch;
     uint32_t last;
-    bool gated; // operand 2 is a second matrix
-    bool adds;  // operand 2 is added
+    bool gated;       // operand 2 is a second matrix
+    bool adds;        // operand 2 is added
+    uint32_t factors; // 0: none
 } product;
 
 // Types and borders of the weights, as constants; false where a shader without units is needed.
@@ -135,6 +169,19 @@ static bool describe_weights(const product* p, vulkan_launch* launch) {
     }
     (void)known; // they were accepted
     return x_in_quads && is_in_units(&views[1]) && (!p->gated || is_in_units(&views[2]));
+}
+
+// The factors, or x in their place, as the last binding of a product with few rows.
+static void bind_factors(const product* p, vulkan_launch* launch) {
+    const weir_view* factors = &p->dispatch->views[p->factors];
+    const uint32_t kind = p->factors > 0 ? kind_of_second(factors) : 0;
+    const bool in_quads = factors->dtype == WEIR_DTYPE_F32 && borders_of(factors) == 16;
+    const weir_op_constants* constants = p->dispatch->constants;
+    bind_operand(launch, p->dispatch, p->factors, second_unit_bytes(kind), false);
+    if (p->factors > 0) {
+        launch->constants[FACTORS] = in_quads ? FACTORS_QUADS : kind;
+        launch->push.extra[0] = float_bits(constants->epsilon);
+    }
 }
 
 // Binding 4 is the second matrix or what is added; where there is neither, x stands in.
@@ -173,6 +220,7 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
         const bool in_units = describe_weights(p, &launch);
         bind_product(p, first, &launch);
         if (launch.push.rows <= FEW_ROWS) {
+            bind_factors(p, &launch);
             size_few(encoder, in_units, &launch);
         } else {
             size_tiles(&launch);
@@ -192,6 +240,17 @@ weir_status vulkan_gate_up_encode(vulkan_encoder* encoder, const device_dispatch
 
 weir_status vulkan_matmul_add_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .adds = true});
+}
+
+weir_status vulkan_rms_norm_matmul_encode(vulkan_encoder* encoder,
+                                          const device_dispatch* dispatch) {
+    return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .factors = 2});
+}
+
+weir_status vulkan_rms_norm_gate_up_encode(vulkan_encoder* encoder,
+                                           const device_dispatch* dispatch) {
+    return encode_product(encoder,
+                          &(product){.dispatch = dispatch, .last = 4, .gated = true, .factors = 3});
 }
 
 bool vulkan_get_rows_accepts(const weir_kernel_use* use) {

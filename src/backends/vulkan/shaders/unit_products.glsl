@@ -21,14 +21,19 @@ struct unit_x {
 };
 #endif
 
-// The elements of x that the units of this round need, of one row.
-void stage(uint row, uint base) {
+// The elements of x that the units of this round need, of one row; with factors also their squares.
+void stage(uint row, uint base, inout float squares[ROWS]) {
     const uint from = (push.offset[0] + row * push.stride[0]) / 4u + base * QUADS_OF_UNIT;
     const uint count = push.width / 4u - base * QUADS_OF_UNIT;
     barrier(); // what was staged before is read
     [[unroll]] for (uint j = 0u; j < QUADS_OF_UNIT; j++) {
         const uint i = gl_LocalInvocationID.x + j * SIZE;
-        staged[i / QUADS_OF_UNIT * PITCH + i % QUADS_OF_UNIT] = i < count ? x4[from + i] : vec4(0.0);
+        vec4 four = i < count ? x4[from + i] : vec4(0.0);
+        if (FACTORS != FACTORS_NONE) {
+            squares[row] += dot(four, four);
+            four *= i < count ? factors_of(base * QUADS_OF_UNIT + i) : vec4(0.0);
+        }
+        staged[i / QUADS_OF_UNIT * PITCH + i % QUADS_OF_UNIT] = four;
     }
     barrier();
 }
@@ -60,14 +65,14 @@ void load_columns(uint begin, uint unit, out uint raw[READS][RAW_MAX]) {
 }
 
 // The dot products of one row of x with a unit of every column.
-void add_units(uint row, uint base, inout float sums[SUMS]) {
+void add_units(uint row, uint base, inout float sums[SUMS], inout float squares[ROWS]) {
     const uint units = push.width / UNIT;
     const uint unit = min(base + gl_LocalInvocationID.x, units - 1u);
     const bool inside = base + gl_LocalInvocationID.x < units;
     uint raw[READS][RAW_MAX];
     uint next[READS][RAW_MAX];
     load_columns(0u, unit, raw);
-    stage(row, base);
+    stage(row, base, squares);
     const unit_x left = take_x();
     [[unroll]] for (uint begin = 0u; begin < COLUMNS; begin += TOGETHER) {
         if (begin + TOGETHER < COLUMNS) {
@@ -92,12 +97,16 @@ void main() {
     [[unroll]] for (uint i = 0u; i < SUMS; i++) {
         sums[i] = 0.0;
     }
+    float squares[ROWS];
+    [[unroll]] for (uint row = 0u; row < ROWS; row++) {
+        squares[row] = 0.0;
+    }
     for (uint base = 0u; base < push.width / UNIT; base += SIZE) {
         [[unroll]] for (uint row = 0u; row < ROWS; row++) {
-            add_units(row, base, sums);
+            add_units(row, base, sums, squares);
         }
     }
-    add_and_store(sums, addends);
+    add_and_store(sums, squares, addends);
 }
 
 #endif
