@@ -5,6 +5,7 @@
 #include "testing.h"
 
 #include <weir-llm/generate.h>
+#include <weir/vulkan.h>
 
 #define LISTENER_TOKENS 256
 
@@ -28,7 +29,8 @@ static inline WEIR_MUST_USE weir_status fill_fixture(fixture* f, const weir_allo
     return weir_context_create(allocator, f->model, options, &f->context);
 }
 
-// `device` NULL is the CPU with its best kernels; WEIR_TEST_DEVICE comes before either.
+// `device` NULL is the CPU with its best kernels; WEIR_TEST_DEVICE comes before either, and where
+// "cpu:plain" is asked for, whose kernels round no activations, those of Vulkan round none.
 static inline fixture open_fixture(const char* path, const char* device, uint32_t threads,
                                    const weir_context_options* options) {
     fixture f = {0};
@@ -37,6 +39,10 @@ static inline fixture open_fixture(const char* path, const char* device, uint32_
     const weir_status status = weir_device_create(&desc, &f.device);
     need_test_device(status);
     assert_ok(status);
+    const bool plain = device && strcmp(device, "cpu:plain") == 0;
+    if (plain && test_device() && strncmp(test_device(), "vulkan", 6) == 0) {
+        assert_ok(weir_vulkan_tune(f.device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
+    }
     assert_ok(fill_fixture(&f, NULL, path, 0.0f, options));
     return f;
 }

@@ -173,15 +173,20 @@ static int use_in_child(void) {
     if (status == WEIR_OK) { // the fill is work for the queue
         status = weir_storage_allocate(device, &desc, &storage);
     }
+    if (status != WEIR_OK) {
+        fprintf(stderr, "in a child: %s\n", weir_last_error());
+    }
     weir_storage_release(storage);
     weir_device_destroy(device);
-    return status == WEIR_OK ? 0 : 1;
+    return (int)status;
 }
 
-// The threads of a driver stay behind in the parent.
+// The threads of a driver stay behind in the parent. One that does not work in the child of a process
+// that has used it, as that of NVIDIA, gives a status there.
 static void a_child_makes_an_instance_of_its_own(void** state) {
     (void)state;
     weir_device* device = open_vulkan(NULL);
+    const bool emulated = vulkan_device_of(device)->probe.type == VK_PHYSICAL_DEVICE_TYPE_CPU;
     const pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
@@ -190,9 +195,10 @@ static void a_child_makes_an_instance_of_its_own(void** state) {
     }
     int code = -1;
     assert_int_equal(waitpid(child, &code, 0), child);
-    assert_true(WIFEXITED(code));
-    assert_int_equal(WEXITSTATUS(code), 0);
     weir_device_destroy(device);
+    assert_true(WIFEXITED(code));
+    assert_true(!emulated || WEXITSTATUS(code) == WEIR_OK);
+    assert_true(WEXITSTATUS(code) < WEIR_STATUS_COUNT && WEXITSTATUS(code) != WEIR_INTERNAL);
 }
 
 static void layers_get_an_instance_of_their_own(void** state) {
