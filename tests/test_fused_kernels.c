@@ -209,8 +209,8 @@ static void check_rms_norm_matmul(weir_dtype dtype, weir_dtype factor_type, int6
 
 static const weir_dtype factor_types[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16};
 
-// Rows that are no quads, wider than a workgroup reads at once, and of each kind of factors; weights
-// by elements, by eights and by units. What the norm does depends on none of their types.
+// Rows that are no quads, wider than a workgroup reads at once, and of each kind of factors;
+// weights by elements, by eights and by units. What the norm does depends on none of their types.
 static void rms_norm_matmul_agrees(void** state) {
     (void)state;
     static const int64_t shapes[][3] = {{1, 1, 1}, {4, 18, 255}, {2, 3, 2052}};

@@ -3,8 +3,8 @@
 // message, or belongs to what can be done without; no object is left, and the next cycle works.
 //
 // So it is with what is asked of the system. A driver that cannot be loaded as often as that stays
-// loaded, and the calls that load it do not fail. With WEIR_LONG every call fails, otherwise the first
-// and the last of each function of the driver, and some of the others.
+// loaded, and the calls that load it do not fail. With WEIR_LONG every call fails, otherwise the
+// first and the last of each function of the driver, and some of the others.
 #include "testing_faults.h"
 #include "testing_vulkan_faults.h"
 

@@ -181,8 +181,8 @@ static int use_in_child(void) {
     return (int)status;
 }
 
-// The threads of a driver stay behind in the parent. One that does not work in the child of a process
-// that has used it, as that of NVIDIA, gives a status there.
+// The threads of a driver stay behind in the parent. One that does not work in the child of a
+// process that has used it, as that of NVIDIA, gives a status there.
 static void a_child_makes_an_instance_of_its_own(void** state) {
     (void)state;
     weir_device* device = open_vulkan(NULL);

@@ -17,8 +17,8 @@
 #define GET_ROWS_SIZE 64
 #define VECTOR 8
 
-// In shaders/few.glsl 8 shares and those of the squares of each row, which are added up to an eighth,
-// in shaders/unit_products.glsl 9 quads.
+// In shaders/few.glsl 8 shares and those of the squares of each row, which are added up to an
+// eighth, in shaders/unit_products.glsl 9 quads.
 uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning) {
     const uint32_t shares = (ROUND + FEW_ROWS) * (ROUND + 1) * ELEMENT_BYTES / ROUND;
     const uint32_t few = tuning->few_threads * shares;
