@@ -562,6 +562,10 @@ static void bad_problems_are_refused(void** state) {
     assert_message_has("transitive");
     bad.problem.precedes = (uint64_t[]){2, 0};
     assert_int_equal(plan_of(&bad.problem, NULL).peak, 8);
+    bad.problem.effort = (weir_plan_effort)3;
+    assert_status(weir_plan_create(NULL, &bad.problem, &plan), WEIR_INVALID_ARGUMENT);
+    assert_message_has("effort 3");
+    bad.problem.effort = WEIR_PLAN_SEARCH;
     bad.problem.buffers = NULL;
     assert_status(weir_plan_create(NULL, &bad.problem, &plan), WEIR_INVALID_ARGUMENT);
     assert_null(plan);

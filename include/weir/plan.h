@@ -128,7 +128,7 @@ WEIR_API uint32_t weir_plan_row_words(uint32_t buffer_count);
 // Places all buffers. The same problem always gives the same plan.
 //
 // Ownership: the caller destroys the plan; the problem is not kept.
-// Errors:    WEIR_INVALID_ARGUMENT bad index, alias or alignment, or an order that is not one;
+// Errors:    WEIR_INVALID_ARGUMENT bad index, alias, alignment or effort, or an order that is none;
 //            WEIR_OUT_OF_RANGE offsets or the sum of sizes pass 2^63 - 1; WEIR_INFEASIBLE fixed
 //            offsets collide, or no plan fits the capacity: proven, whatever is placed in place;
 //            WEIR_TIMEOUT no plan that fits was found, and none was shown impossible;

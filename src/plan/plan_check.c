@@ -182,6 +182,10 @@ weir_status plan_check(plan_scratch* scratch, const weir_plan_problem* problem) 
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%u buffers at %p", problem->buffer_count,
                          (const void*)problem->buffers);
     }
+    if ((unsigned)problem->effort > WEIR_PLAN_PROVE) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "effort %d, expected to search, place or prove",
+                         (int)problem->effort);
+    }
     for (uint32_t i = 0; i < problem->buffer_count; ++i) {
         WEIR_TRY(check_buffer(problem, i));
     }

@@ -27,7 +27,7 @@ weir_plan_interval plan_layout_life(const plan_layout* layout, uint32_t buffer, 
 }
 
 uint32_t plan_layout_block(const plan_layout* layout, uint32_t first, uint64_t* byte_size) {
-    const layout_box* box = &layout->boxes[first];
+    const plan_box* box = &layout->boxes[first];
     uint32_t count = 0;
     *byte_size = 0;
     while (first + count < layout->count && box[count].pool == box->pool &&
@@ -36,22 +36,6 @@ uint32_t plan_layout_block(const plan_layout* layout, uint32_t first, uint64_t* 
         ++count;
     }
     return count;
-}
-
-// Ends with the buffer, so that the order does not hang on the sorting of the C library.
-static int compare_boxes(const void* a, const void* b) {
-    const layout_box* x = a;
-    const layout_box* y = b;
-    if (x->pool != y->pool) {
-        return x->pool < y->pool ? -1 : 1;
-    }
-    if (x->block != y->block) {
-        return x->block < y->block ? -1 : 1;
-    }
-    if (x->begin != y->begin) {
-        return x->begin < y->begin ? -1 : 1;
-    }
-    return x->buffer < y->buffer ? -1 : x->buffer > y->buffer;
 }
 
 // Plans come from anywhere: what is drawn without a further look is checked here.
@@ -108,19 +92,19 @@ weir_status plan_layout_make(const weir_allocator* allocator, const weir_plan_re
     if (allocator) {
         made.allocator = *allocator;
     }
-    WEIR_TRY(weir_alloc(allocator, problem->buffer_count * sizeof *made.boxes, _Alignof(layout_box),
+    WEIR_TRY(weir_alloc(allocator, problem->buffer_count * sizeof *made.boxes, _Alignof(plan_box),
                         (void**)&made.boxes));
     for (uint32_t i = 0; i < problem->buffer_count; ++i) {
         const weir_plan_entry* entry = &report->entries[i];
         if (entry->byte_size > 0 && !(problem->buffers[i].flags & WEIR_PLAN_ALIAS)) {
-            made.boxes[made.count++] = (layout_box){.begin = entry->byte_offset,
-                                                    .end = entry->byte_offset + entry->byte_size,
-                                                    .pool = entry->pool,
-                                                    .block = entry->block,
-                                                    .buffer = i};
+            made.boxes[made.count++] = (plan_box){.begin = entry->byte_offset,
+                                                  .end = entry->byte_offset + entry->byte_size,
+                                                  .pool = entry->pool,
+                                                  .block = entry->block,
+                                                  .buffer = i};
         }
     }
-    qsort(made.boxes, made.count, sizeof *made.boxes, compare_boxes);
+    qsort(made.boxes, made.count, sizeof *made.boxes, plan_box_compare);
     set_clock(&made);
     *layout = made;
     return WEIR_OK;
@@ -128,5 +112,5 @@ weir_status plan_layout_make(const weir_allocator* allocator, const weir_plan_re
 
 void plan_layout_free(plan_layout* layout) {
     weir_free(&layout->allocator, layout->boxes,
-              layout->report->problem->buffer_count * sizeof *layout->boxes, _Alignof(layout_box));
+              layout->report->problem->buffer_count * sizeof *layout->boxes, _Alignof(plan_box));
 }

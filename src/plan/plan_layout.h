@@ -5,19 +5,12 @@
 
 #include <weir/plan_report.h>
 
-// One buffer with bytes that is no alias.
-typedef struct layout_box {
-    uint64_t begin;
-    uint64_t end;
-    uint32_t pool;
-    uint32_t block;
-    uint32_t buffer;
-} layout_box;
+#include "plan/plan_box.h"
 
 typedef struct plan_layout {
     const weir_plan_report* report;
     weir_allocator allocator;
-    layout_box* boxes;
+    plan_box* boxes; // of what has bytes and is no alias
     uint32_t count;
     int64_t clock_begin; // begin < end; [0, 1) where no buffer has an interval
     int64_t clock_end;

@@ -90,7 +90,7 @@ static size_t section_of(const map_writer* map, int64_t time) {
 static void sum_live(map_writer* map, uint32_t first, uint32_t count) {
     memset(map->live, 0, (map->section_count + 1) * sizeof *map->live);
     for (uint32_t i = first; i < first + count; ++i) {
-        const layout_box* box = &map->layout->boxes[i];
+        const plan_box* box = &map->layout->boxes[i];
         for (uint32_t k = 0; k < plan_layout_lives(map->layout, box->buffer); ++k) {
             const weir_plan_interval life = plan_layout_life(map->layout, box->buffer, k);
             if (life.begin < life.end) {
@@ -144,12 +144,12 @@ static bool is_pair_in_place(const weir_plan_report* report, uint32_t a, uint32_
 static void fill_line(const plan_layout* layout, uint32_t first, uint32_t count, int64_t moment,
                       map_line* line) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    const layout_box* highest = NULL;
+    const plan_box* highest = NULL;
     memset(line->marks, '.', sizeof line->marks);
     memset(line->held, 0, sizeof line->held);
     line->live = 0;
     for (uint32_t i = first; i < first + count; ++i) {
-        const layout_box* box = &layout->boxes[i];
+        const plan_box* box = &layout->boxes[i];
         if (!is_live(layout, box->buffer, moment)) {
             continue;
         }
@@ -174,7 +174,7 @@ static void write_line(plan_text* text, const map_line* line, int64_t moment) {
 }
 
 static void write_block(map_writer* map, uint32_t first, uint32_t count, uint64_t byte_size) {
-    const layout_box* box = &map->layout->boxes[first];
+    const plan_box* box = &map->layout->boxes[first];
     map_line line = {.byte_size = byte_size,
                      .cell_count = byte_size < CELLS ? (uint32_t)byte_size : CELLS};
     const uint64_t cell_size = (byte_size - 1) / line.cell_count + 1; // of the largest

@@ -53,7 +53,7 @@ static uint64_t y_of(const drawing* draw, uint64_t byte) {
     return HEIGHT - plan_layout_scale(HEIGHT, byte < draw->total ? byte : draw->total, draw->total);
 }
 
-static void write_title(const drawing* draw, const layout_box* box, weir_plan_interval life) {
+static void write_title(const drawing* draw, const plan_box* box, weir_plan_interval life) {
     const weir_plan_report* report = draw->layout->report;
     plan_text_string(draw->text, "<title>");
     if (report->id) {
@@ -69,7 +69,7 @@ static void write_title(const drawing* draw, const layout_box* box, weir_plan_in
 }
 
 // Everything has at least one unit of width and height.
-static void write_box(const drawing* draw, const layout_box* box, uint64_t base) {
+static void write_box(const drawing* draw, const plan_box* box, uint64_t base) {
     static const char* const colours[] = {
         "#8dd3c7", "#ffe082", "#bebada", "#fb8072", "#80b1d3", "#fdb462",
         "#b3de69", "#fccde5", "#bc80bd", "#c5e1a5", "#90caf9", "#d7a98c",

@@ -2,34 +2,12 @@
 #include <weir/plan.h>
 
 #include "base/checked.h"
+#include "plan/plan_box.h"
 
 // Two buffers need an order between their accesses exactly when they share a byte, whatever the
 // planner's reasons were: so this looks at entries alone, knows neither conflicts nor lives, and
 // serves plans from elsewhere too. The pairs are many where much is reused, and are visited one by
 // one rather than listed.
-
-typedef struct region {
-    uint64_t begin;
-    uint64_t end;
-    uint32_t pool;
-    uint32_t block;
-    uint32_t buffer;
-} region;
-
-static int compare_regions(const void* a, const void* b) {
-    const region* x = a;
-    const region* y = b;
-    if (x->pool != y->pool) {
-        return x->pool < y->pool ? -1 : 1;
-    }
-    if (x->block != y->block) {
-        return x->block < y->block ? -1 : 1;
-    }
-    if (x->begin != y->begin) {
-        return x->begin < y->begin ? -1 : 1;
-    }
-    return x->buffer < y->buffer ? -1 : x->buffer > y->buffer;
-}
 
 // Buffers of one position are those of one dispatch: the index then decides, for some order there
 // must be.
@@ -40,13 +18,13 @@ static bool is_earlier(const uint32_t* positions, uint32_t a, uint32_t b) {
     return a < b;
 }
 
-// Each region meets those that begin inside it: sorted, they follow it.
-static weir_status visit_pairs(const region* regions, uint32_t count, const uint32_t* positions,
+// Each box meets those that begin inside it: sorted, they follow it.
+static weir_status visit_pairs(const plan_box* boxes, uint32_t count, const uint32_t* positions,
                                weir_plan_sharing_fn visit, void* context) {
     for (uint32_t i = 0; i < count; ++i) {
-        const region* a = &regions[i];
+        const plan_box* a = &boxes[i];
         for (uint32_t j = i + 1; j < count; ++j) {
-            const region* b = &regions[j];
+            const plan_box* b = &boxes[j];
             if (b->pool != a->pool || b->block != a->block || b->begin >= a->end) {
                 break;
             }
@@ -61,9 +39,9 @@ static weir_status visit_pairs(const region* regions, uint32_t count, const uint
 weir_status weir_plan_sharing(const weir_allocator* allocator, const weir_plan_entry* entries,
                               uint32_t count, const uint32_t* positions, weir_plan_sharing_fn visit,
                               void* context) {
-    region* regions = NULL;
-    const size_t byte_size = count * sizeof *regions;
-    WEIR_TRY(weir_alloc(allocator, byte_size, _Alignof(region), (void**)&regions));
+    plan_box* boxes = NULL;
+    const size_t byte_size = count * sizeof *boxes;
+    WEIR_TRY(weir_alloc(allocator, byte_size, _Alignof(plan_box), (void**)&boxes));
     uint32_t used = 0;
     for (uint32_t i = 0; i < count; ++i) {
         const weir_plan_entry* entry = &entries[i];
@@ -72,7 +50,7 @@ weir_status weir_plan_sharing(const weir_allocator* allocator, const weir_plan_e
             end = UINT64_MAX; // no plan of this library
         }
         if (entry->byte_size > 0) {
-            regions[used++] = (region){.begin = entry->byte_offset,
+            boxes[used++] = (plan_box){.begin = entry->byte_offset,
                                        .end = end,
                                        .pool = entry->pool,
                                        .block = entry->block,
@@ -80,10 +58,10 @@ weir_status weir_plan_sharing(const weir_allocator* allocator, const weir_plan_e
         }
     }
     if (used > 0) {
-        qsort(regions, used, sizeof *regions, compare_regions);
+        qsort(boxes, used, sizeof *boxes, plan_box_compare);
     }
-    const weir_status status = visit_pairs(regions, used, positions, visit, context);
-    weir_free(allocator, regions, byte_size, _Alignof(region));
+    const weir_status status = visit_pairs(boxes, used, positions, visit, context);
+    weir_free(allocator, boxes, byte_size, _Alignof(plan_box));
     return status;
 }
 
