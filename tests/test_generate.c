@@ -380,8 +380,28 @@ static void types_without_a_kernel_are_refused_when_a_model_is_opened(void** sta
     weir_device_destroy(device);
 }
 
+// Of a larger vocabulary it would read past the logits.
+static void a_sampler_of_another_vocabulary_is_refused(void** state) {
+    (void)state;
+    fixture f = setup(NULL, NULL);
+    const uint32_t bos = 1;
+    const uint32_t sizes[] = {TINY_VOCABULARY - 1, TINY_VOCABULARY + 1};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        weir_sampler* sampler = NULL;
+        assert_ok(weir_sampler_create(NULL, NULL, sizes[i], &sampler));
+        assert_int_equal(weir_sampler_size(sampler), sizes[i]);
+        assert_status(weir_generate(f.context, f.tokenizer, sampler, &bos, 1, NULL, NULL),
+                      WEIR_INVALID_ARGUMENT);
+        assert_message_has("the sampler is made for");
+        weir_sampler_destroy(sampler);
+    }
+    assert_int_equal(weir_context_position(f.context), 0);
+    teardown(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sampler_of_another_vocabulary_is_refused),
         cmocka_unit_test(types_without_a_kernel_are_refused_when_a_model_is_opened),
         cmocka_unit_test(defaults_follow_the_model),
         cmocka_unit_test(contexts_take_plans_by_the_names_of_their_phases),

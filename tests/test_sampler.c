@@ -225,8 +225,18 @@ static void refused_allocations_leak_nothing_and_sampling_makes_none(void** stat
     }
 }
 
+static void no_options_are_greedy(void** state) {
+    (void)state;
+    const float logits[] = {1.0f, 3.0f, 3.0f, 2.0f};
+    weir_sampler* sampler = NULL;
+    assert_ok(weir_sampler_create(NULL, NULL, 4, &sampler));
+    assert_int_equal(next(sampler, logits), 1);
+    weir_sampler_destroy(sampler);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_options_are_greedy),
         cmocka_unit_test(greedy_takes_the_largest_and_the_lowest_id_of_equals),
         cmocka_unit_test(frequencies_follow_the_distribution),
         cmocka_unit_test(top_p_keeps_the_smallest_set_and_the_lowest_ids_of_equals),

@@ -46,10 +46,10 @@ typedef struct weir_generate_stats {
 
 // Feeds the prompt, then samples and feeds one token after the other; the last one is emitted and
 // not fed. From the second token on nothing is allocated; each pass is one submit and one wait.
-// Tokenizer and sampler are those of the model's vocabulary. On failure the context keeps what was
-// fed, and `stats` (may be NULL) tells what was done until then.
+// Tokenizer and sampler are those of the model's vocabulary; `options` may be NULL. On failure the
+// context keeps what was fed, and `stats` (may be NULL) tells what was done until then.
 //
-// Errors:  WEIR_INVALID_ARGUMENT an empty prompt, or a tokenizer of another vocabulary;
+// Errors:  WEIR_INVALID_ARGUMENT an empty prompt, or tokenizer or sampler of another vocabulary;
 //          WEIR_OUT_OF_RANGE the prompt does not fit; as weir_context_feed and weir_sampler_next.
 // Threads: thread-compatible; `emit` runs in the calling thread.
 WEIR_API WEIR_MUST_USE weir_status weir_generate(weir_context* context,

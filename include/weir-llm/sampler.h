@@ -19,7 +19,8 @@ typedef struct weir_sampler_options {
     uint64_t seed;
 } weir_sampler_options;
 
-// Creates a sampler for a vocabulary of `token_count` tokens; sampling itself allocates nothing.
+// Creates a sampler for a vocabulary of `token_count` tokens; `options` may be NULL. Sampling
+// itself allocates nothing.
 //
 // Ownership: the caller destroys it.
 // Errors:    WEIR_INVALID_ARGUMENT temperature negative or not finite, top_p outside [0, 1], no
@@ -34,6 +35,11 @@ WEIR_API WEIR_MUST_USE weir_status weir_sampler_create(const weir_allocator* all
 //
 // Threads: thread-compatible.
 WEIR_API void weir_sampler_destroy(weir_sampler* sampler);
+
+// Returns the tokens of the vocabulary that it was created for.
+//
+// Threads: thread-safe.
+WEIR_API uint32_t weir_sampler_size(const weir_sampler* sampler);
 
 // Chooses the next token from `logits` [token_count].
 //

@@ -113,13 +113,19 @@ static weir_status decode(generator* g) {
     return WEIR_OK;
 }
 
-// Pieces of another vocabulary would otherwise show as nonsense only.
+// Pieces of another vocabulary would otherwise show as nonsense only; a sampler of a larger one
+// would read past the logits.
 static weir_status check_vocabulary(const generator* g) {
     const uint32_t tokens = weir_tokenizer_size(g->tokenizer);
     const uint32_t expected = weir_model_params(weir_context_model(g->context))->vocabulary;
     if (tokens != expected) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the tokenizer has %u tokens, the model %u", tokens,
                          expected);
+    }
+    if (weir_sampler_size(g->sampler) != expected) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "the sampler is made for %u tokens, the model has %u",
+                         weir_sampler_size(g->sampler), expected);
     }
     return WEIR_OK;
 }

@@ -57,6 +57,8 @@ static bool cuts_tail(const weir_sampler_options* options) {
 weir_status weir_sampler_create(const weir_allocator* allocator,
                                 const weir_sampler_options* options, uint32_t token_count,
                                 weir_sampler** sampler) {
+    static const weir_sampler_options greedy = {0};
+    options = options ? options : &greedy;
     if (!(options->temperature >= 0.0f) || isinf(options->temperature)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "temperature is %g; expected a finite number >= 0",
                          (double)options->temperature);
@@ -98,6 +100,10 @@ void weir_sampler_destroy(weir_sampler* sampler) {
     llm_array_free(&allocator, sampler->weights, sampler->token_count);
     llm_array_free(&allocator, sampler->order, sampler->token_count);
     llm_array_free(&allocator, sampler, 1);
+}
+
+uint32_t weir_sampler_size(const weir_sampler* sampler) {
+    return sampler->token_count;
 }
 
 // Finds the largest logit, the lowest id among equals, and refuses what has no meaning.
