@@ -329,6 +329,14 @@ static void bad_dispatches_are_refused(void** state) {
     assert_status(weir_session_dispatch(f->session, &(weir_dispatch_desc){.name = "none"}, NULL),
                   WEIR_INVALID_ARGUMENT);
     assert_message_has("none: no kernel");
+    const weir_dispatch_desc lost[] = {
+        {.name = "lost", .kernel = do_nothing, .operand_count = 1},
+        {.name = "lost", .kernel = do_nothing, .constants_size = 4},
+    };
+    for (size_t i = 0; i < 2; i++) {
+        assert_status(weir_session_dispatch(f->session, &lost[i], NULL), WEIR_INVALID_ARGUMENT);
+        assert_message_has(i == 0 ? "lost: operands at NULL" : "lost: constants at NULL");
+    }
     const weir_dispatch_desc many = {.kernel = do_nothing, .tile_count = UINT32_MAX};
     weir_ticket ticket;
     assert_ok(weir_session_dispatch(f->session, &many, NULL));

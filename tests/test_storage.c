@@ -272,6 +272,7 @@ static void alignment_counts_from_the_memory_and_not_from_the_storage(void** sta
     weir_view view;
     assert_status(weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &view), WEIR_INVALID_ARGUMENT);
     assert_message_has("F32");
+    assert_status(weir_view_make(NULL, 0, WEIR_DTYPE_F32, &shape, &view), WEIR_INVALID_ARGUMENT);
     assert_ok(weir_view_make(storage, 3, WEIR_DTYPE_F32, &shape, &view));
     assert_ptr_equal(weir_view_contents(&view), bytes + 4);
     weir_storage_release(storage);

@@ -58,8 +58,9 @@ WEIR_API void weir_session_destroy(weir_session* session);
 //
 // Ownership: the session retains the storages until completion or drop; `verdict->hazards` hold
 //            until the next call.
-// Errors:    WEIR_INVALID_ARGUMENT no kernel, an operand without storage or of another device, a
-//            write to sealed storage or to a view whose indices share bytes; WEIR_UNSUPPORTED the
+// Errors:    WEIR_INVALID_ARGUMENT no kernel, operands or constants at NULL, an operand without
+//            storage, without a kind or of another device, a write to sealed storage or to a view
+//            whose indices share bytes; WEIR_UNSUPPORTED the
 //            device runs kernels of the other kind; WEIR_OUT_OF_RANGE an operand passes the end of
 //            its storage; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-compatible.

@@ -207,9 +207,9 @@ WEIR_API void* weir_storage_host_pointer(const weir_storage* storage);
 // Makes a contiguous view of a whole shape at `byte_offset` of `storage`.
 //
 // Ownership: the view borrows the storage.
-// Errors:    WEIR_INVALID_ARGUMENT bad shape, rows of a block type that are not whole blocks,
-//            address not aligned to the dtype; WEIR_OUT_OF_RANGE the view passes the end of the
-//            storage.
+// Errors:    WEIR_INVALID_ARGUMENT no storage, bad shape, rows of a block type that are not whole
+//            blocks, address not aligned to the dtype; WEIR_OUT_OF_RANGE the view passes the end of
+//            the storage.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_view_make(weir_storage* storage, uint64_t byte_offset,
                                                   weir_dtype dtype, const weir_shape* shape,

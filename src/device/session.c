@@ -268,6 +268,11 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
     if (!desc->kernel && !desc->code) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: no kernel", record.desc.name);
     }
+    if ((desc->operand_count > 0 && !desc->operands) ||
+        (desc->constants_size > 0 && !desc->constants)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: %s at NULL", record.desc.name,
+                         desc->operands || desc->operand_count == 0 ? "constants" : "operands");
+    }
     if (session->device->runs_code ? !desc->code : !desc->kernel) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: device %s runs %s", record.desc.name,
                          session->device->target.name,

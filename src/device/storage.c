@@ -231,6 +231,9 @@ weir_status weir_view_check_memory(const weir_view* view) {
 weir_status weir_view_make(weir_storage* storage, uint64_t byte_offset, weir_dtype dtype,
                            const weir_shape* shape, weir_view* view) {
     weir_view made;
+    if (!storage) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a view of no storage");
+    }
     WEIR_TRY(weir_view_layout(dtype, shape, &made));
     made.storage = storage;
     made.byte_offset = byte_offset;
