@@ -344,13 +344,20 @@ static weir_graph* product_graph(weir_dtype dtype, int64_t n, int64_t k, int cou
     return graph;
 }
 
+#define CUT(columns, threads, of_units, threads_of_units, groups)                                  \
+    {                                                                                              \
+        .few_columns = (columns), .few_threads = (threads), .unit_columns = (of_units),            \
+        .unit_threads = (threads_of_units), .groups_wanted = (groups)                              \
+    }
+
 // With the default cut of few rows, and where `sweep` says so with others.
 static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int64_t k, bool chained,
                           bool sweep) {
     static const weir_vulkan_tuning tunings[] = {
-        {0, 0, 0, 0, 0},     {2, 64, 4, 64, 1},   {2, 128, 8, 64, 1},   {4, 64, 16, 64, 1},
-        {4, 128, 32, 64, 1}, {8, 64, 8, 32, 1},   {8, 128, 16, 32, 1},  {16, 64, 32, 32, 1},
-        {4, 32, 8, 128, 1},  {8, 32, 16, 128, 1}, {16, 128, 32, 128, 1}};
+        CUT(0, 0, 0, 0, 0),     CUT(2, 64, 4, 64, 1),    CUT(2, 128, 8, 64, 1),
+        CUT(4, 64, 16, 64, 1),  CUT(4, 128, 32, 64, 1),  CUT(8, 64, 8, 32, 1),
+        CUT(8, 128, 16, 32, 1), CUT(16, 64, 32, 32, 1),  CUT(4, 32, 8, 128, 1),
+        CUT(8, 32, 16, 128, 1), CUT(16, 128, 32, 128, 1)};
     static rig r;
     const uint64_t params[] = {0, 1};
     const int count = chained ? CHAIN / 2 : CHAIN / 4;
