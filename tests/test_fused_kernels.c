@@ -256,6 +256,138 @@ static void rms_norm_gate_up_agrees(void** state) {
     check_rms_norm_gate_up(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, 3, 2304);
 }
 
+// A product whose result is turned where there is a `rope`, of rows that are normalised where there
+// are factors, and whose rows go to a cache where it has a type.
+typedef struct projection_case {
+    weir_dtype weights, cache; // WEIR_DTYPE_NONE: no cache
+    int64_t rows, heads, width;
+    bool normalises, has_divisors;
+    const weir_rope_desc* rope;
+} projection_case;
+
+static reference projection_reference(const projection_case* c, const tensor* x, const tensor* w) {
+    const int64_t n = w->rows;
+    const reference product = new_reference(c->rows, n);
+    product_reference(x, w, c->normalises ? see_normal_row : widen_row, product.result,
+                      product.scale);
+    if (!c->rope) {
+        return product;
+    }
+    tensor flat = new_tensor(WEIR_DTYPE_F32, c->rows, n, 0);
+    reference turned = new_reference(c->rows, n);
+    for (int64_t i = 0; i < c->rows * n; i++) {
+        ((float*)(void*)tensor_row(&flat, i / n))[i % n] = (float)product.result[i];
+    }
+    rope_reference(c->rope, &flat, c->has_divisors, 17, &turned);
+    for (int64_t i = 0; i < c->rows * n; i++) {
+        double most = 0.0; // of the head: the other of a pair is there
+        for (int64_t k = 0; k < n; k++) {
+            most = fmax(most, product.scale[i / n * n + k]);
+        }
+        turned.scale[i] = 2.0 * most;
+    }
+    reference unturned = product;
+    free_reference(&unturned);
+    free_tensor(&flat);
+    return turned;
+}
+
+static void check_projection(const projection_case* c) {
+    const weir_op_kind op =
+        c->cache == WEIR_DTYPE_NONE ? WEIR_OP_MATMUL_ROPE : WEIR_OP_MATMUL_SET_ROWS;
+    const bool stores = c->cache != WEIR_DTYPE_NONE;
+    const int64_t n = c->heads * (c->rope ? c->rope->head_dim : 6);
+    const int64_t first = stores ? 2 : 0;
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, c->rows, c->width, 4);
+    tensor w = new_random(&random_state, c->weights, n, c->width, 1);
+    tensor factors = new_row(&random_state, WEIR_DTYPE_F32, c->width);
+    tensor divisors = new_row(&random_state, WEIR_DTYPE_F32, c->rope ? c->rope->rotated / 2 : 1);
+    tensor y =
+        new_random(&random_state, stores ? c->cache : WEIR_DTYPE_F32, c->rows + 2 * first, n, 2);
+    const tensor before = copy_tensor(&y);
+    for (int64_t i = 0; i < divisors.columns; i++) {
+        ((float*)tensor_data(&divisors))[i] = 1.0f + (float)i;
+    }
+    norm_within.factors = &factors;
+    norm_within.epsilon = 1e-5f;
+    reference r = projection_reference(c, &x, &w);
+    kernel_run run = {.kernel = find_kernel(op),
+                      .operands = {&x, &w},
+                      .operand_count = 2,
+                      .constants.projection = {.normalises = c->normalises,
+                                               .epsilon = 1e-5f,
+                                               .turns = c->rope != NULL,
+                                               .position = stores ? 0 : WEIR_PARAM_NONE},
+                      .params = {(uint64_t)first, 17}};
+    if (c->rope) {
+        run.constants.projection.rope = *c->rope;
+    }
+    if (c->normalises) {
+        run.operands[run.operand_count++] = &factors;
+    }
+    if (c->has_divisors) {
+        run.operands[run.operand_count++] = &divisors;
+    }
+    run.operands[run.operand_count++] = &y;
+    assert_ok(run_tiles(&run, 0, &random_state));
+    const double step = c->cache == WEIR_DTYPE_F16    ? 1.0 / 2048
+                        : c->cache == WEIR_DTYPE_BF16 ? 1.0 / 256
+                                                      : 0.0;
+    for (int64_t i = 0; i < y.rows * n; i++) {
+        const int64_t row = i / n - first;
+        const double got = tensor_at(&y, i / n, i % n);
+        if (row < 0 || row >= c->rows) {
+            assert_true(got == tensor_at(&before, i / n, i % n));
+            continue;
+        }
+        const double expected = r.result[row * n + i % n];
+        const double tolerance = 4e-6 * r.scale[row * n + i % n] + step * fabs(expected) + 1e-7;
+        const bool overflows = c->cache == WEIR_DTYPE_F16 && fabs(expected) > 65000.0;
+        if (overflows ? !(got / expected > 0.99) : !(fabs(got - expected) <= tolerance)) {
+            fail_msg("[%lld, %lld] is %.9g, expected %.9g", (long long)row, (long long)(i % n), got,
+                     expected);
+        }
+    }
+    assert_true(tensor_is_intact(&y));
+    if (stores) {
+        run.params[0] = (uint64_t)(y.rows - c->rows + 1); // one row too far
+        assert_status(run_tiles(&run, 0, &random_state), WEIR_OUT_OF_RANGE);
+        assert_message_has("matmul_set_rows: position");
+    }
+    tensor copy = before;
+    free_tensor(&copy);
+    free_reference(&r);
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&factors);
+    free_tensor(&divisors);
+    free_tensor(&y);
+}
+
+static void products_turn_and_store_their_rows(void** state) {
+    (void)state;
+    static const weir_rope_desc adjacent = {
+        .head_dim = 8, .rotated = 8, .base = 10000.0f, .scale = 1.0f, .position = POSITION};
+    static const weir_rope_desc halves = {.head_dim = 18,
+                                          .rotated = 12,
+                                          .pairing = WEIR_ROPE_HALVES,
+                                          .base = 10000.0f,
+                                          .scale = 0.25f,
+                                          .position = POSITION};
+    static const projection_case cases[] = {
+        {WEIR_DTYPE_F32, WEIR_DTYPE_NONE, 1, 1, 7, false, false, &adjacent},
+        {WEIR_DTYPE_F32, WEIR_DTYPE_NONE, 3, 5, 64, true, true, &halves},
+        {WEIR_DTYPE_Q4_0, WEIR_DTYPE_F32, 4, 3, 2304, true, false, &halves},
+        {WEIR_DTYPE_Q8_0, WEIR_DTYPE_BF16, 2, 9, 256, false, true, &adjacent},
+        {WEIR_DTYPE_F16, WEIR_DTYPE_F16, 1, 11, 256, true, true, &adjacent},
+        {WEIR_DTYPE_Q4_K, WEIR_DTYPE_BF16, 2, 7, 768, true, false, NULL},
+    };
+    need_kernel(WEIR_OP_MATMUL_ROPE);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_projection(&cases[i]);
+    }
+}
+
 // With two outputs either may lie on a or b, with one it may itself.
 static void check_sum_in_place(kernel_run* run, uint32_t on, const tensor* sum, const tensor* y) {
     const tensor* kept[KERNEL_OPERANDS];
@@ -478,6 +610,7 @@ int main(void) {
         cmocka_unit_test(norms_agree_and_work_in_place),
         cmocka_unit_test(rms_norm_matmul_agrees),
         cmocka_unit_test(rms_norm_gate_up_agrees),
+        cmocka_unit_test(products_turn_and_store_their_rows),
         cmocka_unit_test(rope_set_rows_turns_its_rows_and_touches_no_others),
         cmocka_unit_test(rope_set_rows_encodes_to_the_type_of_its_state),
         cmocka_unit_test(rope_set_rows_needs_parameters),

@@ -554,6 +554,7 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
     const weir_shape square = weir_shape_make(2, (int64_t[]){4, 4});
     const weir_shape scores = weir_shape_make(2, (int64_t[]){4, 18}); // of two heads
     const weir_shape row = weir_shape_make(1, (int64_t[]){64});
+    const weir_shape narrow_cache = weir_shape_make(2, (int64_t[]){9, 4});
     uint32_t last = 0;
     for (uint32_t i = 0; i < KERNEL_OPERANDS; i++) {
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[i]));
@@ -594,6 +595,12 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &row, &views[last - 1]));
         assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[last]));
         return last + 1;
+    case WEIR_OP_MATMUL_SET_ROWS:
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &narrow_cache, &views[2]));
+        return 3;
+    case WEIR_OP_MATMUL_ROPE:
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &square, &views[2]));
+        return 3;
     case WEIR_OP_ATTENTION_SOFTMAX:
     case WEIR_OP_RMS_NORM:
     case WEIR_OP_ROPE:
@@ -605,8 +612,13 @@ static uint32_t make_operands(weir_op_kind op, weir_view views[KERNEL_OPERANDS])
 
 static const weir_op_constants two_heads = {.attention = {2, 2, 32, 1.0f, 0}};
 
+static const weir_op_constants half_turned = {
+    .projection = {.turns = true, .rope = {4, 2, WEIR_ROPE_HALVES, 1e4f, 1.0f, 0}}};
+
 static bool accepts(const weir_kernel* kernel, const weir_view* views, uint32_t count) {
-    return kernel->accepts(&(weir_kernel_use){views, count, &two_heads});
+    const bool projects =
+        kernel->op == WEIR_OP_MATMUL_SET_ROWS || kernel->op == WEIR_OP_MATMUL_ROPE;
+    return kernel->accepts(&(weir_kernel_use){views, count, projects ? &half_turned : &two_heads});
 }
 
 static uint32_t tiles_of(const weir_kernel* kernel, const weir_view* views, uint32_t count) {

@@ -165,9 +165,9 @@ static void fused_graphs_give_the_results_of_single_operations(void** state) {
         close_instance(&serial);
         weir_graph_destroy(made.graph);
     }
-    for (uint32_t i = 0; i < WEIR_FUSION_RMS_NORM_MATMUL;
-         i++) { // the CPU has no kernels for others
-        assert_true(fusions[i] > 10);
+    for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
+        const bool has_kernel = weir_fusion_op((weir_fusion)i) < WEIR_OP_RMS_NORM_MATMUL;
+        assert_true(fusions[i] > 10 || !has_kernel);
     }
 }
 

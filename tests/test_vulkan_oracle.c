@@ -232,7 +232,8 @@ static void programs_of_models_have_the_barriers_they_need_and_no_other(void** s
             weir_llama_graph pass;
             assert_ok(weir_llama_graph_build(NULL, &desc, &pass));
             const uint32_t waits = judge_schedule(pass.graph, shapes[i].name, NULL);
-            assert_true(rows > 1 || waits == 6 * shapes[i].blocks + 2); // no norm is waited for
+            // Nothing waits for a norm, a rotation or a row of a cache by itself.
+            assert_true(rows > 1 || waits == 5 * shapes[i].blocks + 2);
             weir_graph_destroy(pass.graph);
         }
     }

@@ -17,12 +17,16 @@
 //     mul(rms_norm(s = add(a, b)), w)                add_rms_norm_mul(a, b, w), which writes s too
 //                                                    where anything else reads it
 //     mul(rms_norm(x), w)                            rms_norm_mul(x, w)
+//     set_rows(rope(matmul(x, w)), state)            matmul_set_rows(x, w), into the state
+//     set_rows(matmul(x, w), state)                  the same, without a rotation
+//     rope(matmul(x, w))                             matmul_rope(x, w)
 //     set_rows(rope(x), state)                       rope_set_rows(x), into the state
 //     matmul(rms_norm_mul(x, f), w)                  rms_norm_matmul(x, w, f)
 //     gate_up(rms_norm_mul(x, f), w, v)              rms_norm_gate_up(x, w, v, f)
 //
 // The last two take a norm into every product that reads it. They are made only where all of its
-// readers are such products, so that nothing waits for the norm any more.
+// readers are such products, so that nothing waits for the norm any more; matmul_set_rows and
+// matmul_rope take norms in as well, and keep their names.
 #ifndef WEIR_FUSION_H
 #define WEIR_FUSION_H
 
@@ -35,9 +39,11 @@ typedef enum weir_fusion {
     WEIR_FUSION_MATMUL_ADD = 1,
     WEIR_FUSION_ADD_RMS_NORM_MUL = 2,
     WEIR_FUSION_RMS_NORM_MUL = 3,
-    WEIR_FUSION_ROPE_SET_ROWS = 4,
-    WEIR_FUSION_RMS_NORM_MATMUL = 5,
-    WEIR_FUSION_RMS_NORM_GATE_UP = 6,
+    WEIR_FUSION_MATMUL_SET_ROWS = 4,
+    WEIR_FUSION_MATMUL_ROPE = 5,
+    WEIR_FUSION_ROPE_SET_ROWS = 6,
+    WEIR_FUSION_RMS_NORM_MATMUL = 7,
+    WEIR_FUSION_RMS_NORM_GATE_UP = 8,
     WEIR_FUSION_COUNT
 } weir_fusion;
 

@@ -64,6 +64,8 @@ typedef enum weir_op_kind {
     WEIR_OP_ATTENTION_SUM = 16,
     WEIR_OP_RMS_NORM_MATMUL = 17, // made by fusion alone, as the next
     WEIR_OP_RMS_NORM_GATE_UP = 18,
+    WEIR_OP_MATMUL_SET_ROWS = 19,
+    WEIR_OP_MATMUL_ROPE = 20,
     WEIR_OP_COUNT
 } weir_op_kind;
 

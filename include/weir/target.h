@@ -12,13 +12,23 @@ typedef struct weir_rope_rows_desc {
     weir_param position; // of the first row in the state
 } weir_rope_rows_desc;
 
+// A product whose result is turned or goes to a state, or both; of an x that may be normalised.
+typedef struct weir_projection_desc {
+    bool normalises;     // x, with the factors that are operand 2
+    float epsilon;       // then
+    bool turns;          // the result, with divisors as the last input where there are some
+    weir_rope_desc rope; // then
+    weir_param position; // of the first row in the state; WEIR_PARAM_NONE without one
+} weir_projection_desc;
+
 // The constants of a graph operation.
 typedef union weir_op_constants {
-    float epsilon;                 // all that have rms_norm in their names
-    weir_rope_desc rope;           // rope, its defaults filled in
-    weir_attention_desc attention; // attention and its three parts, their defaults filled in
-    weir_param position;           // set_rows
-    weir_rope_rows_desc rope_rows; // rope_set_rows
+    float epsilon;                   // all that have rms_norm in their names
+    weir_rope_desc rope;             // rope, its defaults filled in
+    weir_attention_desc attention;   // attention and its three parts, their defaults filled in
+    weir_param position;             // set_rows
+    weir_rope_rows_desc rope_rows;   // rope_set_rows
+    weir_projection_desc projection; // matmul_rope, matmul_set_rows
 } weir_op_constants;
 
 // What a kernel is asked about before it runs. The operands are the inputs of the operation in

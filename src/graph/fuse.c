@@ -167,6 +167,15 @@ static bool match_add_rms_norm_mul(const fuser* f, uint32_t last, fusion_match* 
     return info_of(f, pair.op.inputs[1])->root != sum;
 }
 
+static bool reads_output(const fuser* f, const graph_op* op) {
+    for (uint32_t i = 0; i < op->input_count; i++) {
+        if (info_of(f, op->inputs[i])->root == info_of(f, op->output)->root) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Tiles run in any order, so the rows that are turned must not lie in the state that they go to.
 static bool match_rope_set_rows(const fuser* f, uint32_t last, fusion_match* match) {
     const graph_op* store = op_at(f, last);
@@ -180,12 +189,61 @@ static bool match_rope_set_rows(const fuser* f, uint32_t last, fusion_match* mat
     match->op.output = store->output;
     match->op.constants.rope_rows = (weir_rope_rows_desc){.rope = op_at(f, turn)->constants.rope,
                                                           .position = store->constants.position};
-    for (uint32_t i = 0; i < match->op.input_count; i++) {
-        if (info_of(f, match->op.inputs[i])->root == info_of(f, store->output)->root) {
-            return false;
-        }
+    return !reads_output(f, &match->op);
+}
+
+// The product behind `value`, which is taken in; its x and w become the first inputs.
+static uint32_t match_product(const fuser* f, weir_value value, fusion_match* match) {
+    const uint32_t product = find_sole_maker(f, value, WEIR_OP_MATMUL);
+    if (product != NO_OP) {
+        *match = (fusion_match){
+            .op = {.inputs = {op_at(f, product)->inputs[0], op_at(f, product)->inputs[1]},
+                   .input_count = 2,
+                   .sum = WEIR_VALUE_NONE,
+                   .constants.projection.position = WEIR_PARAM_NONE},
+            .sources = {product},
+            .source_count = 1};
     }
+    return product;
+}
+
+static void add_turn(const fuser* f, uint32_t turn, fusion_match* match) {
+    const graph_op* rope = op_at(f, turn);
+    match->sources[match->source_count++] = turn;
+    match->op.constants.projection.turns = true;
+    match->op.constants.projection.rope = rope->constants.rope;
+    if (rope->input_count > 1) {
+        match->op.inputs[match->op.input_count++] = rope->inputs[1];
+    }
+}
+
+static bool match_matmul_rope(const fuser* f, uint32_t last, fusion_match* match) {
+    if (match_product(f, op_at(f, last)->inputs[0], match) == NO_OP) {
+        return false;
+    }
+    add_turn(f, last, match);
+    match->op.kind = WEIR_OP_MATMUL_ROPE;
+    match->op.output = op_at(f, last)->output;
     return true;
+}
+
+// As in rope_set_rows, what is read must not lie in the state.
+static bool match_matmul_set_rows(const fuser* f, uint32_t last, fusion_match* match) {
+    const graph_op* store = op_at(f, last);
+    const uint32_t turn = find_sole_maker(f, store->inputs[0], WEIR_OP_ROPE);
+    const weir_value rows = turn == NO_OP ? store->inputs[0] : op_at(f, turn)->inputs[0];
+    if (match_product(f, rows, match) == NO_OP) {
+        return false;
+    }
+    if (turn != NO_OP) {
+        add_turn(f, turn, match);
+    }
+    match->sources[match->source_count++] = last;
+    match->writes_last = true;
+    match->op.kind = WEIR_OP_MATMUL_SET_ROWS;
+    match->op.output = store->output;
+    match->op.constants.projection.position = store->constants.position;
+    return !reads_output(f, &match->op);
 }
 
 typedef struct fusion_rule {
@@ -202,6 +260,9 @@ static const fusion_rule rules[WEIR_FUSION_COUNT] = {
     [WEIR_FUSION_ADD_RMS_NORM_MUL] = {WEIR_OP_MUL, WEIR_OP_ADD_RMS_NORM_MUL,
                                       match_add_rms_norm_mul},
     [WEIR_FUSION_RMS_NORM_MUL] = {WEIR_OP_MUL, WEIR_OP_RMS_NORM_MUL, match_rms_norm_mul},
+    [WEIR_FUSION_MATMUL_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_MATMUL_SET_ROWS,
+                                     match_matmul_set_rows},
+    [WEIR_FUSION_MATMUL_ROPE] = {WEIR_OP_ROPE, WEIR_OP_MATMUL_ROPE, match_matmul_rope},
     [WEIR_FUSION_ROPE_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_ROPE_SET_ROWS, match_rope_set_rows},
     [WEIR_FUSION_RMS_NORM_MATMUL] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_MATMUL, NULL}, // of steps
     [WEIR_FUSION_RMS_NORM_GATE_UP] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_GATE_UP, NULL},

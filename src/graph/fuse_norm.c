@@ -15,29 +15,57 @@ static const weir_value_info* info_of(const norm_fuser* f, weir_value value) {
     return &f->graph->values.items[value].info;
 }
 
-static bool find_rewrite(weir_op_kind reader, weir_fusion* fusion) {
-    *fusion =
-        reader == WEIR_OP_GATE_UP ? WEIR_FUSION_RMS_NORM_GATE_UP : WEIR_FUSION_RMS_NORM_MATMUL;
-    return reader == WEIR_OP_GATE_UP || reader == WEIR_OP_MATMUL;
+// The operation that a product becomes, WEIR_OP_COUNT for anything else.
+static weir_op_kind joined_kind(weir_op_kind reader) {
+    switch ((int)reader) {
+    case WEIR_OP_MATMUL:
+        return WEIR_OP_RMS_NORM_MATMUL;
+    case WEIR_OP_GATE_UP:
+        return WEIR_OP_RMS_NORM_GATE_UP;
+    case WEIR_OP_MATMUL_SET_ROWS:
+    case WEIR_OP_MATMUL_ROPE:
+        return reader;
+    default:
+        return WEIR_OP_COUNT;
+    }
+}
+
+static weir_fusion rewrite_of(weir_op_kind reader) {
+    return reader == WEIR_OP_GATE_UP ? WEIR_FUSION_RMS_NORM_GATE_UP : WEIR_FUSION_RMS_NORM_MATMUL;
+}
+
+// The operations that a step stands for, with those of the norm, rising.
+static void merge_sources(const graph_step* norm, const graph_step* reader, graph_step* made) {
+    uint32_t n = 0;
+    uint32_t r = 0;
+    made->source_count = 0;
+    while (n < norm->source_count || r < reader->source_count) {
+        const bool of_norm = r == reader->source_count ||
+                             (n < norm->source_count && norm->sources[n] < reader->sources[r]);
+        made->sources[made->source_count++] = of_norm ? norm->sources[n++] : reader->sources[r++];
+    }
 }
 
 // The step of a product that has taken in a norm: x of the norm instead of its own rows, and the
 // factors of the norm behind its weights.
 static graph_step join(const graph_step* norm, const graph_step* reader) {
+    const uint32_t weights = reader->op.kind == WEIR_OP_GATE_UP ? 2 : 1;
     graph_step made = *reader;
-    weir_fusion fusion;
-    (void)find_rewrite(reader->op.kind, &fusion); // it has one
-    made.op.kind = weir_fusion_op(fusion);
-    made.op.inputs[0] = norm->op.inputs[0];
-    made.op.inputs[made.op.input_count++] = norm->op.inputs[1];
-    made.op.constants.epsilon = norm->op.constants.epsilon;
-    uint32_t count = 0;
-    for (uint32_t i = 0, k = 0; i < norm->source_count || k < reader->source_count;) {
-        const bool from_norm = k == reader->source_count ||
-                               (i < norm->source_count && norm->sources[i] < reader->sources[k]);
-        made.sources[count++] = from_norm ? norm->sources[i++] : reader->sources[k++];
+    graph_op* op = &made.op;
+    op->kind = joined_kind(reader->op.kind);
+    op->inputs[0] = norm->op.inputs[0];
+    for (uint32_t i = op->input_count; i > 1 + weights; i--) {
+        op->inputs[i] = op->inputs[i - 1];
     }
-    made.source_count = count;
+    op->inputs[1 + weights] = norm->op.inputs[1];
+    op->input_count++;
+    if (op->kind == reader->op.kind) {
+        op->constants.projection.normalises = true;
+        op->constants.projection.epsilon = norm->op.constants.epsilon;
+    } else {
+        op->constants.epsilon = norm->op.constants.epsilon;
+    }
+    merge_sources(norm, reader, &made);
     return made;
 }
 
@@ -57,8 +85,8 @@ static bool spoils(const norm_fuser* f, const graph_step* step, const graph_step
 }
 
 static bool can_join(const norm_fuser* f, const graph_step* norm, const graph_step* reader) {
-    weir_fusion fusion;
-    if (!find_rewrite(reader->op.kind, &fusion) || (f->without >> fusion & 1) != 0 ||
+    if (joined_kind(reader->op.kind) == WEIR_OP_COUNT ||
+        (f->without >> rewrite_of(reader->op.kind) & 1) != 0 ||
         reader->op.inputs[0] != norm->op.output ||
         count_readings(f, reader, norm->op.output) != 1) {
         return false;
@@ -87,17 +115,18 @@ static bool all_can_join(const norm_fuser* f, uint32_t at, uint32_t* last) {
 
 static void join_all(norm_fuser* f, uint32_t at, uint32_t last) {
     graph_step* norm = &f->steps->items[at];
+    uint32_t* made = f->steps->fusions;
     for (uint32_t i = at + 1; i <= last; i++) {
         graph_step* step = &f->steps->items[i];
-        weir_fusion fusion;
-        if (count_readings(f, step, norm->op.output) > 0 && find_rewrite(step->op.kind, &fusion)) {
-            const bool was_fused = step->source_count > 1;
-            *step = join(norm, step);
-            f->steps->fusions[fusion]++;
-            f->steps->fusions[WEIR_FUSION_GATE_UP] -= was_fused ? 1 : 0;
+        const weir_op_kind kind = step->op.kind;
+        if (count_readings(f, step, norm->op.output) == 0) {
+            continue;
         }
+        *step = join(norm, step);
+        made[WEIR_FUSION_GATE_UP] -= kind == WEIR_OP_GATE_UP ? 1 : 0;
+        made[rewrite_of(kind)] += kind != step->op.kind ? 1 : 0;
     }
-    f->steps->fusions[WEIR_FUSION_RMS_NORM_MUL]--;
+    made[WEIR_FUSION_RMS_NORM_MUL]--;
     norm->source_count = 0; // it goes
 }
 

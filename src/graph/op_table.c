@@ -22,6 +22,8 @@ static const graph_op_info op_infos[WEIR_OP_COUNT] = {
     [WEIR_OP_ATTENTION_SUM] = {.name = "attention_sum"},
     [WEIR_OP_RMS_NORM_MATMUL] = {.name = "rms_norm_matmul"},
     [WEIR_OP_RMS_NORM_GATE_UP] = {.name = "rms_norm_gate_up"},
+    [WEIR_OP_MATMUL_SET_ROWS] = {.name = "matmul_set_rows", .writes_state = true},
+    [WEIR_OP_MATMUL_ROPE] = {.name = "matmul_rope"},
 };
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind) {

@@ -62,8 +62,9 @@ static void resolve_names(weir_schedule* schedule) {
 }
 
 static weir_param stored_position(const graph_op* op) {
-    return op->kind == WEIR_OP_ROPE_SET_ROWS ? op->constants.rope_rows.position
-                                             : op->constants.position;
+    return op->kind == WEIR_OP_ROPE_SET_ROWS     ? op->constants.rope_rows.position
+           : op->kind == WEIR_OP_MATMUL_SET_ROWS ? op->constants.projection.position
+                                                 : op->constants.position;
 }
 
 // Whether an input is a cache of which a row sees the keys up to its own.

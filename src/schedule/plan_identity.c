@@ -52,6 +52,14 @@ static uint64_t hash_attention(uint64_t hash, const weir_attention_desc* attenti
     return hash_u64(hash, attention->position);
 }
 
+static uint64_t hash_projection(uint64_t hash, const weir_projection_desc* projection) {
+    hash = hash_u64(hash, projection->normalises);
+    hash = hash_float(hash, projection->normalises ? projection->epsilon : 0.0f);
+    hash = hash_u64(hash, projection->turns);
+    hash = projection->turns ? hash_rope(hash, &projection->rope) : hash;
+    return hash_u64(hash, projection->position);
+}
+
 // Field by field: a structure has padding. No default, so that a new operation is not forgotten.
 static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_constants* constants) {
     switch (op) {
@@ -72,6 +80,9 @@ static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_con
         return hash_u64(hash, constants->position);
     case WEIR_OP_ROPE_SET_ROWS:
         return hash_u64(hash_rope(hash, &constants->rope_rows.rope), constants->rope_rows.position);
+    case WEIR_OP_MATMUL_SET_ROWS:
+    case WEIR_OP_MATMUL_ROPE:
+        return hash_projection(hash, &constants->projection);
     case WEIR_OP_GET_ROWS:
     case WEIR_OP_MUL:
     case WEIR_OP_ADD:

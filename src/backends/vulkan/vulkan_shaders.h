@@ -12,9 +12,9 @@
     X(elementwise, 4)                                                                              \
     X(get_rows, 5)                                                                                 \
     X(matmul, 5)                                                                                   \
-    X(matmul_dots, 6)                                                                              \
-    X(matmul_few, 6)                                                                               \
-    X(matmul_units, 6)                                                                             \
+    X(matmul_dots, 8)                                                                              \
+    X(matmul_few, 8)                                                                               \
+    X(matmul_units, 8)                                                                             \
     X(narrow, 4)                                                                                   \
     X(rms_norm, 6)                                                                                 \
     X(rope, 5)                                                                                     \

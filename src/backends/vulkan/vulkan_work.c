@@ -81,6 +81,11 @@ static void count_params(vulkan_work* work) {
             count_param(work, constants->attention.position);
         } else if (dispatch->kernel->op == WEIR_OP_SET_ROWS) {
             count_param(work, constants->position);
+        } else if (dispatch->kernel->op == WEIR_OP_MATMUL_SET_ROWS ||
+                   dispatch->kernel->op == WEIR_OP_MATMUL_ROPE) {
+            const weir_projection_desc* projection = &constants->projection;
+            count_param(work, projection->position);
+            count_param(work, projection->turns ? projection->rope.position : WEIR_PARAM_NONE);
         }
     }
 }

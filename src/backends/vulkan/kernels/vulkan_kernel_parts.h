@@ -10,6 +10,10 @@
 // The numbers that shaders/weights.glsl gives to the types; false for a type that it cannot read.
 bool vulkan_weight_type(weir_dtype dtype, uint32_t* type);
 
+// The turns of each pair per position, as sums of two numbers. Factors divide them in the shader:
+// they are memory of the device.
+void vulkan_find_turns(const weir_rope_desc* rope, float* turns);
+
 // Tells whether the rows of a view of rank 1 or 2 are contiguous and aligned for its dtype.
 static inline bool has_rows(const weir_view* view, uint32_t rank) {
     const weir_dtype_info* info = weir_dtype_describe(view->dtype);
@@ -121,6 +125,16 @@ static inline void bind_operand(vulkan_launch* launch, const device_dispatch* di
     launch->push.stride[slot] = row_stride(&dispatch->views[operand], unit_bytes);
     launch->bindings[launch->binding_count++] = (vulkan_binding){
         .operand = operand, .slot = slot, .unit_bytes = unit_bytes, .writes = writes};
+}
+
+// Binds rows of a type of caches as the next binding and tells the shader which, by a constant.
+// Returns its number.
+static inline uint32_t bind_cache(vulkan_launch* launch, const device_dispatch* dispatch,
+                                  uint32_t operand, uint32_t constant, bool writes) {
+    const bool known = cache_type(dispatch->views[operand].dtype, &launch->constants[constant]);
+    (void)known; // it was accepted
+    bind_operand(launch, dispatch, operand, cache_unit_bytes(launch->constants[constant]), writes);
+    return launch->constants[constant];
 }
 
 static inline void bind_special(vulkan_launch* launch, uint32_t special, bool writes) {

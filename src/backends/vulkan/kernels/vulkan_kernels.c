@@ -149,21 +149,11 @@ bool vulkan_set_rows_accepts(const weir_kernel_use* use) {
     return use->operand_count == 2 && is_matrix(&v[0]) && is_state(&v[1], v[0].shape.dims[1]);
 }
 
-// Binds the rows of a cache as the next binding and tells the shader their type, which it returns.
-static uint32_t bind_cache(vulkan_launch* launch, const device_dispatch* dispatch, uint32_t operand,
-                           bool writes) {
-    const bool known = cache_type(dispatch->views[operand].dtype, &launch->constants[CACHE_TYPE]);
-    (void)known; // it was accepted
-    bind_operand(launch, dispatch, operand, cache_unit_bytes(launch->constants[CACHE_TYPE]),
-                 writes);
-    return launch->constants[CACHE_TYPE];
-}
-
 weir_status vulkan_set_rows_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
     const weir_op_constants* constants = dispatch->constants;
     vulkan_launch launch = new_launch(dispatch, VULKAN_SHADER_set_rows, 0);
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
-    bind_cache(&launch, dispatch, 1, true);
+    bind_cache(&launch, dispatch, 1, CACHE_TYPE, true);
     launch.push.extra[0] = constants->position;
     launch.groups[0] = divide_up(launch.push.width, ELEMENTWISE_SIZE);
     launch.groups[1] = launch.push.rows;
@@ -187,9 +177,8 @@ bool vulkan_rope_set_rows_accepts(const weir_kernel_use* use) {
            is_state(&use->operands[use->operand_count - 1], use->operands[0].shape.dims[1]);
 }
 
-// The turns of each pair per position, as sums of two numbers. Factors divide them in the shader:
-// they are memory of the device.
-static void find_turns(const weir_rope_desc* rope, uint32_t pairs, float* turns) {
+void vulkan_find_turns(const weir_rope_desc* rope, float* turns) {
+    const uint32_t pairs = rope->rotated / 2;
     for (uint32_t i = 0; i < pairs; i++) {
         const double exponent = -2.0 * (double)i / (double)rope->rotated;
         const double turn = (double)rope->scale * pow((double)rope->base, exponent) / TWO_PI;
@@ -208,7 +197,7 @@ static weir_status encode_rope(vulkan_encoder* encoder, const device_dispatch* d
     launch.table_floats = 2 * (size_t)(pairs > 0 ? pairs : 1);
     const size_t byte_size = launch.table_floats * sizeof(float);
     WEIR_TRY(weir_alloc_zeroed(encoder->allocator, byte_size, &memory));
-    find_turns(rope, pairs, memory);
+    vulkan_find_turns(rope, memory);
     launch.table = memory;
     bind_operand(&launch, dispatch, 0, ELEMENT_BYTES, false);
     if (last == 2) {
@@ -216,7 +205,7 @@ static weir_status encode_rope(vulkan_encoder* encoder, const device_dispatch* d
     } else {
         bind_special(&launch, VULKAN_TABLE, false); // not read
     }
-    bind_cache(&launch, dispatch, last, true);
+    bind_cache(&launch, dispatch, last, CACHE_TYPE, true);
     bind_special(&launch, VULKAN_TABLE, false);
     launch.push.extra[0] = pairs;
     launch.push.extra[1] = launch.push.width / rope->head_dim;
@@ -289,8 +278,8 @@ uint64_t vulkan_attention_scratch(const weir_kernel_use* use) {
 static void bind_attention(vulkan_launch* launch, const device_dispatch* dispatch,
                            const weir_attention_desc* desc) {
     bind_operand(launch, dispatch, 0, ELEMENT_BYTES, false);
-    const bool narrow = bind_cache(launch, dispatch, 1, false) != 0;
-    bind_cache(launch, dispatch, 2, false);
+    const bool narrow = bind_cache(launch, dispatch, 1, CACHE_TYPE, false) != 0;
+    bind_cache(launch, dispatch, 2, CACHE_TYPE, false);
     bind_operand(launch, dispatch, 3, ELEMENT_BYTES, true);
     const bool in_pairs = narrow && desc->head_dim % 2 == 0 &&
                           borders_of(&dispatch->views[1]) >= 4 &&
@@ -362,6 +351,8 @@ static weir_param cache_position(const device_dispatch* dispatch) {
         return constants->position;
     case WEIR_OP_ROPE_SET_ROWS:
         return constants->rope_rows.position;
+    case WEIR_OP_MATMUL_SET_ROWS:
+        return constants->projection.position;
     case WEIR_OP_ATTENTION:
         return constants->attention.position;
     default:

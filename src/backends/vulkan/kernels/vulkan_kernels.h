@@ -29,10 +29,12 @@
     X(add_rms_norm_mul, ADD_RMS_NORM_MUL, 0, vulkan_no_scratch)                                    \
     X(rope_set_rows, ROPE_SET_ROWS, 0, vulkan_no_scratch)                                          \
     X(rms_norm_matmul, RMS_NORM_MATMUL, 1u << 1, vulkan_no_scratch)                                \
-    X(rms_norm_gate_up, RMS_NORM_GATE_UP, 1u << 1 | 1u << 2, vulkan_no_scratch)
+    X(rms_norm_gate_up, RMS_NORM_GATE_UP, 1u << 1 | 1u << 2, vulkan_no_scratch)                    \
+    X(matmul_set_rows, MATMUL_SET_ROWS, 1u << 1, vulkan_no_scratch)                                \
+    X(matmul_rope, MATMUL_ROPE, 1u << 1, vulkan_no_scratch)
 
-#define VULKAN_BINDINGS 6             // of a launch, besides the parameters
-#define VULKAN_CONSTANTS 11           // specialisation constants of a shader
+#define VULKAN_BINDINGS 7             // of a launch, besides the parameters
+#define VULKAN_CONSTANTS 14           // specialisation constants of a shader
 #define VULKAN_TABLE UINT32_MAX       // instead of an operand: the table of the launch
 #define VULKAN_FAULT (UINT32_MAX - 1) // instead of an operand: the words for faults
 #define VULKAN_FAULT_BYTES 8          // 1 + the row that failed, and its index
@@ -40,8 +42,8 @@
 // What is pushed; the same for all shaders, see shaders/common.glsl.
 typedef struct vulkan_push {
     uint32_t rows, rows_param, width, columns;
-    uint32_t offset[5];
-    uint32_t stride[5];
+    uint32_t offset[7];
+    uint32_t stride[7];
     uint32_t extra[8];
 } vulkan_push;
 

@@ -14,6 +14,9 @@
 #define UP_NONE UINT32_MAX
 #define FACTORS 10 // the constant: 0 none, 1 f32 in quads, or the kind of a row
 #define FACTORS_QUADS 1
+#define CACHE 11
+#define ROTATION 12 // 0 none, 1 neighbours, 2 halves of a head
+#define HEAD_DIM 13
 #define GET_ROWS_SIZE 64
 #define VECTOR 8
 
@@ -102,6 +105,52 @@ bool vulkan_rms_norm_gate_up_accepts(const weir_kernel_use* use) {
     return accepts_norm(use, 3, vulkan_gate_up_accepts);
 }
 
+// The operands of a projection are x, w, the factors of a norm, the divisors of a rotation, y.
+typedef struct projection_operands {
+    uint32_t factors, divisors, y; // 0: none
+} projection_operands;
+
+static projection_operands operands_of(const weir_projection_desc* desc, uint32_t operand_count) {
+    const uint32_t inputs = 2 + (desc->normalises ? 1 : 0);
+    return (projection_operands){.factors = desc->normalises ? 2 : 0,
+                                 .divisors = operand_count > inputs + 1 ? inputs : 0,
+                                 .y = operand_count - 1};
+}
+
+static bool accepts_rotation(const weir_rope_desc* rope, const weir_view* divisors, int64_t width) {
+    return rope->head_dim > 0 && rope->head_dim % 2 == 0 && width % rope->head_dim == 0 &&
+           (!divisors || (divisors->dtype == WEIR_DTYPE_F32 && has_rows(divisors, 1) &&
+                          divisors->shape.dims[0] == rope->rotated / 2));
+}
+
+// Few rows, as those of a norm.
+static bool accepts_projection(const weir_kernel_use* use) {
+    const weir_projection_desc* desc = &use->constants->projection;
+    const weir_view* v = use->operands;
+    const uint32_t least = 3 + (desc->normalises ? 1 : 0);
+    if (use->operand_count < least || use->operand_count > least + (desc->turns ? 1 : 0)) {
+        return false;
+    }
+    const projection_operands p = operands_of(desc, use->operand_count);
+    const weir_view* divisors = p.divisors > 0 ? &v[p.divisors] : NULL;
+    return is_matrix(&v[0]) && is_weights(&v[1]) && v[0].shape.dims[1] == v[1].shape.dims[1] &&
+           v[0].shape.dims[0] <= FEW_ROWS &&
+           (p.factors == 0 ||
+            (v[p.factors].shape.rank == 1 && is_second(&v[p.factors], 0, v[0].shape.dims[1]))) &&
+           (!desc->turns || accepts_rotation(&desc->rope, divisors, v[1].shape.dims[0]));
+}
+
+bool vulkan_matmul_rope_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return accepts_projection(use) &&
+           is_output(&v[use->operand_count - 1], v[0].shape.dims[0], v[1].shape.dims[0]);
+}
+
+bool vulkan_matmul_set_rows_accepts(const weir_kernel_use* use) {
+    const weir_view* v = use->operands;
+    return accepts_projection(use) && is_state(&v[use->operand_count - 1], v[1].shape.dims[0]);
+}
+
 // Whether shaders/units.glsl reads the rows: blocks of types that it knows, whose 32-bit words are
 // whole in every row.
 static bool is_in_units(const weir_view* w) {
@@ -121,10 +170,12 @@ static void size_few(const vulkan_encoder* encoder, bool in_units, vulkan_launch
     const weir_vulkan_tuning* tuning = encoder->tuning;
     const uint32_t matrices = launch->constants[5] != UP_NONE ? 2 : 1;
     const uint32_t wanted = in_units ? tuning->unit_columns : tuning->few_columns;
+    const uint32_t least = launch->constants[ROTATION] != 0 ? 2 : 1; // pairs stay together
     uint32_t columns = wanted > matrices ? wanted / matrices : 1;
     while (columns > 1 && divide_up(launch->push.columns, columns) < tuning->groups_wanted) {
         columns = (columns + 1) / 2;
     }
+    columns = divide_up(columns, least) * least;
     const uint32_t groups = divide_up(launch->push.columns, columns);
     const vulkan_shader units = tuning->unit_x == WEIR_VULKAN_X_8_BITS ? VULKAN_SHADER_matmul_dots
                                                                        : VULKAN_SHADER_matmul_units;
@@ -150,9 +201,13 @@ static void size_tiles(vulkan_launch* launch) {
 typedef struct product {
     const device_dispatch* dispatch;
     uint32_t last;
-    bool gated;       // operand 2 is a second matrix
-    bool adds;        // operand 2 is added
-    uint32_t factors; // 0: none
+    bool gated;                             // operand 2 is a second matrix
+    bool adds;                              // operand 2 is added
+    uint32_t factors;                       // 0: none
+    uint32_t divisors;                      // of the rotation, 0: none
+    float epsilon;                          // of the norm
+    const weir_projection_desc* projection; // NULL: y is the product
+    const float* turns;                     // of the rotation
 } product;
 
 // Types and borders of the weights, as constants; false where a shader without units is needed.
@@ -176,12 +231,32 @@ static void bind_factors(const product* p, vulkan_launch* launch) {
     const weir_view* factors = &p->dispatch->views[p->factors];
     const uint32_t kind = p->factors > 0 ? kind_of_second(factors) : 0;
     const bool in_quads = factors->dtype == WEIR_DTYPE_F32 && borders_of(factors) == 16;
-    const weir_op_constants* constants = p->dispatch->constants;
     bind_operand(launch, p->dispatch, p->factors, second_unit_bytes(kind), false);
     if (p->factors > 0) {
         launch->constants[FACTORS] = in_quads ? FACTORS_QUADS : kind;
-        launch->push.extra[0] = float_bits(constants->epsilon);
+        launch->push.extra[0] = float_bits(p->epsilon);
     }
+}
+
+// What a rotation needs, or x in its place; and where the rows of y begin.
+static void bind_projection(const product* p, vulkan_launch* launch) {
+    const weir_projection_desc* desc = p->projection;
+    bind_operand(launch, p->dispatch, p->divisors, ELEMENT_BYTES, false);
+    launch->push.extra[4] = desc ? desc->position : WEIR_PARAM_NONE;
+    launch->constants[HEAD_DIM] = 2;
+    if (!desc || !desc->turns) {
+        bind_operand(launch, p->dispatch, 0, ELEMENT_BYTES, false);
+        return;
+    }
+    const weir_rope_desc* rope = &desc->rope;
+    launch->constants[ROTATION] = rope->pairing == WEIR_ROPE_ADJACENT ? 1 : 2;
+    launch->constants[HEAD_DIM] = rope->head_dim;
+    launch->push.extra[1] = rope->rotated / 2;
+    launch->push.extra[2] = rope->position;
+    launch->push.extra[3] = p->divisors > 0;
+    launch->table = p->turns;
+    launch->table_floats = rope->rotated > 0 ? rope->rotated : 2;
+    bind_special(launch, VULKAN_TABLE, false);
 }
 
 // Binding 4 is the second matrix or what is added; where there is neither, x stands in.
@@ -192,7 +267,7 @@ static void bind_product(const product* p, int64_t first, vulkan_launch* launch)
     launch->constants[3] = kind;
     bind_operand(launch, dispatch, 0, ELEMENT_BYTES, false);
     bind_operand(launch, dispatch, 1, WORD_BYTES, false);
-    bind_operand(launch, dispatch, p->last, ELEMENT_BYTES, true);
+    bind_cache(launch, dispatch, p->last, CACHE, true);
     bind_operand(launch, dispatch, p->gated || p->adds ? 2 : 0, unit_bytes, false);
     launch->bindings[1].first_row = first;
     launch->bindings[1].row_count = launch->push.columns;
@@ -213,6 +288,10 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
         const int64_t up_step = rows_per_launch(encoder, &p->dispatch->views[2]);
         step = up_step < step ? up_step : step;
     }
+    if (p->turns) { // heads are not cut
+        const int64_t head = p->projection->rope.head_dim;
+        step = step > head ? step / head * head : head;
+    }
     for (int64_t first = 0; first < w->shape.dims[0]; first += step) {
         const int64_t left = w->shape.dims[0] - first;
         vulkan_launch launch = new_launch(p->dispatch, VULKAN_SHADER_matmul, 0);
@@ -221,6 +300,7 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
         bind_product(p, first, &launch);
         if (launch.push.rows <= FEW_ROWS) {
             bind_factors(p, &launch);
+            bind_projection(p, &launch);
             size_few(encoder, in_units, &launch);
         } else {
             size_tiles(&launch);
@@ -242,15 +322,56 @@ weir_status vulkan_matmul_add_encode(vulkan_encoder* encoder, const device_dispa
     return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .adds = true});
 }
 
+static float epsilon_of(const device_dispatch* dispatch) {
+    return ((const weir_op_constants*)dispatch->constants)->epsilon;
+}
+
 weir_status vulkan_rms_norm_matmul_encode(vulkan_encoder* encoder,
                                           const device_dispatch* dispatch) {
-    return encode_product(encoder, &(product){.dispatch = dispatch, .last = 3, .factors = 2});
+    const product made = {
+        .dispatch = dispatch, .last = 3, .factors = 2, .epsilon = epsilon_of(dispatch)};
+    return encode_product(encoder, &made);
 }
 
 weir_status vulkan_rms_norm_gate_up_encode(vulkan_encoder* encoder,
                                            const device_dispatch* dispatch) {
-    return encode_product(encoder,
-                          &(product){.dispatch = dispatch, .last = 4, .gated = true, .factors = 3});
+    const product made = {.dispatch = dispatch,
+                          .last = 4,
+                          .gated = true,
+                          .factors = 3,
+                          .epsilon = epsilon_of(dispatch)};
+    return encode_product(encoder, &made);
+}
+
+static weir_status encode_projection(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    const weir_projection_desc* desc = &((const weir_op_constants*)dispatch->constants)->projection;
+    const projection_operands operands = operands_of(desc, dispatch->operand_count);
+    product made = {.dispatch = dispatch,
+                    .last = operands.y,
+                    .factors = operands.factors,
+                    .divisors = operands.divisors,
+                    .epsilon = desc->epsilon,
+                    .projection = desc};
+    if (!desc->turns) {
+        return encode_product(encoder, &made);
+    }
+    void* memory = NULL;
+    const size_t byte_size = ((size_t)desc->rope.rotated + 2) * sizeof(float);
+    WEIR_TRY(weir_alloc_zeroed(encoder->allocator, byte_size, &memory));
+    vulkan_find_turns(&desc->rope, memory);
+    made.turns = memory;
+    const weir_status status = encode_product(encoder, &made);
+    weir_free(encoder->allocator, memory, byte_size, _Alignof(max_align_t));
+    return status;
+}
+
+weir_status vulkan_matmul_rope_encode(vulkan_encoder* encoder, const device_dispatch* dispatch) {
+    return encode_projection(encoder, dispatch);
+}
+
+weir_status vulkan_matmul_set_rows_encode(vulkan_encoder* encoder,
+                                          const device_dispatch* dispatch) {
+    return encode_projection(encoder, dispatch);
 }
 
 bool vulkan_get_rows_accepts(const weir_kernel_use* use) {

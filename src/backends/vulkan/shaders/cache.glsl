@@ -8,7 +8,10 @@
 #define CACHE_F16 1u
 #define CACHE_BF16 2u
 
-layout(constant_id = 4) const uint CACHE = CACHE_F32;
+#ifndef CACHE_CONSTANT
+#define CACHE_CONSTANT 4
+#endif
+layout(constant_id = CACHE_CONSTANT) const uint CACHE = CACHE_F32;
 
 float from_half(uint bits) {
     return CACHE == CACHE_F16 ? half_to_float(bits) : bfloat_to_float(bits);

@@ -19,8 +19,8 @@ layout(push_constant, std430) uniform Push {
     uint rows_param;
     uint width;      // elements of a row
     uint columns;    // matmul: rows of w in this launch
-    uint offset[5];  // of each operand, in its elements; 16-bit words for packed weights
-    uint stride[5];  // from row to row, in the same unit
+    uint offset[7];  // of each operand, in its elements; 16-bit words for packed weights
+    uint stride[7];  // from row to row, in the same unit
     uint extra[8];   // of the kernel
 } push;
 

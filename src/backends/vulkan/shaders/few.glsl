@@ -7,6 +7,9 @@
 // With factors x is normalised: what is multiplied is x times its factor, and what was added up is
 // divided by sqrt(mean(x^2) + epsilon) in the end. Every workgroup sees all of x, and so finds that
 // for itself.
+//
+// With a rotation pairs of columns are turned (RoPE) before they are stored, and y may be rows of a
+// cache.
 #ifndef FEW_GLSL
 #define FEW_GLSL
 
@@ -15,6 +18,9 @@
 #define WEIGHT_BINDING 2
 #define UP_BINDING 4
 #include "weights.glsl"
+#define CACHE_CONSTANT 11
+#include "cache.glsl"
+#include "turns.glsl"
 
 #define ROUND 8u // sums that are added up together
 
@@ -26,11 +32,22 @@
 #define FACTOR_SLOT 4u // of their offset
 #define EPSILON push.extra[0]
 
+#define ROTATION_NONE 0u
+#define ROTATION_ADJACENT 1u // pairs (2i, 2i + 1) of a head
+#define ROTATION_HALVES 2u   // (i, i + PAIRS)
+#define PAIRS push.extra[1]  // of a head that turn
+#define POSITION push.extra[2] // its parameter
+#define HAS_DIVISORS push.extra[3]
+#define STATE_POSITION push.extra[4] // parameter: the first row of y; NONE: 0
+#define DIVISOR_SLOT 5u
+
 layout(constant_id = 2) const uint ROWS = 1u;  // upper bound of the rows of x
 layout(constant_id = 4) const uint QUADS = 0u; // rows of x begin on 16-byte borders
 layout(constant_id = 7) const uint COLUMNS = 4u;
 layout(local_size_x_id = 8) in;
 layout(constant_id = 10) const uint FACTORS = FACTORS_NONE;
+layout(constant_id = 12) const uint ROTATION = ROTATION_NONE;
+layout(constant_id = 13) const uint HEAD_DIM = 2u; // even
 
 const uint SIZE = gl_WorkGroupSize.x; // a multiple of ROUND
 const uint LANES = SIZE / ROUND;
@@ -41,11 +58,16 @@ const uint TURNS = (SUMS + ROUND - 1u) / ROUND; // in which they are added up
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1, std430) readonly buffer X4 { vec4 x4[]; };
 layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
+layout(set = 0, binding = 3, std430) writeonly buffer Y16 { uint16_t half_y[]; };
 
 // Without factors x is bound.
 layout(set = 0, binding = 5, std430) readonly buffer Factors4 { vec4 factors4[]; };
 layout(set = 0, binding = 5, std430) readonly buffer Factors32 { float factors32[]; };
 layout(set = 0, binding = 5, std430) readonly buffer Factors16 { uint16_t factors16[]; };
+
+// Of a rotation: what divides the turns per position of each pair, and these. Otherwise x is bound.
+layout(set = 0, binding = 6, std430) readonly buffer Divisors { float divisors[]; };
+layout(set = 0, binding = 7, std430) readonly buffer Rates { vec2 rates[]; };
 
 // What is added to the product; y may lie on it.
 #define SECOND_CONSTANT 3
@@ -59,15 +81,25 @@ shared float partial[ROUND][LANES];
 shared float square_shares[ROWS][FACTORS == FACTORS_NONE ? 1u : SIZE];
 shared float square_partial[ROWS][FACTORS == FACTORS_NONE ? 1u : LANES];
 
-uint first_column() {
+uint first_slot() {
     return (gl_WorkGroupID.x + gl_WorkGroupID.y * gl_NumWorkGroups.x) * COLUMNS;
 }
 
-// Where the row of matrix `m` begins that column `c` of this workgroup takes. Columns behind the
-// last one take its row and are not stored.
+// The column that a slot stands for: the two of a pair that turns are neighbours, an even slot and
+// the odd one behind it.
+uint column_of(uint slot) {
+    const uint element = ROTATION == ROTATION_HALVES ? slot % HEAD_DIM : 0u;
+    return ROTATION == ROTATION_HALVES && element < 2u * PAIRS
+               ? slot - element + element / 2u + element % 2u * PAIRS
+               : slot;
+}
+
+// Where the row of matrix `m` begins that slot `c` of this workgroup takes. Slots behind the last one
+// take its row and are not stored.
 uint row_at(uint m, uint c) {
-    const uint slot = m == 0u ? 1u : 3u;
-    return push.offset[slot] + min(first_column() + c, push.columns - 1u) * push.stride[slot];
+    const uint operand = m == 0u ? 1u : 3u;
+    const uint column = column_of(min(first_slot() + c, push.columns - 1u));
+    return push.offset[operand] + column * push.stride[operand];
 }
 
 // The number of a sum, those of the two matrices side by side.
@@ -75,14 +107,14 @@ uint sum_of(uint row, uint c, uint m) {
     return (row * COLUMNS + c) * MATRICES + m;
 }
 
-// The row of x and the column of y that an invocation stores in a turn; false for none.
-bool stores(uint turn, out uint row, out uint column) {
+// The row of x and the slot that an invocation stores in a turn; false for none.
+bool stores(uint turn, out uint row, out uint slot) {
     const uint begins_at = gl_LocalInvocationID.x * MATRICES;
     const uint element = (turn * ROUND + begins_at) / MATRICES;
     row = element / COLUMNS;
-    column = first_column() + element % COLUMNS;
+    slot = first_slot() + element % COLUMNS;
     return begins_at < ROUND && turn * ROUND + begins_at < SUMS && row < row_count() &&
-           column < push.columns;
+           slot < push.columns;
 }
 
 // The factor of element k of x, and those of a quad of it.
@@ -103,27 +135,66 @@ vec4 factors_of(uint quad) {
     return vec4(factor_at(k), factor_at(k + 1u), factor_at(k + 2u), factor_at(k + 3u));
 }
 
-// What an invocation will add to what it stores: read first, since it arrives while the product is
-// computed. y may lie on it: only what an invocation has read itself is written.
-void load_addends(out float addends[TURNS]) {
+// What an invocation needs for what it stores in a turn besides the product: what is added, or the
+// turns per position of a pair, their divisor and the position; and the first row of y.
+struct ending {
+    uint first_row;
+    float addend;
+    float divisor;
+    vec2 rate;
+    uint position;
+};
+
+// Read first, since it arrives while the product is computed. y may lie on what is added: only what
+// an invocation has read itself is written.
+void load_endings(out ending endings[TURNS]) {
     [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
         uint row = 0u;
-        uint column = 0u;
-        addends[turn] = 0.0;
-        if (SECOND != SECOND_NONE && stores(turn, row, column)) {
-            addends[turn] = second_at(3u, row, column);
+        uint slot = 0u;
+        endings[turn] = ending(STATE_POSITION == NONE ? 0u : params[STATE_POSITION], 0.0, 1.0,
+                               vec2(0.0), 0u);
+        if (SECOND != SECOND_NONE && stores(turn, row, slot)) {
+            endings[turn].addend = second_at(3u, row, slot);
+        }
+        if (ROTATION != ROTATION_NONE && stores(turn, row, slot) && slot % HEAD_DIM < 2u * PAIRS) {
+            const uint pair = slot % HEAD_DIM / 2u;
+            endings[turn].position = params[POSITION] + row;
+            endings[turn].rate = rates[pair];
+            if (HAS_DIVISORS == 1u) {
+                endings[turn].divisor = divisors[push.offset[DIVISOR_SLOT] + pair];
+            }
         }
     }
 }
 
-void store(uint row, uint column, float sum, float up, float addend) {
+// One number of a pair, of which the other is `other`.
+float turned(uint slot, float number, float other, ending with) {
+    if (slot % HEAD_DIM >= 2u * PAIRS) {
+        return number;
+    }
+    const vec2 rate = HAS_DIVISORS == 1u ? divide(with.rate, with.divisor) : with.rate;
+    const vec2 turn = cos_sin(fraction_of(with.position, rate));
+    precise float result = slot % 2u == 0u ? number * turn.x - other * turn.y
+                                           : other * turn.y + number * turn.x;
+    return result;
+}
+
+// `other` is the sum of the second matrix, or of the other column of a pair.
+void store(uint row, uint slot, float sum, float other, ending with) {
     float number = sum;
     if (MATRICES == 2u) {
-        number = sum / (1.0 + exp_exact(-sum)) * up;
+        number = sum / (1.0 + exp_exact(-sum)) * other;
     } else if (SECOND != SECOND_NONE) {
-        number += addend;
+        number += with.addend;
+    } else if (ROTATION != ROTATION_NONE) {
+        number = turned(slot, sum, other, with);
     }
-    y[push.offset[2] + row * push.stride[2] + column] = number;
+    const uint to = push.offset[2] + (with.first_row + row) * push.stride[2] + column_of(slot);
+    if (CACHE == CACHE_F32) {
+        y[to] = number;
+    } else {
+        half_y[to] = uint16_t(to_half(floatBitsToUint(number)));
+    }
 }
 
 float total_of(uint at) {
@@ -167,7 +238,7 @@ void add_squares() {
 }
 
 // `squares` are the shares of the sums of the squares of x.
-void add_and_store(float sums[SUMS], float squares[ROWS], float addends[TURNS]) {
+void add_and_store(float sums[SUMS], float squares[ROWS], ending endings[TURNS]) {
     const uint at = gl_LocalInvocationID.x;
     [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
         const uint begin = turn * ROUND;
@@ -192,12 +263,13 @@ void add_and_store(float sums[SUMS], float squares[ROWS], float addends[TURNS]) 
         }
         barrier();
         uint row = 0u;
-        uint column = 0u;
-        if (stores(turn, row, column)) {
+        uint slot = 0u;
+        if (stores(turn, row, slot)) {
             const uint sum_at = at * MATRICES;
+            const bool has_other = MATRICES == 2u || ROTATION != ROTATION_NONE;
             const float scale = scale_of(row);
-            store(row, column, total_of(sum_at) * scale,
-                  MATRICES == 2u ? total_of(sum_at + 1u) * scale : 0.0, addends[turn]);
+            store(row, slot, total_of(sum_at) * scale,
+                  has_other ? total_of(sum_at ^ 1u) * scale : 0.0, endings[turn]);
         }
     }
 }

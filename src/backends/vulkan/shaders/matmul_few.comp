@@ -68,8 +68,8 @@ void add_eight(uint k, bool whole, inout float sums[SUMS], inout float squares[R
 
 void main() {
     const uint step = SIZE * 8u;
-    float addends[TURNS];
-    load_addends(addends);
+    ending endings[TURNS];
+    load_endings(endings);
     float sums[SUMS];
     [[unroll]] for (uint i = 0u; i < SUMS; i++) {
         sums[i] = 0.0;
@@ -87,5 +87,5 @@ void main() {
     for (; k < push.width; k += step) {
         add_eight(k, false, sums, squares);
     }
-    add_and_store(sums, squares, addends);
+    add_and_store(sums, squares, endings);
 }

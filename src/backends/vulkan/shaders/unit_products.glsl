@@ -91,8 +91,8 @@ void add_units(uint row, uint base, inout float sums[SUMS], inout float squares[
 }
 
 void main() {
-    float addends[TURNS];
-    load_addends(addends);
+    ending endings[TURNS];
+    load_endings(endings);
     float sums[SUMS];
     [[unroll]] for (uint i = 0u; i < SUMS; i++) {
         sums[i] = 0.0;
@@ -106,7 +106,7 @@ void main() {
             add_units(row, base, sums, squares);
         }
     }
-    add_and_store(sums, squares, addends);
+    add_and_store(sums, squares, endings);
 }
 
 #endif
