@@ -12,6 +12,7 @@
 
 #include "backends/cpu/cpu_device.h"
 #include "backends/cpu/cpu_topology.h"
+#include "backends/cpu/products/product_tile.h"
 #include "base/bus_fault.h"
 #include "base/clock.h"
 #include "base/futex.h"
@@ -177,6 +178,8 @@ void cpu_worker_assist(weir_device* base, uint64_t sequence) {
         wake_seat(device);
     }
 }
+
+_Static_assert(CPU_LOCAL_BYTES >= CPU_STATE_BYTES, "what a tile of few rows keeps");
 
 // One more than there are threads: the last is the guest in the seat of worker 0. The two never run
 // at a time, and share its memory.

@@ -200,7 +200,9 @@ AVX512_INLINE void unpack_block(traits type, const uint8_t* weights, int64_t row
                                 int64_t rows, int64_t chunk, int64_t elements, cpu_block* block) {
     _Alignas(64) uint8_t u[4][CPU_BLOCK_WIDTH][64];
     memset(block->scale, 0, sizeof block->scale);
-    memset(block->minimum, 0, sizeof block->minimum);
+    if (type.has_minimum) {
+        memset(block->minimum, 0, sizeof block->minimum);
+    }
     for (int64_t i = 0; i < CPU_BLOCK_WIDTH; i++) {
         const int64_t row = i < rows ? i : rows - 1; // any: its scales stay 0
         avx512_weights w = unpack_chunk(type, weights + row * row_bytes, chunk, elements);
@@ -213,6 +215,8 @@ AVX512_INLINE void unpack_block(traits type, const uint8_t* weights, int64_t row
         }
         if (i < rows) {
             _mm512_store_ps(block->scale[i], w.scale);
+        }
+        if (i < rows && type.has_minimum) {
             _mm512_store_ps(block->minimum[i], w.minimum);
         }
     }
@@ -297,12 +301,12 @@ AVX512_INLINE void multiply_rows(traits type, const cpu_block* block, const cpu_
             }
         }
         const __m512 scale = _mm512_load_ps(block->scale[sixteenth]);
-        const __m512 minimum = _mm512_load_ps(block->minimum[sixteenth]);
 #pragma GCC unroll 8
         for (int i = 0; i < count; i++) {
             const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x[i].d[sixteenth]));
             sums[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[i]), both, sums[i]);
             if (type.has_minimum) {
+                const __m512 minimum = _mm512_load_ps(block->minimum[sixteenth]);
                 sums[i] =
                     _mm512_fnmadd_ps(minimum, _mm512_set1_ps(starts.d_sum[i][sixteenth]), sums[i]);
             }

@@ -176,14 +176,11 @@ uint32_t avx512_rope_set_rows_tiles(const weir_kernel_use* use) {
     return cpu_rope_tiles(use);
 }
 
-// All tiles check the whole range, so that either all rows are written or none.
 weir_status avx512_rope_set_rows_run(const weir_kernel_call* call) {
     const weir_rope_rows_desc* desc = &((const weir_op_constants*)call->constants)->rope_rows;
-    const int64_t state_rows = call->views[call->operand_count - 1].shape.dims[0];
-    uint64_t position = 0;
-    WEIR_TRY(cpu_read_param(call, "rope_set_rows", desc->position, &position));
-    WEIR_TRY(cpu_check_cache("rope_set_rows", position, call->views[0].shape.dims[0], state_rows));
-    return turn_tile(call, "rope_set_rows", &desc->rope, (int64_t)position);
+    int64_t target = 0;
+    WEIR_TRY(cpu_rope_target(call, &target));
+    return turn_tile(call, "rope_set_rows", &desc->rope, target);
 }
 
 bool avx512_set_rows_accepts(const weir_kernel_use* use) {

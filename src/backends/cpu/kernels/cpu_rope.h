@@ -32,4 +32,16 @@ bool weir_cpu_rope_fits_cache(const weir_rope_desc* rope, weir_dtype dtype);
 weir_status weir_cpu_rope_tile(const weir_kernel_call* call, const char* name,
                                const weir_rope_desc* rope, int64_t target);
 
+// Finds the row of the cache that the first row goes to. All tiles check the whole range, so that
+// either all rows are written or none.
+static inline weir_status cpu_rope_target(const weir_kernel_call* call, int64_t* target) {
+    const weir_rope_rows_desc* desc = &((const weir_op_constants*)call->constants)->rope_rows;
+    const int64_t cache_rows = call->views[call->operand_count - 1].shape.dims[0];
+    uint64_t position = 0;
+    WEIR_TRY(cpu_read_param(call, "rope_set_rows", desc->position, &position));
+    WEIR_TRY(cpu_check_cache("rope_set_rows", position, call->views[0].shape.dims[0], cache_rows));
+    *target = (int64_t)position;
+    return WEIR_OK;
+}
+
 #endif
