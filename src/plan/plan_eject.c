@@ -1,6 +1,6 @@
 #include "plan/plan_eject.h"
 
-#include "plan/plan_sort.h"
+#include "plan/plan_cheapest.h"
 
 __extension__ typedef unsigned __int128 u128;
 
@@ -13,43 +13,54 @@ __extension__ typedef unsigned __int128 u128;
 // is free around them stand aside: the others are moved as if they were not there, and those that
 // are then in the way find another place with ease. They have classes of their own.
 //
-// Work is counted in slots met: the same on every machine, some 10 to 20 ns each.
+// Work is counted in slots met: the same on every machine, some 10 to 15 ns each.
 
 #define LIVES 32
 #define CLASSES (2 * LIVES) // of what stands aside, then of the others
 #define AWAY UINT64_MAX     // offset of a slot that waits
 #define ASIDE_AREA 64       // part of sizes times lives that short lives may hold to stand aside
-#define ASIDE_SIZE 8        // sizes that must be free, at the bound, around what stands aside
+#define ASIDE_SIZE 16       // sizes that must be free, at the bound, around what stands aside
 #define ASIDE_LOOKS 64 // sections looked at for each item and section, before no more stands aside
-#define ASIDE_WINDOWS 16   // parts of the height in which it looks for a free place
+#define ASIDE_WINDOWS 16   // parts of the height, of which the
+#define ASIDE_TRIES 2      // lowest are searched for a free place first
 #define WEIGHT_BITS 36     // of the largest weight; the smallest is 1
 #define SCAN_PART 8        // looks that cost as much as sorting what is met in
 #define COST_BITS 41       // costs stop rising there, so that sums of 2^21 stay below 2^63
 #define COST_PART 4        // of its cost, added to that of what pushes others away
-#define WORK_PER_ITEM 256  // over all lines
-#define ATTEMPT_SHARE 4    // part of it for one line
-#define LEAST_GAIN 2048    // part of the peak: lines closer than that are not tried
+#define LINES_WORK 300     // per item, over all lines
+#define LINE_WORK 30       // per item, for one line
+#define ASIDE_WORK 240     // per item, to lay what stands aside
+#define ASIDE_LINES 8      // tried for it, each with so much less work than the first
+#define FIRST_STEP 8       // part of the way to the target, for the first line
+#define STEP_LEAST 128     // part of it for the shortest steps
+#define MISSES_MAX 3       // lines in a row that are not met, before it is given up
 #define LOOK_WORK 1000000u // between two looks at the budget
 
-typedef struct slot {
+// What is looked at of slots that others meet.
+typedef struct spot {
     uint64_t offset; // AWAY: it waits
+    uint64_t top;    // 0: it waits
+    int64_t cost;    // its weight, and what was added for what it pushed away
+} spot;
+
+typedef struct slot {
     uint64_t size;
     int64_t weight;
-    int64_t cost; // its weight, and what was added since the line was drawn
-    uint32_t first;
-    uint32_t end;
     uint32_t item;
 } slot;
 
 struct plan_eject {
     const plan_component* component;
     slot* slots;
+    spot* spots;      // per slot, as the following
+    uint32_t* births; // section
+    uint32_t* deaths; // one past the last section
+    uint64_t* lowest; // offsets below the lowest line met, of what does not stand aside
     uint32_t class_begin[CLASSES + 1];
     uint32_t first_class; // LIVES while what stands aside does not count
     uint32_t* met;        // slots whose lives meet that of the one to be laid
     uint32_t met_count;
-    plan_pair* events; // lowest and highest places that a met slot forbids: index 2 * met + end
-    plan_pair* spare;
+    plan_cheapest cheapest;
     uint32_t* waiting; // a heap, the heaviest first
     uint32_t waiting_count;
     uint64_t line;
@@ -83,7 +94,7 @@ static int64_t weight_of(int64_t key, int64_t largest) {
 static uint32_t born_from(const plan_eject* eject, uint32_t first, uint32_t end, uint32_t section) {
     while (first < end) {
         const uint32_t middle = first + (end - first) / 2;
-        if (eject->slots[middle].first < section) {
+        if (eject->births[middle] < section) {
             first = middle + 1;
         } else {
             end = middle;
@@ -92,72 +103,51 @@ static uint32_t born_from(const plan_eject* eject, uint32_t first, uint32_t end,
     return first;
 }
 
-// Lists the slots of classes [first, end) that live together with one and lie in a window.
-static void meet(plan_eject* eject, const slot* put, uint32_t first, uint32_t end, window seen) {
-    eject->met_count = 0;
+// Lists the slots of classes [first, end) that live together with one, also those that wait.
+static void list_living(plan_eject* eject, uint32_t put, uint32_t first, uint32_t end) {
+    const uint32_t birth = eject->births[put];
+    const uint32_t* deaths = eject->deaths;
+    uint32_t* met = eject->met;
+    uint32_t count = 0;
     for (uint32_t c = first; c < end; ++c) {
         const uint64_t longest = (uint64_t)2 << c % LIVES;
-        const uint32_t since = put->first >= longest ? put->first - (uint32_t)longest : 0;
+        const uint32_t since = birth >= longest ? birth - (uint32_t)longest : 0;
         const uint32_t class_end = eject->class_begin[c + 1];
         const uint32_t from = born_from(eject, eject->class_begin[c], class_end, since);
-        const uint32_t to = born_from(eject, from, class_end, put->end);
+        const uint32_t to = born_from(eject, from, class_end, eject->deaths[put]);
         for (uint32_t s = from; s < to; ++s) {
-            const slot* other = &eject->slots[s];
-            if (other->offset < seen.end && other->end > put->first &&
-                other->offset + other->size > seen.begin) {
-                eject->met[eject->met_count++] = s;
-            }
+            met[count] = s; // there is room for one too many
+            count += deaths[s] > birth;
         }
         eject->work += (to - from) / SCAN_PART;
     }
-    eject->work += eject->met_count;
+    eject->met_count = count;
 }
 
-// Makes the sorted list of where places that what was met forbids begin and end, up to `highest`.
-static uint32_t list_events(plan_eject* eject, const slot* put, uint64_t highest) {
-    uint32_t count = 0;
+// Lists those of them that lie in a window.
+static void meet(plan_eject* eject, uint32_t put, uint32_t first, uint32_t end, window seen) {
+    list_living(eject, put, first, end);
+    uint32_t kept = 0;
     for (uint32_t m = 0; m < eject->met_count; ++m) {
-        const slot* other = &eject->slots[eject->met[m]];
-        const uint64_t begin = other->offset >= put->size ? other->offset - put->size + 1 : 0;
-        if (begin <= highest) {
-            eject->events[count++] = (plan_pair){begin, 2 * m};
-            eject->events[count++] = (plan_pair){other->offset + other->size, 2 * m + 1};
-        }
+        const uint32_t index = eject->met[m];
+        const spot* other = &eject->spots[index];
+        eject->met[kept] = index;
+        kept += other->offset < seen.end && other->top > seen.begin;
     }
-    plan_sort_pairs(eject->events, eject->spare, count);
-    return count;
+    eject->met_count = kept;
+    eject->work += kept;
 }
 
-typedef struct place {
-    uint64_t offset;
-    uint64_t room; // places above it that cost as much
-    int64_t cost;  // of what lies in the way
-} place;
-
-// The place in a window, wide enough, of the least cost; of free ones that with the least room, so
-// that wide gaps stay.
-static place best_place(plan_eject* eject, const slot* put, window seen) {
+// The place in a window, wide enough, of the least cost.
+static plan_place best_place(plan_eject* eject, uint32_t put, window seen) {
+    plan_cheapest* cheapest = &eject->cheapest;
     meet(eject, put, eject->first_class, CLASSES, seen);
-    const uint64_t highest = seen.end - put->size;
-    const uint32_t count = list_events(eject, put, highest);
-    place best = {.cost = INT64_MAX};
-    place here = {.offset = seen.begin};
-    for (uint32_t next = 0;;) {
-        for (; next < count && eject->events[next].key <= here.offset; ++next) {
-            const uint32_t index = eject->events[next].index;
-            const int64_t cost = eject->slots[eject->met[index / 2]].cost;
-            here.cost += index % 2 == 0 ? cost : -cost;
-        }
-        const bool is_last = next == count || eject->events[next].key > highest;
-        here.room = (is_last ? highest : eject->events[next].key - 1) - here.offset;
-        if (here.cost < best.cost || (here.cost == 0 && best.cost == 0 && here.room < best.room)) {
-            best = here;
-        }
-        if (is_last) {
-            return best;
-        }
-        here.offset = eject->events[next].key;
+    plan_cheapest_begin(cheapest, eject->slots[put].size, seen.begin, seen.end);
+    for (uint32_t m = 0; m < eject->met_count; ++m) {
+        const spot* other = &eject->spots[eject->met[m]];
+        plan_cheapest_add(cheapest, other->offset, other->top, other->cost);
     }
+    return plan_cheapest_find(cheapest);
 }
 
 static bool is_heavier(const plan_eject* eject, uint32_t a, uint32_t b) {
@@ -166,9 +156,15 @@ static bool is_heavier(const plan_eject* eject, uint32_t a, uint32_t b) {
     return x != y ? x > y : a < b;
 }
 
+static void lay(plan_eject* eject, uint32_t index, uint64_t offset) {
+    eject->spots[index].offset = offset;
+    eject->spots[index].top = offset + eject->slots[index].size;
+}
+
 static void take_out(plan_eject* eject, uint32_t index) {
     uint32_t at = eject->waiting_count++;
-    eject->slots[index].offset = AWAY;
+    eject->spots[index].offset = AWAY;
+    eject->spots[index].top = 0;
     while (at > 0 && is_heavier(eject, index, eject->waiting[(at - 1) / 2])) {
         eject->waiting[at] = eject->waiting[(at - 1) / 2];
         at = (at - 1) / 2;
@@ -177,29 +173,31 @@ static void take_out(plan_eject* eject, uint32_t index) {
 }
 
 // Lays a slot that waits where it pushes others away at the least cost.
-static void push(plan_eject* eject, slot* put) {
-    const place best = best_place(eject, put, (window){0, eject->line});
+static void push(plan_eject* eject, uint32_t put) {
+    const plan_place best = best_place(eject, put, (window){0, eject->line});
+    const uint64_t top = best.offset + eject->slots[put].size;
     for (uint32_t m = 0; m < eject->met_count && best.cost > 0; ++m) {
-        const slot* other = &eject->slots[eject->met[m]];
-        if (other->offset < best.offset + put->size && best.offset < other->offset + other->size) {
+        const spot* other = &eject->spots[eject->met[m]];
+        if (other->offset < top && best.offset < other->top) {
             take_out(eject, eject->met[m]);
         }
     }
     // By a factor: in a few dozen rounds large items of short lives, which weigh next to nothing,
     // can push away what is small and lives long.
-    if (best.cost > 0 && put->cost >> COST_BITS == 0) {
-        put->cost += put->cost / COST_PART + 1;
+    int64_t* cost = &eject->spots[put].cost;
+    if (best.cost > 0 && *cost >> COST_BITS == 0) {
+        *cost += *cost / COST_PART + 1;
     }
-    put->offset = best.offset;
+    lay(eject, put, best.offset);
 }
 
 // Lays a slot that stands aside, in the first window that has a free place for it.
-static bool slip_in(plan_eject* eject, slot* put) {
+static bool slip_in(plan_eject* eject, uint32_t put) {
     const uint64_t step = eject->line / ASIDE_WINDOWS;
-    for (uint64_t w = 0; w < ASIDE_WINDOWS && put->size <= step; ++w) {
-        const place best = best_place(eject, put, (window){w * step, (w + 1) * step});
+    for (uint64_t w = 0; w < ASIDE_TRIES && eject->slots[put].size <= step; ++w) {
+        const plan_place best = best_place(eject, put, (window){w * step, (w + 1) * step});
         if (best.cost == 0) {
-            put->offset = best.offset;
+            lay(eject, put, best.offset);
             return true;
         }
     }
@@ -240,37 +238,76 @@ static bool lay_waiting(plan_eject* eject, uint64_t work_end, plan_budget* budge
             return false;
         }
         const uint32_t index = next_waiting(eject);
-        slot* put = &eject->slots[index];
         const bool is_aside = index < eject->class_begin[LIVES];
-        if (!is_aside || !slip_in(eject, put)) {
-            push(eject, put);
+        if (!is_aside || !slip_in(eject, index)) {
+            push(eject, index);
         }
     }
     return true;
 }
 
-// Puts slots where they were; those above the line wait.
-static void put_back(plan_eject* eject, uint32_t first, uint32_t end, const uint64_t* offsets) {
+// Takes out slots of [first, end) that end above the line.
+static void take_high(plan_eject* eject, uint32_t first, uint32_t end) {
     for (uint32_t s = first; s < end; ++s) {
-        slot* placed = &eject->slots[s];
-        placed->offset = offsets[placed->item];
-        placed->cost = placed->weight;
-        if (placed->offset + placed->size > eject->line) {
+        if (eject->spots[s].offset != AWAY && eject->spots[s].top > eject->line) {
             take_out(eject, s);
         }
     }
+}
+
+// Puts all that does not stand aside below the lowest line that was met.
+static void go_back(plan_eject* eject) {
+    for (uint32_t s = eject->class_begin[LIVES]; s < eject->component->item_count; ++s) {
+        lay(eject, s, eject->lowest[s - eject->class_begin[LIVES]]);
+    }
+    eject->waiting_count = 0;
+}
+
+static void remember(plan_eject* eject) {
+    for (uint32_t s = eject->class_begin[LIVES]; s < eject->component->item_count; ++s) {
+        eject->lowest[s - eject->class_begin[LIVES]] = eject->spots[s].offset;
+    }
+}
+
+// Brings all that does not stand aside below lines ever lower. Costs stay from line to line, also
+// where one was not met: what was hard to lay once is so again, and a line that cost all its work
+// often makes the next ones cheap. Returns the lowest line that was met.
+static uint64_t draw_lines(plan_eject* eject, uint64_t target, uint64_t peak, plan_budget* budget) {
+    const uint64_t count = eject->component->item_count;
+    const uint64_t work_end = eject->work + LINES_WORK * count;
+    const uint64_t least = (peak - target) / STEP_LEAST + 1;
+    uint64_t step = (peak - target) / FIRST_STEP + 1;
+    eject->first_class = LIVES;
+    uint32_t misses = 0;
+    while (peak > target && misses < MISSES_MAX && eject->work < work_end && !budget->is_stopped) {
+        const uint64_t line_end = eject->work + LINE_WORK * count;
+        step = step < peak - target ? step : peak - target;
+        eject->line = peak - step;
+        take_high(eject, eject->class_begin[LIVES], eject->component->item_count);
+        if (lay_waiting(eject, line_end < work_end ? line_end : work_end, budget)) {
+            remember(eject);
+            peak = eject->line;
+            step += step / 2;
+            misses = 0;
+        } else {
+            go_back(eject);
+            step = step / 4 > least ? step / 4 : least;
+            ++misses;
+        }
+    }
+    return peak;
 }
 
 // Takes out of what stands aside whatever lies where other slots have moved; false when the work is
 // spent before.
 static bool make_way(plan_eject* eject, uint64_t work_end, const uint64_t* offsets) {
     for (uint32_t s = eject->class_begin[LIVES]; s < eject->component->item_count; ++s) {
-        const slot* moved = &eject->slots[s];
+        const spot* moved = &eject->spots[s];
         if (eject->work >= work_end) {
             return false;
         }
-        if (moved->offset != offsets[moved->item]) {
-            meet(eject, moved, 0, LIVES, (window){moved->offset, moved->offset + moved->size});
+        if (moved->offset != offsets[eject->slots[s].item]) {
+            meet(eject, s, 0, LIVES, (window){moved->offset, moved->top});
             for (uint32_t m = 0; m < eject->met_count; ++m) {
                 take_out(eject, eject->met[m]);
             }
@@ -279,29 +316,37 @@ static bool make_way(plan_eject* eject, uint64_t work_end, const uint64_t* offse
     return true;
 }
 
-// Brings all items below the line; false when the work or the budget is spent before.
-static bool attempt(plan_eject* eject, uint64_t line, uint64_t work_end, plan_budget* budget,
-                    const uint64_t* offsets) {
+// Lays what stands aside again, below the line that all others have met. Where that takes long, a
+// part of what was gained is given up at a time. Returns whether all is laid before the work or the
+// budget is spent.
+static bool lay_aside(plan_eject* eject, uint64_t line, uint64_t peak, plan_budget* budget,
+                      const uint64_t* offsets) {
     const uint32_t aside = eject->class_begin[LIVES];
+    const uint64_t share = (uint64_t)ASIDE_WORK * eject->component->item_count;
+    uint64_t work_end = eject->work + share;
     eject->line = line;
-    eject->waiting_count = 0;
-    put_back(eject, aside, eject->component->item_count, offsets);
-    eject->first_class = LIVES;
-    if (!lay_waiting(eject, work_end, budget)) {
+    eject->first_class = 0;
+    go_back(eject);
+    take_high(eject, 0, aside);
+    if (!make_way(eject, work_end, offsets)) {
         return false;
     }
-    put_back(eject, 0, aside, offsets);
-    eject->first_class = 0;
-    return make_way(eject, work_end, offsets) && lay_waiting(eject, work_end, budget);
+    for (uint32_t part = 0; part < ASIDE_LINES && !budget->is_stopped; ++part) {
+        eject->line = line + (peak - line) / ASIDE_LINES * part;
+        if (lay_waiting(eject, work_end, budget)) {
+            return true;
+        }
+        work_end = eject->work + share / ASIDE_LINES;
+    }
+    return false;
 }
 
 // Keeps the placement at hand; returns its peak.
 static uint64_t keep(const plan_eject* eject, uint64_t* offsets) {
     uint64_t peak = 0;
     for (uint32_t s = 0; s < eject->component->item_count; ++s) {
-        const slot* placed = &eject->slots[s];
-        const uint64_t top = placed->offset + placed->size;
-        offsets[placed->item] = placed->offset;
+        const uint64_t top = eject->spots[s].top;
+        offsets[eject->slots[s].item] = eject->spots[s].offset;
         peak = top > peak ? top : peak;
     }
     return peak;
@@ -309,20 +354,17 @@ static uint64_t keep(const plan_eject* eject, uint64_t* offsets) {
 
 uint64_t plan_eject_lower(plan_eject* eject, uint64_t target, uint64_t peak, plan_budget* budget,
                           uint64_t* offsets) {
-    const uint64_t work = (uint64_t)WORK_PER_ITEM * eject->component->item_count;
     eject->work = 0;
-    while (peak > target && eject->work < work && !budget->is_stopped) {
-        const uint64_t line = target + (peak - target) / 2;
-        if (attempt(eject, line, eject->work + work / ATTEMPT_SHARE, budget, offsets)) {
-            peak = keep(eject, offsets);
-        } else {
-            target = line + 1;
-        }
-        if (peak < target || peak - target < peak / LEAST_GAIN) {
-            break;
-        }
+    eject->waiting_count = 0;
+    for (uint32_t s = 0; s < eject->component->item_count; ++s) {
+        lay(eject, s, offsets[eject->slots[s].item]);
+        eject->spots[s].cost = eject->slots[s].weight;
     }
-    return peak;
+    remember(eject);
+    const uint64_t line = draw_lines(eject, target, peak, budget);
+    return line < peak && !budget->is_stopped && lay_aside(eject, line, peak, budget, offsets)
+               ? keep(eject, offsets)
+               : peak;
 }
 
 // The first class of lives that is too long to stand aside.
@@ -375,11 +417,10 @@ static void fill_slots(plan_eject* eject, const int64_t* keys, uint8_t* classes)
     }
     for (uint32_t i = 0; i < component->item_count; ++i) {
         const plan_item* item = &component->items[i];
-        eject->slots[next[classes[i]]++] = (slot){.size = item->size,
-                                                  .weight = weight_of(keys[i], largest),
-                                                  .first = item->first,
-                                                  .end = item->end,
-                                                  .item = i};
+        const uint32_t at = next[classes[i]]++;
+        eject->births[at] = item->first;
+        eject->deaths[at] = item->end;
+        eject->slots[at] = (slot){item->size, weight_of(keys[i], largest), i};
     }
 }
 
@@ -425,14 +466,18 @@ weir_status plan_eject_make(plan_scratch* scratch, const plan_component* compone
     WEIR_TRY(scratch_take(scratch, &made, 1));
     made->component = component;
     WEIR_TRY(scratch_take(scratch, &made->slots, component->item_count));
+    WEIR_TRY(scratch_take(scratch, &made->spots, component->item_count));
+    WEIR_TRY(scratch_take(scratch, &made->births, component->item_count));
+    WEIR_TRY(scratch_take(scratch, &made->deaths, component->item_count));
     WEIR_TRY(scratch_take(scratch, &made->waiting, component->item_count));
     scratch_block* mark = scratch->last;
     const weir_status status = fill(scratch, made, keys, &most);
     plan_scratch_release(scratch, mark);
     WEIR_TRY(status);
-    WEIR_TRY(scratch_take(scratch, &made->met, most));
-    WEIR_TRY(scratch_take(scratch, &made->events, 2 * (size_t)most));
-    WEIR_TRY(scratch_take(scratch, &made->spare, 2 * (size_t)most));
+    WEIR_TRY(
+        scratch_take(scratch, &made->lowest, component->item_count - made->class_begin[LIVES]));
+    WEIR_TRY(scratch_take(scratch, &made->met, (size_t)most + 1));
+    WEIR_TRY(plan_cheapest_make(scratch, most, &made->cheapest));
     *eject = made;
     return WEIR_OK;
 }

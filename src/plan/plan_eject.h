@@ -7,6 +7,9 @@
 //            | a |              and wait after it; they are shorter, or live where there is room
 //      b   |       | c
 //
+// Lines are drawn ever lower, and what was found hard to lay stays so from one to the next, also
+// where a line was not met: a line that fails after much work makes those a little higher cheap.
+//
 // In a good placement of many items a small part, mostly small items of long lives, stands above
 // what the fullest sections hold, and elsewhere much is free: some hundred moves are then enough,
 // where another placement of all would stand out elsewhere.

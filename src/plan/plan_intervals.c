@@ -27,7 +27,7 @@
 #define DEFAULT_ROUNDS_MAX 256
 #define MANY_ITEMS 262144 // with more only the first rules are tried
 #define MANY_RULES 4
-#define MANY_RULES_EJECT 2 // where ejection goes on from there
+#define MANY_RULES_EJECT 1 // where ejection goes on from there
 #define RULE_BY_LOAD 2
 #define LOAD_ROW 64
 #define EXACT_SHARE 8         // of a time limit the part spent here, where the exact search follows
