@@ -626,8 +626,10 @@ static void products_that_others_read_are_not_turned(void** state) {
     rope(f, y);
     store(f, y, f->other);
     store(f, matmul(f, narrow(f, f->cache, 0, ROWS), f->w), f->cache);
+    const weir_value h = mul(f, norm(f, narrow(f, f->cache, 0, ROWS)), f->gain);
+    store(f, matmul(f, h, f->w), f->cache);
     expect_ops(f, WEIR_OP_MATMUL, WEIR_OP_SET_ROWS, WEIR_OP_MATMUL, WEIR_OP_ROPE, WEIR_OP_SET_ROWS,
-               WEIR_OP_MATMUL, WEIR_OP_SET_ROWS);
+               WEIR_OP_MATMUL, WEIR_OP_SET_ROWS, WEIR_OP_RMS_NORM_MUL, WEIR_OP_MATMUL_SET_ROWS);
     f->target = cpu;
 }
 

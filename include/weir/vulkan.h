@@ -106,7 +106,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* devic
                                                               uint64_t byte_size, const char* name,
                                                               weir_storage** storage);
 
-// What x is to weights in blocks, in products of few rows.
+// What x is to weights of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K, in products of few
+// rows; to others it is f32.
 typedef enum weir_vulkan_x {
     WEIR_VULKAN_X_USUAL = 0,
     WEIR_VULKAN_X_F32 = 1,

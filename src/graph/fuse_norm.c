@@ -88,7 +88,7 @@ static bool can_join(const norm_fuser* f, const graph_step* norm, const graph_st
     if (joined_kind(reader->op.kind) == WEIR_OP_COUNT ||
         (f->without >> rewrite_of(reader->op.kind) & 1) != 0 ||
         reader->op.inputs[0] != norm->op.output ||
-        count_readings(f, reader, norm->op.output) != 1) {
+        count_readings(f, reader, norm->op.output) != 1 || spoils(f, reader, norm)) {
         return false;
     }
     const graph_step made = join(norm, reader);

@@ -230,7 +230,8 @@ static bool describe_weights(const product* p, vulkan_launch* launch) {
 static void bind_factors(const product* p, vulkan_launch* launch) {
     const weir_view* factors = &p->dispatch->views[p->factors];
     const uint32_t kind = p->factors > 0 ? kind_of_second(factors) : 0;
-    const bool in_quads = factors->dtype == WEIR_DTYPE_F32 && borders_of(factors) == 16;
+    const uint64_t begin = factors->storage->memory_offset + factors->byte_offset;
+    const bool in_quads = factors->dtype == WEIR_DTYPE_F32 && begin % 16 == 0;
     bind_operand(launch, p->dispatch, p->factors, second_unit_bytes(kind), false);
     if (p->factors > 0) {
         launch->constants[FACTORS] = in_quads ? FACTORS_QUADS : kind;
