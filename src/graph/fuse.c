@@ -252,20 +252,26 @@ typedef struct fusion_rule {
     match_fn match;
 } fusion_rule;
 
-// In the order of their priority: which waits go is the same for matmul_add and add_rms_norm_mul,
-// but the tiles of a product share its sum among all threads.
 static const fusion_rule rules[WEIR_FUSION_COUNT] = {
     [WEIR_FUSION_GATE_UP] = {WEIR_OP_SILU_GATE, WEIR_OP_GATE_UP, match_gate_up},
     [WEIR_FUSION_MATMUL_ADD] = {WEIR_OP_ADD, WEIR_OP_MATMUL_ADD, match_matmul_add},
     [WEIR_FUSION_ADD_RMS_NORM_MUL] = {WEIR_OP_MUL, WEIR_OP_ADD_RMS_NORM_MUL,
                                       match_add_rms_norm_mul},
     [WEIR_FUSION_RMS_NORM_MUL] = {WEIR_OP_MUL, WEIR_OP_RMS_NORM_MUL, match_rms_norm_mul},
+    [WEIR_FUSION_ROPE_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_ROPE_SET_ROWS, match_rope_set_rows},
     [WEIR_FUSION_MATMUL_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_MATMUL_SET_ROWS,
                                      match_matmul_set_rows},
     [WEIR_FUSION_MATMUL_ROPE] = {WEIR_OP_ROPE, WEIR_OP_MATMUL_ROPE, match_matmul_rope},
-    [WEIR_FUSION_ROPE_SET_ROWS] = {WEIR_OP_SET_ROWS, WEIR_OP_ROPE_SET_ROWS, match_rope_set_rows},
     [WEIR_FUSION_RMS_NORM_MATMUL] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_MATMUL, NULL}, // of steps
     [WEIR_FUSION_RMS_NORM_GATE_UP] = {WEIR_OP_COUNT, WEIR_OP_RMS_NORM_GATE_UP, NULL},
+};
+
+// The first that wants an operation takes it. Which waits go is the same for matmul_add and
+// add_rms_norm_mul, but the tiles of a product share its sum among all threads.
+static const weir_fusion priority[] = {
+    WEIR_FUSION_GATE_UP,       WEIR_FUSION_MATMUL_ADD,      WEIR_FUSION_ADD_RMS_NORM_MUL,
+    WEIR_FUSION_RMS_NORM_MUL,  WEIR_FUSION_MATMUL_SET_ROWS, WEIR_FUSION_MATMUL_ROPE,
+    WEIR_FUSION_ROPE_SET_ROWS,
 };
 
 weir_op_kind weir_fusion_op(weir_fusion fusion) {
@@ -434,9 +440,10 @@ static void list_steps(const fuser* f, graph_steps* steps) {
 }
 
 static weir_status fuse_all(fuser* f, uint32_t without) {
-    for (uint32_t fusion = 0; fusion < WEIR_FUSION_COUNT; fusion++) {
+    for (size_t rule = 0; rule < sizeof priority / sizeof *priority; rule++) {
+        const weir_fusion fusion = priority[rule];
         for (uint32_t i = 0; i < f->graph->ops.count && (without >> fusion & 1) == 0; i++) {
-            WEIR_TRY(fuse_at(f, (weir_fusion)fusion, i));
+            WEIR_TRY(fuse_at(f, fusion, i));
         }
     }
     return WEIR_OK;

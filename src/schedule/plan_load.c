@@ -66,7 +66,8 @@ static void read_options(plan_reader* reader, weir_schedule_options* options,
                                        .without_fusions = without_fusions,
                                        .plan_iterations = plan_read_u64(reader)};
     reader->failed = reader->failed || kind > SCHEDULE_CAP || reuse > WEIR_REUSE_NONE ||
-                     order > WEIR_ORDER_GIVEN || (flags & ~(FENCE_ALL | NEVER_IN_PLACE)) != 0;
+                     order > WEIR_ORDER_GIVEN || (flags & ~(FENCE_ALL | NEVER_IN_PLACE)) != 0 ||
+                     (without_fusions & ~WEIR_FUSION_ALL) != 0;
 }
 
 static void write_entries(plan_writer* writer, const weir_plan* plan) {
