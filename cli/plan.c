@@ -114,7 +114,7 @@ static const char* find_unused(const plan_options* plan) {
     if (plan->entries && !plan->json) {
         return "--entries is for --json";
     }
-    if (cli_is_stream(plan->output) + cli_is_stream(plan->svg) + plan->map > 1) {
+    if (cli_is_output_stream(plan->output) + cli_is_output_stream(plan->svg) + plan->map > 1) {
         return "standard output takes one of --output -, --svg - and --map";
     }
     const bool plans = plan->output || plan->minimize || plan->proof || plan->budget > 0 ||
@@ -130,6 +130,11 @@ static cli_exit check_values(const char* command, const plan_options* plan) {
     }
     if (plan->pass && strcmp(plan->pass, "prefill") != 0 && strcmp(plan->pass, "decode") != 0) {
         return cli_usage(command, "--pass: expected prefill or decode");
+    }
+    if (cli_is_output_stream(plan->schedule_json) &&
+        (plan->why[0] || cli_is_output_stream(plan->output))) {
+        return cli_usage(command, "standard output takes one of --output -, --schedule-json - and "
+                                  "--why");
     }
     if (plan->json && plan->diff) {
         return cli_usage(command, "--json and --diff exclude each other");

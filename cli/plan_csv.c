@@ -180,7 +180,7 @@ static weir_status write_svg(const csv_job* job, FILE* file) {
 // A full disk may show only when the file is closed; cli_finish tells of standard output.
 static weir_status write_named(const csv_job* job, const char* path,
                                weir_status (*write)(const csv_job* job, FILE* file)) {
-    if (cli_is_stream(path)) {
+    if (cli_is_output_stream(path)) {
         const weir_status status = write(job, stdout);
         return status == WEIR_IO ? WEIR_OK : status;
     }
@@ -251,7 +251,7 @@ static weir_status plan_csv(csv_job* job) {
     }
     WEIR_TRY(write_named(job, options->output, write_csv));
     WEIR_TRY(write_named(job, options->svg, write_svg));
-    if (!cli_is_stream(options->output) && !cli_is_stream(options->svg)) {
+    if (!cli_is_output_stream(options->output) && !cli_is_output_stream(options->svg)) {
         print_figures(job);
     }
     WEIR_TRY(print_map(job));
@@ -322,7 +322,7 @@ static cli_exit verify_csv(csv_job* job) {
         json_u64(&writer, "buffers", job->problem.buffer_count);
         json_end(&writer, '}');
         putchar('\n');
-    } else if (status == WEIR_OK) {
+    } else if (status == WEIR_OK && !cli_is_output_stream(job->options->svg)) {
         printf("valid: %" PRIu32 " buffers in %" PRIu64 " bytes\n", job->problem.buffer_count,
                *peak);
     }

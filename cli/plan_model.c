@@ -231,7 +231,7 @@ static weir_status show(const plan_options* options, const weir_target* target,
     const weir_schedule* schedule = plans[prefill ? 0 : 1].schedule;
     if (options->output) {
         WEIR_TRY(plan_save(options, plans));
-        if (cli_is_stream(options->output)) {
+        if (cli_is_output_stream(options->output)) {
             return WEIR_OK;
         }
     }

@@ -4,7 +4,7 @@
 #include "plan.h"
 
 static weir_status write_out(const plan_options* options, const weir_plan_file* file) {
-    if (!cli_is_stream(options->output)) {
+    if (!cli_is_output_stream(options->output)) {
         return weir_plan_file_save(file, options->output);
     }
     size_t byte_size = 0;

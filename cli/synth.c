@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <weir-llm/llama.h>
 
 #include "gguf_write.h"
@@ -370,10 +371,10 @@ static weir_status write_part(synth* run, uint32_t part) {
     return write_file(run, part, path);
 }
 
-// Devices, pipes and links keep their names.
+// Devices, pipes and links keep their names, and what may not be written was not begun.
 static void remove_file(const char* path) {
     struct stat facts;
-    if (lstat(path, &facts) == 0 && S_ISREG(facts.st_mode)) {
+    if (lstat(path, &facts) == 0 && S_ISREG(facts.st_mode) && access(path, W_OK) == 0) {
         remove(path);
     }
 }

@@ -305,7 +305,7 @@ static bool write_to_file(void* context, const char* bytes, size_t length) {
 }
 
 weir_status plan_write_schedule(const plan_options* options, const weir_schedule* schedule) {
-    const bool to_stdout = cli_is_stream(options->schedule_json);
+    const bool to_stdout = cli_is_output_stream(options->schedule_json);
     const char* name = to_stdout ? "standard output" : options->schedule_json;
     FILE* file = to_stdout ? stdout : fopen(name, "wb");
     if (!file) {
@@ -313,7 +313,7 @@ weir_status plan_write_schedule(const plan_options* options, const weir_schedule
     }
     weir_status status = weir_schedule_json(schedule, write_to_file, file);
     const bool failed = to_stdout ? fflush(file) != 0 : fclose(file) != 0;
-    if (failed || status != WEIR_OK) {
+    if ((failed && status == WEIR_OK) || status == WEIR_IO) {
         status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", name, strerror(errno));
     }
     return status;

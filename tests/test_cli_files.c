@@ -86,6 +86,17 @@ static int shell(const char* arguments) {
     return WEXITSTATUS(status);
 }
 
+// Standard output goes on where it is, behind what is in its file.
+static void standard_output_by_its_name_is_not_opened_anew(void** state) {
+    (void)state;
+    write_named("a.csv", "id,lower,upper,size\na,0,2,8\n", 28);
+    write_named("log", "old\n", 4);
+    assert_int_equal(shell("plan a.csv -o - >placed && cat log placed >both"), 0);
+    assert_int_equal(shell("plan a.csv -o /dev/stdout >>log && cmp log both"), 0);
+    assert_int_equal(shell("plan $M -o plans >out"), 0);
+    assert_int_equal(shell("plan $M -o /dev/stdout >whole && cmp whole plans"), 0);
+}
+
 // Files that are opened must not get the numbers of standard streams: what is read would be taken
 // for input, what is printed would land in what is written.
 static void closed_streams_stay_closed(void** state) {
@@ -137,6 +148,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(limits_refuse_with_what_is_needed_and_allowed),
         cmocka_unit_test(info_describes_safetensors_files),
+        cmocka_unit_test(standard_output_by_its_name_is_not_opened_anew),
         cmocka_unit_test(closed_streams_stay_closed),
         cmocka_unit_test(a_file_over_the_limit_is_an_error),
         cmocka_unit_test(messages_and_json_hold_no_controls),

@@ -255,6 +255,11 @@ static void plan_writes_csv_to_standard_output(void** state) {
     assert_int_equal(weir("plan small.csv -o - | cmp - placed.csv"), 0);
     assert_int_equal(weir("plan small.csv --svg - | head -c 4"), 0);
     assert_string_equal(cli.output, "<svg");
+    assert_int_equal(weir("plan placed.csv --verify --svg - | tail -c 7"), 0);
+    assert_string_equal(cli.output, "</svg>\n");
+    assert_int_equal(weir("plan small.csv -o /dev/stdout | cmp - placed.csv"), 0);
+    assert_int_equal(weir("plan $M --schedule-json - --why 0 1"), 64);
+    assert_has(cli.errors, "standard output takes one of");
     const char* mixed[] = {"-o - --svg -", "-o - --map", "--svg - --map"};
     for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++) {
         char command[64];

@@ -562,6 +562,20 @@ static void a_link_and_a_pipe_keep_their_names(void** state) {
         assert_memory_equal(bytes, f->bytes, byte_size);
         free(bytes);
     }
+    struct rlimit usual;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &usual), 0);
+    const struct rlimit small = {f->byte_size / 2, usual.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    const weir_status status = weir_plan_file_save(f->file, link);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &usual), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    assert_int_equal(status, WEIR_IO);
+    size_t kept = 0;
+    char* bytes = read_whole_file(path, false, &kept);
+    assert_true(kept == f->byte_size && memcmp(bytes, f->bytes, kept) == 0);
+    free(bytes);
+    assert_int_equal(count_files(folder), 2);
     assert_int_equal(unlink(link), 0);
     assert_int_equal(symlink("/dev/full", link), 0);
     assert_status(weir_plan_file_save(f->file, link), WEIR_IO);

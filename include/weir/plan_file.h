@@ -74,7 +74,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_file_add(weir_plan_file* file, cons
                                                       const weir_schedule* schedule);
 
 // Writes the file to a path, in whole or not at all: what is there before is replaced at the end. A
-// link, a device or a pipe keeps its name: what it leads to is written in place.
+// link keeps its name: the file that it leads to is replaced. Devices and pipes are written in
+// place.
 //
 // Errors:  WEIR_IO; WEIR_OUT_OF_MEMORY.
 // Threads: thread-compatible.

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,10 +126,13 @@ static weir_status write_and_rename(const char* path, char* name, size_t room, c
     return status;
 }
 
-// What a name stands for that is no regular file: a device, a pipe, or a link to any of them.
+// What a name leads to that is no file to take the place of: a device, a pipe, or nothing yet.
 static bool is_special(const char* path) {
     struct stat facts;
-    return lstat(path, &facts) == 0 && !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode);
+    if (stat(path, &facts) != 0) {
+        return lstat(path, &facts) == 0;
+    }
+    return !S_ISREG(facts.st_mode) && !S_ISDIR(facts.st_mode);
 }
 
 static weir_status write_into(const char* path, const void* bytes, size_t byte_size) {
@@ -143,6 +148,10 @@ weir_status file_bytes_write(const weir_allocator* allocator, const char* path, 
                              size_t byte_size) {
     if (is_special(path)) {
         return write_into(path, bytes, byte_size);
+    }
+    char target[PATH_MAX]; // links keep their names
+    if (realpath(path, target)) {
+        path = target;
     }
     const size_t room = strlen(path) + SUFFIX_ROOM;
     void* name = NULL;

@@ -13,7 +13,8 @@ WEIR_MUST_USE weir_status file_bytes_read(const weir_allocator* allocator, const
 
 // Writes a file in whole or not at all: to a new file beside it, which then takes its name. Readers
 // see the old bytes or the new ones; after a failure the old ones are there and no other file is.
-// A link, a device or a pipe keeps its name: what it leads to is written in place.
+// A link keeps its name: the file that it leads to is replaced. A device or a pipe, and what is
+// behind a link that leads nowhere yet, is written in place.
 //
 // Errors: WEIR_IO, WEIR_OUT_OF_MEMORY; they name the path.
 WEIR_MUST_USE weir_status file_bytes_write(const weir_allocator* allocator, const char* path,
