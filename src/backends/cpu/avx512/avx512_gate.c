@@ -2,7 +2,8 @@
 #include "backends/cpu/avx512/avx512_math.h"
 #include "backends/cpu/avx512/avx512_products.h"
 
-// y = gate / (1 + e^-gate) * up. e^-gate is infinite from where the gate is -0, as it should be.
+// y = gate / (1 + e^-gate) * up. Where e^-gate is infinite the gate, under 3e-37 in size, becomes
+// -0.
 void avx512_silu_gate(const float* gate, const float* up, int64_t count, float* y) {
     for (int64_t i = 0; i < count; i += 16) {
         const __mmask16 mask = avx512_mask(count - i);
