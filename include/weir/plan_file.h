@@ -75,7 +75,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_file_add(weir_plan_file* file, cons
 
 // Writes the file to a path, in whole or not at all: what is there before is replaced at the end. A
 // link keeps its name: the file that it leads to is replaced. Devices and pipes are written in
-// place.
+// place. No signal tells of a reader that has left, or of a limit on the size of files.
 //
 // Errors:  WEIR_IO; WEIR_OUT_OF_MEMORY.
 // Threads: thread-compatible.

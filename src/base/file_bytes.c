@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NAMES_TRIED 100 // temporary names, before giving up on a folder full of them
@@ -89,20 +92,49 @@ static weir_status fail_write(const char* path) {
     return WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
 }
 
-static weir_status write_all(int descriptor, const char* path, const uint8_t* bytes,
-                             size_t byte_size) {
+// Restarts after signals of others; false with the reason in errno.
+static bool write_through(int descriptor, const uint8_t* bytes, size_t byte_size) {
     size_t done = 0;
     while (done < byte_size) {
         const ssize_t put = write(descriptor, bytes + done, byte_size - done);
-        if (put < 0 && errno == EINTR) {
-            continue;
+        if (put < 0 && errno != EINTR) {
+            return false;
         }
-        if (put < 0) {
-            return fail_write(path);
-        }
-        done += (size_t)put;
+        done += put > 0 ? (size_t)put : 0;
     }
-    return WEIR_OK;
+    return true;
+}
+
+// Both signals go to the thread that writes. One of them that waited there before is not ours to
+// take.
+bool file_write_all(int descriptor, const void* bytes, size_t byte_size) {
+    static const struct timespec at_once = {0};
+    sigset_t ours;
+    sigset_t before;
+    sigset_t waited;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGPIPE);
+    sigaddset(&ours, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    sigpending(&waited);
+    const bool written = write_through(descriptor, bytes, byte_size);
+    const int error = errno;
+    const int raised = error == EPIPE ? SIGPIPE : SIGXFSZ;
+    if (!written && (error == EPIPE || error == EFBIG) && sigismember(&waited, raised) == 0) {
+        sigset_t taken;
+        sigemptyset(&taken);
+        sigaddset(&taken, raised);
+        while (sigtimedwait(&taken, NULL, &at_once) < 0 && errno == EINTR) {
+        }
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return written;
+}
+
+static weir_status write_all(int descriptor, const char* path, const void* bytes,
+                             size_t byte_size) {
+    return file_write_all(descriptor, bytes, byte_size) ? WEIR_OK : fail_write(path);
 }
 
 static weir_status write_and_rename(const char* path, char* name, size_t room, const void* bytes,

@@ -20,4 +20,9 @@ WEIR_MUST_USE weir_status file_bytes_read(const weir_allocator* allocator, const
 WEIR_MUST_USE weir_status file_bytes_write(const weir_allocator* allocator, const char* path,
                                            const void* bytes, size_t byte_size);
 
+// Writes all bytes to a descriptor; false with the reason in errno where that fails. A reader that
+// has left and a limit on the size of files are reasons like any other: SIGPIPE and SIGXFSZ, by
+// which the system tells of them, do not reach the process.
+WEIR_MUST_USE bool file_write_all(int descriptor, const void* bytes, size_t byte_size);
+
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/array.h"
+#include "base/file_bytes.h"
 
 #define MAGIC UINT64_C(0x4B56524945570001) // "WEIRVK", and the version of the header
 #define BYTES_MAX ((uint64_t)1 << 30)
@@ -79,19 +80,6 @@ void vulkan_cache_read(const weir_allocator* allocator, const char* path, const 
     fclose(file);
 }
 
-static bool write_all(int handle, const void* bytes, size_t byte_size) {
-    const uint8_t* from = bytes;
-    while (byte_size > 0) {
-        const ssize_t written = write(handle, from, byte_size);
-        if (written <= 0) {
-            return false;
-        }
-        from += written;
-        byte_size -= (size_t)written;
-    }
-    return true;
-}
-
 weir_status vulkan_cache_write(const char* path, const vulkan_probe* probe, const void* data,
                                size_t byte_size) {
     const cache_header header = make_header(probe, data, byte_size);
@@ -103,7 +91,8 @@ weir_status vulkan_cache_write(const char* path, const vulkan_probe* probe, cons
     if (handle < 0) {
         return WEIR_FAIL(WEIR_IO, "%s: %s", name, strerror(errno));
     }
-    bool good = write_all(handle, &header, sizeof header) && write_all(handle, data, byte_size);
+    bool good =
+        file_write_all(handle, &header, sizeof header) && file_write_all(handle, data, byte_size);
     good = close(handle) == 0 && good;
     if (!good || rename(name, path) != 0) {
         const weir_status status = WEIR_FAIL(WEIR_IO, "%s: %s", path, strerror(errno));
