@@ -91,10 +91,6 @@ void cli_bytes_free(cli_bytes* bytes);
 // Tells a path that stands for a standard stream, "-", from others; NULL is none.
 bool cli_is_stream(const char* path);
 
-// Tells a path to write to that stands for standard output, whose file must not be opened anew:
-// what is in it would go.
-bool cli_is_output_stream(const char* path);
-
 // Reads a whole file; "-" is standard input.
 WEIR_MUST_USE weir_status cli_read_file(const char* path, cli_bytes* bytes);
 

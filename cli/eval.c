@@ -1,18 +1,19 @@
 // weir eval: teacher forcing over given tokens.
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <weir-llm/context.h>
 
 #include "cli.h"
 #include "json.h"
+#include "output.h"
 
 static const char usage[] =
     "usage: weir eval MODEL --ids FILE [OPTION...]\n\n"
     "Feeds the given tokens and prints the mean negative log-likelihood of each but the first.\n\n"
     "      --ids FILE     token ids, separated by white space, BOS included; - for stdin\n"
     "      --logits FILE  write the logits that follow each token: float32, little-endian,\n"
-    "                     one row of the size of the vocabulary per token\n"
+    "                     one row of the size of the vocabulary per token;\n"
+    "                     - for standard output, alone\n"
     "      --device NAME  what to run on, see weir devices (default: cpu)\n"
     "      --threads N    worker threads (default: one per core)\n"
     "      --kv TYPE      of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the\n"
@@ -35,7 +36,7 @@ typedef struct eval_state {
     cli_model opened;
     weir_context* context;
     weir_ids ids;
-    FILE* logits;
+    cli_output logits;
     double sum; // of the negative log-likelihoods
 } eval_state;
 
@@ -55,8 +56,8 @@ static double negative_log(const float* logits, uint32_t count, uint32_t target)
 // The logits of one position: written where asked for, and scored against the token that follows.
 static weir_status take_row(eval_state* eval, size_t position, const float* logits) {
     const uint32_t count = weir_tokenizer_size(eval->opened.tokenizer);
-    if (eval->logits && fwrite(logits, sizeof *logits, count, eval->logits) != count) {
-        return WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", eval->options->logits, strerror(errno));
+    if (eval->logits.file) {
+        WEIR_TRY(cli_output_put(&eval->logits, logits, count * sizeof *logits));
     }
     if (position + 1 < eval->ids.count) {
         const double nll = negative_log(logits, count, eval->ids.items[position + 1]);
@@ -99,23 +100,7 @@ static weir_status prepare(eval_state* eval) {
     const weir_context_options context = {
         .context_length = (uint32_t)eval->ids.count, .output_all = true, .kv_dtype = options->kv};
     WEIR_TRY(weir_context_create(NULL, eval->opened.model, &context, &eval->context));
-    if (options->logits) {
-        eval->logits = fopen(options->logits, "wb");
-        if (!eval->logits) {
-            return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", options->logits, strerror(errno));
-        }
-    }
-    return WEIR_OK;
-}
-
-// A full disk may show only here.
-static weir_status close_logits(eval_state* eval) {
-    if (eval->logits && fclose(eval->logits) != 0) {
-        eval->logits = NULL;
-        return WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", eval->options->logits, strerror(errno));
-    }
-    eval->logits = NULL;
-    return WEIR_OK;
+    return options->logits ? cli_output_open(options->logits, &eval->logits) : WEIR_OK;
 }
 
 static void print_result(const eval_state* eval) {
@@ -141,17 +126,10 @@ static cli_exit eval_command(const eval_options* options) {
     if (status == WEIR_OK) {
         status = feed_all(&eval);
     }
-    if (status == WEIR_OK) {
-        status = close_logits(&eval);
-    }
-    cli_exit code = CLI_OK;
-    if (status == WEIR_OK) {
+    status = cli_output_close(&eval.logits, status);
+    const cli_exit code = status == WEIR_OK ? CLI_OK : cli_fail(status);
+    if (status == WEIR_OK && !cli_is_output_stream(options->logits)) {
         print_result(&eval);
-    } else {
-        code = cli_fail(status);
-    }
-    if (eval.logits) {
-        fclose(eval.logits);
     }
     weir_context_destroy(eval.context);
     weir_ids_free(&eval.ids);
@@ -171,6 +149,9 @@ int eval_main(int argc, char** argv) {
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &eval.model);
     if (code != CLI_GO_ON) {
         return code;
+    }
+    if (eval.json && cli_is_output_stream(eval.logits)) {
+        return cli_usage(argv[0], "standard output takes one of --logits - and --json");
     }
     return eval.ids ? eval_command(&eval) : cli_usage(argv[0], "--ids is needed");
 }

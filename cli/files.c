@@ -62,10 +62,6 @@ bool cli_is_stream(const char* path) {
     return path && strcmp(path, "-") == 0;
 }
 
-bool cli_is_output_stream(const char* path) {
-    return cli_is_stream(path) || (path && strcmp(path, "/dev/stdout") == 0);
-}
-
 weir_status cli_read_file(const char* path, cli_bytes* bytes) {
     if (cli_is_stream(path)) {
         return read_all(stdin, "standard input", bytes);

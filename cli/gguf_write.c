@@ -1,6 +1,5 @@
 #include "gguf_write.h"
 
-#include <errno.h>
 #include <string.h>
 
 #define VERSION 3
@@ -80,20 +79,12 @@ void gguf_write_tensor(gguf_writer* writer, const char* name, const weir_shape* 
     writer->tensor_count++;
 }
 
-static weir_status write_bytes(FILE* file, const void* bytes, size_t byte_size) {
-    if (byte_size > 0 && fwrite(bytes, 1, byte_size, file) != byte_size) {
-        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
-                                strerror(errno));
-    }
-    return WEIR_OK;
-}
-
-weir_status gguf_write_padding(FILE* file, uint64_t byte_size) {
+weir_status gguf_write_padding(cli_output* output, uint64_t byte_size) {
     static const char zeros[ALIGNMENT];
-    return write_bytes(file, zeros, (size_t)padding_of(byte_size));
+    return cli_output_put(output, zeros, (size_t)padding_of(byte_size));
 }
 
-weir_status gguf_write_head(gguf_writer* writer, FILE* file) {
+weir_status gguf_write_head(gguf_writer* writer, cli_output* output) {
     if (writer->status != WEIR_OK) {
         return writer->status;
     }
@@ -106,10 +97,10 @@ weir_status gguf_write_head(gguf_writer* writer, FILE* file) {
     append(writer, &head, writer->infos.items, writer->infos.count);
     weir_status status = writer->status;
     if (status == WEIR_OK) {
-        status = write_bytes(file, head.items, head.count);
+        status = cli_output_put(output, head.items, head.count);
     }
     if (status == WEIR_OK) {
-        status = gguf_write_padding(file, head.count);
+        status = gguf_write_padding(output, head.count);
     }
     cli_bytes_free(&head);
     return status;

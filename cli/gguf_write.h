@@ -3,6 +3,7 @@
 #define WEIR_CLI_GGUF_WRITE_H
 
 #include "cli.h"
+#include "output.h"
 
 // Metadata and tensor infos, collected before anything is written. Zero-initialised = empty. The
 // first failure is kept, and nothing is added after it.
@@ -33,12 +34,12 @@ void gguf_write_tensor(gguf_writer* writer, const char* name, const weir_shape* 
 // Writes everything up to the data of the first tensor.
 //
 // Errors: the first failure of the calls above; WEIR_IO.
-WEIR_MUST_USE weir_status gguf_write_head(gguf_writer* writer, FILE* file);
+WEIR_MUST_USE weir_status gguf_write_head(gguf_writer* writer, cli_output* output);
 
 // Writes the padding behind a tensor of `byte_size` bytes.
 //
 // Errors: WEIR_IO.
-WEIR_MUST_USE weir_status gguf_write_padding(FILE* file, uint64_t byte_size);
+WEIR_MUST_USE weir_status gguf_write_padding(cli_output* output, uint64_t byte_size);
 
 // Releases what was collected; the writer is empty again.
 void gguf_writer_free(gguf_writer* writer);

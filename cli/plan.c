@@ -1,6 +1,7 @@
 // weir plan: tells models from CSV by their first bytes, and reads the options of both.
 #include <string.h>
 
+#include "output.h"
 #include "plan.h"
 
 static const char usage[] =

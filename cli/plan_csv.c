@@ -1,5 +1,4 @@
 // weir plan FILE.csv: places the buffers of a file, or checks where it places them.
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -9,6 +8,7 @@
 #include <weir/plan_csv.h>
 
 #include "json.h"
+#include "output.h"
 #include "plan.h"
 
 #define REDRAW_NS 100000000u // between two lines of progress
@@ -165,48 +165,41 @@ static weir_status make_plan(csv_job* job) {
     return name_file(job, weir_plan_verify(NULL, &job->problem, job->report.entries));
 }
 
-static bool write_file(void* file, const char* bytes, size_t length) {
-    return fwrite(bytes, 1, length, file) == length;
+static weir_status write_csv(const csv_job* job, cli_output* output) {
+    return weir_plan_csv_write(job->csv, job->report.entries, cli_output_write, output);
 }
 
-static weir_status write_csv(const csv_job* job, FILE* file) {
-    return weir_plan_csv_write(job->csv, job->report.entries, write_file, file);
+static weir_status write_svg(const csv_job* job, cli_output* output) {
+    return weir_plan_report_svg(NULL, &job->report, cli_output_write, output);
 }
 
-static weir_status write_svg(const csv_job* job, FILE* file) {
-    return weir_plan_report_svg(NULL, &job->report, write_file, file);
+static weir_status write_map(const csv_job* job, cli_output* output) {
+    return weir_plan_report_map(NULL, &job->report, cli_output_write, output);
 }
 
-// A full disk may show only when the file is closed; cli_finish tells of standard output.
-static weir_status write_named(const csv_job* job, const char* path,
-                               weir_status (*write)(const csv_job* job, FILE* file)) {
-    if (cli_is_output_stream(path)) {
-        const weir_status status = write(job, stdout);
-        return status == WEIR_IO ? WEIR_OK : status;
+static weir_status write_json(const csv_job* job, cli_output* output) {
+    return weir_plan_report_json(&job->report, cli_output_write, output);
+}
+
+// Writes one thing to where an option wants it; NULL is nowhere.
+static weir_status write_to(const csv_job* job, const char* path,
+                            weir_status (*write)(const csv_job* job, cli_output* output)) {
+    cli_output output;
+    if (!path) {
+        return WEIR_OK;
     }
-    FILE* file = path ? fopen(path, "wb") : NULL;
-    if (!file) {
-        return path ? WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", path, strerror(errno)) : WEIR_OK;
-    }
-    weir_status status = write(job, file);
-    if (fclose(file) != 0 || status == WEIR_IO) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", path, strerror(errno));
-    }
-    return status;
+    WEIR_TRY(cli_output_open(path, &output));
+    return cli_output_close(&output, write(job, &output));
 }
 
 static weir_status print_map(const csv_job* job) {
-    const weir_status status =
-        job->options->map ? weir_plan_report_map(NULL, &job->report, write_file, stdout) : WEIR_OK;
-    return status == WEIR_IO ? WEIR_OK : status; // cli_finish tells of standard output
+    return write_to(job, job->options->map ? "-" : NULL, write_map);
 }
 
-static void print_figures(const csv_job* job) {
+static weir_status print_figures(const csv_job* job) {
     const weir_plan_result* result = &job->report.result;
     if (job->options->json) {
-        const weir_status status = weir_plan_report_json(&job->report, write_file, stdout);
-        (void)status; // cli_finish tells of standard output
-        return;
+        return write_to(job, "-", write_json);
     }
     printf("%" PRIu32 " buffers, %" PRIu64 " bytes without reuse\n", job->problem.buffer_count,
            result->total);
@@ -217,6 +210,7 @@ static void print_figures(const csv_job* job) {
         printf("  blocks       %14" PRIu32 "\n", result->blocks);
     }
     printf("  time         %14.6f s\n", (double)job->report.duration_ns / 1e9);
+    return WEIR_OK;
 }
 
 // What is known where no plan is as asked: scripts read the same names in every case.
@@ -249,10 +243,10 @@ static weir_status plan_csv(csv_job* job) {
         }
         return made;
     }
-    WEIR_TRY(write_named(job, options->output, write_csv));
-    WEIR_TRY(write_named(job, options->svg, write_svg));
+    WEIR_TRY(write_to(job, options->output, write_csv));
+    WEIR_TRY(write_to(job, options->svg, write_svg));
     if (!cli_is_output_stream(options->output) && !cli_is_output_stream(options->svg)) {
-        print_figures(job);
+        WEIR_TRY(print_figures(job));
     }
     WEIR_TRY(print_map(job));
     // What can be had without a proof was the request; only a proof can be missing now.
@@ -305,7 +299,7 @@ static cli_exit verify_csv(csv_job* job) {
         status = sum_peak(job, peak);
     }
     if (status == WEIR_OK) {
-        status = write_named(job, job->options->svg, write_svg);
+        status = write_to(job, job->options->svg, write_svg);
     }
     if (status == WEIR_OK) {
         status = print_map(job);

@@ -6,6 +6,7 @@
 #include <weir/fault.h>
 
 #include "json.h"
+#include "output.h"
 #include "plan.h"
 
 #define LARGEST 8 // values that the text lists

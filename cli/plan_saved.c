@@ -1,17 +1,18 @@
 // weir plan MODEL: plans in files. Written for later runs, and compared.
 #include <string.h>
 
+#include "output.h"
 #include "plan.h"
 
 static weir_status write_out(const plan_options* options, const weir_plan_file* file) {
     if (!cli_is_output_stream(options->output)) {
         return weir_plan_file_save(file, options->output);
     }
+    cli_output output;
     size_t byte_size = 0;
     const void* bytes = weir_plan_file_bytes(file, &byte_size);
-    return fwrite(bytes, 1, byte_size, stdout) == byte_size
-               ? WEIR_OK
-               : WEIR_FAIL(WEIR_IO, "standard output: cannot write");
+    WEIR_TRY(cli_output_open(options->output, &output));
+    return cli_output_close(&output, cli_output_put(&output, bytes, byte_size));
 }
 
 weir_status plan_save(const plan_options* options, const planned plans[2]) {

@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "json.h"
+#include "output.h"
 #include "terminal.h"
 #include "trace.h"
 
@@ -302,6 +303,9 @@ int run_main(int argc, char** argv) {
     }
     if (run.prompt && run.ids) {
         return cli_usage(argv[0], "--prompt and --ids exclude each other");
+    }
+    if (cli_is_output_stream(run.trace)) {
+        return cli_usage(argv[0], "--trace: standard output takes the text");
     }
     if (run.sampler.temperature < 0.0f) {
         return cli_usage(argv[0], "--temp must not be negative");

@@ -1,6 +1,6 @@
 // weir synth: a model of any shape and type with made-up weights, for benchmarks without a
 // download. The numbers are drawn from a seed: the same command writes the same file.
-#include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 
 static const char usage[] =
     "usage: weir synth OUT.gguf [OPTION...]\n\n"
-    "Writes a model of the llama architecture whose weights are random.\n\n"
+    "Writes a model of the llama architecture whose weights are random; - is standard output.\n\n"
     "      --preset NAME      110m (768 wide, 12 blocks) or 1b (2048 wide, 22 blocks); default "
     "110m\n"
     "      --type TYPE        of the matrices: F32, F16, BF16, Q8_0, Q4_0, Q4_K ... (default "
@@ -110,8 +110,8 @@ static weir_status find_type(const char* name, const synth_type** found) {
         const size_t length = strlen(names);
         snprintf(names + length, sizeof names - length, "%s%s", i > 0 ? ", " : "", known);
     }
-    return weir_status_fail(WEIR_UNSUPPORTED, __FILE__, __LINE__,
-                            "no weights of type \"%s\" can be made up; these can: %s", name, names);
+    return WEIR_FAIL(WEIR_UNSUPPORTED, "no weights of type \"%s\" can be made up; these can: %s",
+                     name, names);
 }
 
 static uint64_t next_random(uint64_t* state) { // xorshift64* (Vigna 2016)
@@ -161,7 +161,7 @@ static void fill_blocks(const synth_type* type, uint64_t* state, uint8_t* bytes,
 }
 
 static weir_status write_weights(const synth_type* type, uint64_t byte_size, uint64_t* state,
-                                 uint8_t* chunk, FILE* file) {
+                                 uint8_t* chunk, cli_output* output) {
     const uint32_t block_bytes = weir_dtype_describe(type->dtype)->block_bytes;
     for (uint64_t left = byte_size / block_bytes; left > 0;) {
         const uint64_t most = CHUNK_BYTES / block_bytes;
@@ -171,25 +171,19 @@ static weir_status write_weights(const synth_type* type, uint64_t byte_size, uin
         } else {
             fill_blocks(type, state, chunk, count);
         }
-        if (fwrite(chunk, block_bytes, count, file) != count) {
-            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
-                                    strerror(errno));
-        }
+        WEIR_TRY(cli_output_put(output, chunk, block_bytes * count));
         left -= count;
     }
-    return gguf_write_padding(file, byte_size);
+    return gguf_write_padding(output, byte_size);
 }
 
 // Norms are ones: what is normalised stays of one size, however deep the model is.
-static weir_status write_ones(uint64_t byte_size, FILE* file) {
+static weir_status write_ones(uint64_t byte_size, cli_output* output) {
     const float one = 1.0f;
     for (uint64_t i = 0; i < byte_size / sizeof one; i++) {
-        if (fwrite(&one, sizeof one, 1, file) != 1) {
-            return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s",
-                                    strerror(errno));
-        }
+        WEIR_TRY(cli_output_put(output, &one, sizeof one));
     }
-    return gguf_write_padding(file, byte_size);
+    return gguf_write_padding(output, byte_size);
 }
 
 // A vocabulary of the right size: made-up words, half of them with a space in front.
@@ -274,8 +268,7 @@ static weir_status weight_size(const synth* run, const weir_value_info* weight,
     const synth_type* type = shape->rank == 1 ? &types[0] : type_of(run, weight);
     weir_view layout;
     if (weir_view_layout(type->dtype, shape, &layout) != WEIR_OK) {
-        return weir_status_fail(WEIR_INVALID_ARGUMENT, __FILE__, __LINE__, "%s: %.900s",
-                                weight->name, weir_last_error());
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: %.900s", weight->name, weir_last_error());
     }
     *byte_size = weir_view_byte_length(&layout);
     return WEIR_OK;
@@ -285,9 +278,9 @@ static bool is_weight(const synth* run, weir_value value) {
     return weir_graph_value_info(run->pass.graph, value)->kind == WEIR_VALUE_WEIGHT;
 }
 
-// Lists the tensors of one part, or writes them where `file` is given. Parts hold nearly as many
+// Lists the tensors of one part, or writes them where `output` is given. Parts hold nearly as many
 // tensors each, in the order of the graph: the numbers are those of the undivided file.
-static weir_status walk_weights(synth* run, uint32_t part, uint8_t* chunk, FILE* file) {
+static weir_status walk_weights(synth* run, uint32_t part, uint8_t* chunk, cli_output* output) {
     uint64_t index = 0;
     for (weir_value v = 0; v < weir_graph_value_count(run->pass.graph); v++) {
         const weir_value_info* weight = weir_graph_value_info(run->pass.graph, v);
@@ -298,12 +291,12 @@ static weir_status walk_weights(synth* run, uint32_t part, uint8_t* chunk, FILE*
         const synth_type* type = norm ? &types[0] : type_of(run, weight);
         uint64_t byte_size = 0;
         WEIR_TRY(weight_size(run, weight, &byte_size));
-        if (!file) {
+        if (!output) {
             gguf_write_tensor(&run->writer, weight->name, &weight->layout.shape, type->gguf_type,
                               byte_size);
         } else {
-            WEIR_TRY(norm ? write_ones(byte_size, file)
-                          : write_weights(type, byte_size, &run->state, chunk, file));
+            WEIR_TRY(norm ? write_ones(byte_size, output)
+                          : write_weights(type, byte_size, &run->state, chunk, output));
         }
     }
     return WEIR_OK;
@@ -325,27 +318,18 @@ static weir_status collect_part(synth* run, uint32_t part) {
 }
 
 static weir_status write_file(synth* run, uint32_t part, const char* path) {
-    FILE* file = fopen(path, "wb");
-    if (!file) {
-        return weir_status_fail(WEIR_IO, __FILE__, __LINE__, "%s: cannot be written: %s", path,
-                                strerror(errno));
-    }
+    cli_output output;
+    WEIR_TRY(cli_output_open(path, &output));
     run->begun = true;
     uint8_t* chunk = malloc(CHUNK_BYTES);
-    weir_status status = chunk ? gguf_write_head(&run->writer, file)
-                               : weir_status_fail(WEIR_OUT_OF_MEMORY, __FILE__, __LINE__,
-                                                  "no memory for %u bytes", CHUNK_BYTES);
+    weir_status status =
+        chunk ? gguf_write_head(&run->writer, &output)
+              : WEIR_FAIL(WEIR_OUT_OF_MEMORY, "%s: no memory for %u bytes", path, CHUNK_BYTES);
     if (status == WEIR_OK) {
-        status = walk_weights(run, part, chunk, file);
+        status = walk_weights(run, part, chunk, &output);
     }
     free(chunk);
-    if (fclose(file) != 0 && status == WEIR_OK) {
-        status =
-            weir_status_fail(WEIR_IO, __FILE__, __LINE__, "cannot be written: %s", strerror(errno));
-    }
-    return status == WEIR_OK
-               ? WEIR_OK
-               : weir_status_fail(status, __FILE__, __LINE__, "%s: %s", path, weir_last_error());
+    return cli_output_close(&output, status);
 }
 
 // The path of a part: that of the options, with the numbers of a set before its ending.
@@ -360,8 +344,7 @@ static weir_status name_part(const synth_options* options, uint32_t part, char* 
                                        options->path, part + 1, options->parts);
     return written >= 0 && (size_t)written < capacity
                ? WEIR_OK
-               : weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__, "%s: the path is too long",
-                                  options->path);
+               : WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: the path is too long", options->path);
 }
 
 static weir_status write_part(synth* run, uint32_t part) {
@@ -371,11 +354,14 @@ static weir_status write_part(synth* run, uint32_t part) {
     return write_file(run, part, path);
 }
 
-// Devices, pipes and links keep their names, and what may not be written was not begun.
+// Devices, pipes and links keep their names: what a link leads to goes. What may not be written was
+// not begun.
 static void remove_file(const char* path) {
     struct stat facts;
-    if (lstat(path, &facts) == 0 && S_ISREG(facts.st_mode) && access(path, W_OK) == 0) {
-        remove(path);
+    char target[PATH_MAX];
+    if (!cli_is_output_stream(path) && realpath(path, target) && lstat(target, &facts) == 0 &&
+        S_ISREG(facts.st_mode) && access(target, W_OK) == 0) {
+        remove(target);
     }
 }
 
@@ -410,8 +396,7 @@ static weir_status choose_params(const synth_options* options, weir_llama_params
         }
     }
     if (params->blocks == 0) {
-        return weir_status_fail(WEIR_NOT_FOUND, __FILE__, __LINE__,
-                                "no preset \"%s\"; there are: 110m, 1b", name);
+        return WEIR_FAIL(WEIR_NOT_FOUND, "no preset \"%s\"; there are: 110m, 1b", name);
     }
     override(wanted->blocks, &params->blocks);
     override(wanted->embedding, &params->embedding);
@@ -428,14 +413,12 @@ static weir_status choose_params(const synth_options* options, weir_llama_params
     params->rope_scale = 1.0f;
     params->tied_output = wanted->tied_output;
     if (params->vocabulary < PIECES_RESERVED) {
-        return weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__,
-                                "a vocabulary of %u tokens; at least %d are needed",
-                                params->vocabulary, PIECES_RESERVED);
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "a vocabulary of %u tokens; at least %d are needed",
+                         params->vocabulary, PIECES_RESERVED);
     }
     if (params->embedding % params->heads != 0) {
-        return weir_status_fail(WEIR_INVALID_ARGUMENT, __FILE__, __LINE__,
-                                "an embedding of %u is not divisible by %u heads",
-                                params->embedding, params->heads);
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "an embedding of %u is not divisible by %u heads",
+                         params->embedding, params->heads);
     }
     return weir_llama_params_check(params);
 }
@@ -455,9 +438,8 @@ static weir_status prepare(synth* run) {
     }
     if (options->parts < 1 || options->parts > run->weight_count ||
         options->parts > WEIR_GGUF_PARTS_MAX) {
-        return weir_status_fail(WEIR_OUT_OF_RANGE, __FILE__, __LINE__,
-                                "a set of %u files; expected 1 to %u, one per tensor",
-                                options->parts, run->weight_count);
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "a set of %u files; expected 1 to %u, one per tensor",
+                         options->parts, run->weight_count);
     }
     return collect_part(run, 0); // what is wrong with a tensor shows before a file is written
 }
@@ -495,5 +477,8 @@ int synth_main(int argc, char** argv) {
     };
     const cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &wish.path);
+    if (code == CLI_GO_ON && wish.parts > 1 && cli_is_output_stream(wish.path)) {
+        return cli_usage(argv[0], "--split: standard output takes one file");
+    }
     return code == CLI_GO_ON ? synth_command(&wish) : code;
 }

@@ -1,6 +1,5 @@
 #include "trace.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "cli.h"
 #include "json.h"
+#include "output.h"
 
 #define EVENTS_MAX (1u << 20) // of one worker in one pass; more are counted and dropped
 #define LINE 64               // bytes of a cache line: workers do not write to the same one
@@ -53,8 +53,7 @@ typedef struct phase_info {
 // otherwise.
 struct trace {
     atomic_uint_least64_t state;
-    const char* path;
-    FILE* file; // NULL once it is written
+    cli_output output; // closed once it is written
     weir_device* device;
     weir_context* context;
     bool has_lanes;
@@ -157,11 +156,8 @@ static weir_status describe_phase(phase_info* phase, const weir_schedule* schedu
     return WEIR_OK;
 }
 
-static weir_status prepare(trace* t, weir_context* context) {
-    t->file = fopen(t->path, "wb"); // before the run: what cannot be written is known in time
-    if (!t->file) {
-        return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", t->path, strerror(errno));
-    }
+static weir_status prepare(trace* t, weir_context* context, const char* path) {
+    WEIR_TRY(cli_output_open(path, &t->output)); // what cannot be written is known before the run
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         WEIR_TRY(describe_phase(&t->phases[i], weir_context_schedule(context, (weir_phase)i)));
     }
@@ -195,9 +191,8 @@ weir_status trace_start(weir_context* context, const char* path, uint32_t passes
     t->recorder_count = t->has_lanes ? LANES : weir_device_thread_count(t->device);
     t->worker_count = t->has_lanes ? 0 : t->recorder_count;
     t->kept = passes;
-    t->path = path;
     atomic_init(&t->state, 1); // as if pass 0 were over
-    const weir_status status = prepare(t, context);
+    const weir_status status = prepare(t, context, path);
     if (status != WEIR_OK) {
         trace_free(t);
         return status;
@@ -228,9 +223,8 @@ void trace_free(trace* t) {
         free(t->phases[i].roots);
         free(t->phases[i].hazards);
     }
-    if (t->file) {
-        fclose(t->file);
-    }
+    const weir_status closed = cli_output_close(&t->output, WEIR_OK);
+    (void)closed; // what failed before has been told
     free(t->recorders);
     free(t);
 }
@@ -504,13 +498,9 @@ weir_status trace_write(trace* t) {
     stop(t);
     weir_status status = gather(t, &all);
     if (status == WEIR_OK) {
-        status = write_events(t, &all, t->file);
+        status = write_events(t, &all, t->output.file);
     }
-    const bool failed = ferror(t->file) != 0;
-    if ((fclose(t->file) != 0 || failed) && status == WEIR_OK) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", t->path, strerror(errno));
-    }
-    t->file = NULL;
+    status = cli_output_close(&t->output, status);
     free(all.items);
     return status;
 }

@@ -1,11 +1,11 @@
 // weir plan MODEL --why A B and --schedule-json FILE: what waits for what, and through which bytes.
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weir/explain.h>
 
 #include "json.h"
+#include "output.h"
 #include "plan.h"
 
 // What an argument names.
@@ -300,21 +300,8 @@ weir_status plan_explain(const plan_options* options, const weir_schedule* sched
     return WEIR_OK;
 }
 
-static bool write_to_file(void* context, const char* bytes, size_t length) {
-    return fwrite(bytes, 1, length, context) == length;
-}
-
 weir_status plan_write_schedule(const plan_options* options, const weir_schedule* schedule) {
-    const bool to_stdout = cli_is_output_stream(options->schedule_json);
-    const char* name = to_stdout ? "standard output" : options->schedule_json;
-    FILE* file = to_stdout ? stdout : fopen(name, "wb");
-    if (!file) {
-        return WEIR_FAIL(WEIR_IO, "%s: cannot open: %s", name, strerror(errno));
-    }
-    weir_status status = weir_schedule_json(schedule, write_to_file, file);
-    const bool failed = to_stdout ? fflush(file) != 0 : fclose(file) != 0;
-    if ((failed && status == WEIR_OK) || status == WEIR_IO) {
-        status = WEIR_FAIL(WEIR_IO, "%s: cannot write: %s", name, strerror(errno));
-    }
-    return status;
+    cli_output output;
+    WEIR_TRY(cli_output_open(options->schedule_json, &output));
+    return cli_output_close(&output, weir_schedule_json(schedule, cli_output_write, &output));
 }

@@ -69,10 +69,11 @@ static inline int teardown(void** state) {
     return system(command);
 }
 
-// Runs `weir <arguments>` in the folder; "$M" is the model. Returns the exit code.
+// Runs `weir <arguments>` in the folder; "$M" is the model, "$W" the program. Returns the exit
+// code.
 static inline int weir(const char* arguments) {
     char command[2048];
-    snprintf(command, sizeof command, "cd '%s' && M='%s' && '%s' %s >out 2>err", cli.folder,
+    snprintf(command, sizeof command, "cd '%s' && M='%s' && W='%s' && $W %s >out 2>err", cli.folder,
              cli.model, cli.program, arguments);
     const int status = system(command);
     read_named("out", cli.output, sizeof cli.output);

@@ -76,11 +76,14 @@ static void info_describes_safetensors_files(void** state) {
     assert_has(cli.errors, "header size");
 }
 
+#define SMALL "--blocks 1 --embedding 64 --feed-forward 64 --heads 2 --vocabulary 300"
+#define LARGE "--blocks 1 --embedding 256 --heads 2 --vocabulary 4000 --type F32" // for a pipe
+
 // Runs a command whose standard streams are as it says.
 static int shell(const char* arguments) {
     char command[1024];
-    snprintf(command, sizeof command, "cd '%s' && rm -f err && M='%s' && '%s' %s", cli.folder,
-             cli.model, cli.program, arguments);
+    snprintf(command, sizeof command, "cd '%s' && rm -f err && M='%s' && W='%s' && $W %s",
+             cli.folder, cli.model, cli.program, arguments);
     const int status = system(command);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
@@ -95,6 +98,14 @@ static void standard_output_by_its_name_is_not_opened_anew(void** state) {
     assert_int_equal(shell("plan a.csv -o /dev/stdout >>log && cmp log both"), 0);
     assert_int_equal(shell("plan $M -o plans >out"), 0);
     assert_int_equal(shell("plan $M -o /dev/stdout >whole && cmp whole plans"), 0);
+    write_named("ids", "1 4 5 6\n", 8);
+    assert_int_equal(shell("eval $M --ids ids --logits part >out"), 0);
+    assert_int_equal(shell("eval $M --ids ids --logits - >>log && cat both part | cmp - log"), 0);
+    assert_int_equal(shell("synth s.gguf " SMALL), 0);
+    assert_int_equal(shell("synth - " SMALL " | cmp - s.gguf"), 0);
+    assert_int_equal(shell("synth - --split 2 " SMALL " >out 2>err"), 64);
+    assert_int_equal(shell("eval $M --ids ids --logits - --json >out 2>err"), 64);
+    assert_int_equal(shell("run $M -p a --trace /dev/stdout >out 2>err"), 64);
 }
 
 // Files that are opened must not get the numbers of standard streams: what is read would be taken
@@ -107,7 +118,8 @@ static void closed_streams_stay_closed(void** state) {
     read_named("err", cli.errors, sizeof cli.errors);
     assert_has(cli.errors, "cannot write to standard output");
     assert_int_equal(shell("--version >out && cmp whole part"), 0);
-    assert_int_equal(shell("synth s.gguf --heads 7 2>&- >out"), 1);
+    // It is there, and takes what is written to it.
+    assert_int_equal(shell("eval $M --ids ids --logits /dev/fd/2 2>&- >out"), 0);
     assert_int_equal(shell("tokenize $M <&- >out 2>err"), 1);
     read_named("err", cli.errors, sizeof cli.errors);
     assert_has(cli.errors, "standard input: cannot read");
@@ -119,15 +131,34 @@ static void closed_streams_stay_closed(void** state) {
 // The limit on the size of files ends no command before it has said so and cleaned up.
 static void a_file_over_the_limit_is_an_error(void** state) {
     (void)state;
-    char command[1024];
-    snprintf(command, sizeof command,
-             "--version; ulimit -f 2000; '%s' synth limited --blocks 1 --embedding 256 --heads 2 "
-             "--vocabulary 4000 --type F32",
-             cli.program);
-    assert_int_equal(weir(command), 1);
-    assert_has(cli.errors, "limited: cannot be written: File too large");
+    assert_int_equal(weir("--version; ulimit -f 2000; $W synth limited " LARGE), 1);
+    assert_has(cli.errors, "limited: cannot write: File too large");
     assert_one_line(cli.errors);
     assert_int_equal(weir("--version; test ! -e limited"), 0);
+}
+
+// A reader that leaves a pipe by a name is an error; one that leaves standard output ends the
+// command as it ends others.
+static void a_reader_that_leaves_is_told_of(void** state) {
+    (void)state;
+    assert_int_equal(shell("--version >out && mkfifo pipe"), 0);
+    assert_int_equal(shell("--version >out; (head -c 1 pipe >out) & $W synth pipe " LARGE " 2>err"),
+                     1);
+    read_named("err", cli.errors, sizeof cli.errors);
+    assert_string_equal(cli.errors, "weir: pipe: cannot write: Broken pipe\n");
+    assert_int_equal(shell("--version >out; test -p pipe && rm pipe"), 0);
+    assert_int_equal(shell("--version >out; { $W synth - " LARGE " 2>err; echo $? >code; } | "
+                           "head -c 1 >out; cat code; test $(cat code) -eq 141 && test ! -s err"),
+                     0);
+}
+
+// What a link leads to is written, and goes where it cannot be.
+static void a_link_to_a_model_stays(void** state) {
+    (void)state;
+    assert_int_equal(shell("--version >out && ln -s led link && $W synth link " SMALL), 0);
+    assert_int_equal(shell("synth s.gguf " SMALL " && cmp s.gguf led && test -L link"), 0);
+    assert_int_equal(shell("--version >out; ulimit -f 100; $W synth link " LARGE " 2>err"), 1);
+    assert_int_equal(shell("--version >out; test -L link && test ! -e led"), 0);
 }
 
 static void messages_and_json_hold_no_controls(void** state) {
@@ -151,6 +182,8 @@ int main(void) {
         cmocka_unit_test(standard_output_by_its_name_is_not_opened_anew),
         cmocka_unit_test(closed_streams_stay_closed),
         cmocka_unit_test(a_file_over_the_limit_is_an_error),
+        cmocka_unit_test(a_reader_that_leaves_is_told_of),
+        cmocka_unit_test(a_link_to_a_model_stays),
         cmocka_unit_test(messages_and_json_hold_no_controls),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

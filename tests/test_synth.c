@@ -145,7 +145,7 @@ static void a_set_that_cannot_be_finished_leaves_nothing(void** state) {
                                   "64 --vocabulary 300 --context 32 --split 3";
     assert_int_equal(weir("--version; mkdir h-00003-of-00003.gguf"), 0);
     assert_int_equal(weir(command), 1);
-    assert_has(cli.errors, "h-00003-of-00003.gguf: cannot be written");
+    assert_has(cli.errors, "h-00003-of-00003.gguf: cannot open");
     assert_one_line(cli.errors);
     assert_int_equal(weir("--version; test ! -e h-00001-of-00003.gguf"), 0);
     assert_int_equal(weir("--version; test ! -e h-00002-of-00003.gguf"), 0);
@@ -162,7 +162,7 @@ static void a_set_over_another_leaves_nothing_of_either(void** state) {
     assert_int_equal(weir(command), 0);
     assert_int_equal(weir("--version; rm o-00002-of-00003.gguf; mkdir o-00002-of-00003.gguf"), 0);
     assert_int_equal(weir(command), 1);
-    assert_has(cli.errors, "o-00002-of-00003.gguf: cannot be written");
+    assert_has(cli.errors, "o-00002-of-00003.gguf: cannot open");
     assert_int_equal(weir("--version; test ! -e o-00001-of-00003.gguf"), 0);
     assert_int_equal(weir("--version; test ! -e o-00003-of-00003.gguf"), 0);
     assert_int_equal(weir("--version; rmdir o-00002-of-00003.gguf"), 0);
@@ -180,7 +180,7 @@ static void synth_says_which_file_cannot_be_written_and_keeps_devices(void** sta
     assert_int_equal(weir("--version; ln -s /dev/full full.gguf"), 0);
     snprintf(command, sizeof command, "synth full.gguf %s", shape);
     assert_int_equal(weir(command), 1);
-    assert_has(cli.errors, "weir: full.gguf: cannot be written: No space left");
+    assert_has(cli.errors, "weir: full.gguf: cannot write: No space left");
     assert_one_line(cli.errors);
     assert_int_equal(weir("--version; test -L full.gguf"), 0);
 }
@@ -197,7 +197,7 @@ static void synth_refuses_what_makes_no_model(void** state) {
     assert_has(cli.errors, "token_embd.weight");
     assert_int_equal(weir("synth no.gguf --vocabulary 10"), 1);
     assert_int_equal(weir("synth /nowhere/no.gguf --blocks 1"), 1);
-    assert_has(cli.errors, "/nowhere/no.gguf: cannot be written");
+    assert_has(cli.errors, "/nowhere/no.gguf: cannot open");
     assert_int_equal(weir("info no.gguf"), 1);
 }
 
