@@ -11,12 +11,18 @@ weir_status json_reader_fail(const json_reader* reader, weir_status status, cons
                              int line, uint64_t offset, const char* field, const char* format,
                              ...) {
     char problem[512];
+    char tensor[160] = "";
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(problem, sizeof problem, format, arguments);
     va_end(arguments);
-    return weir_status_fail(status, file, line, "%s: offset %" PRIu64 ": %s: %s", reader->file_name,
-                            offset, field, problem);
+    if (reader->tensor.bytes) {
+        char name[128];
+        snprintf(tensor, sizeof tensor,
+                 "tensor \"%s\": ", weir_text_escape(reader->tensor, name, sizeof name));
+    }
+    return weir_status_fail(status, file, line, "%s: offset %" PRIu64 ": %s%s: %s",
+                            reader->file_name, offset, tensor, field, problem);
 }
 
 static void skip_space(json_reader* reader) {

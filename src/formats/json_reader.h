@@ -15,9 +15,10 @@ typedef struct json_reader {
     uint64_t end;         // of the JSON in it
     uint64_t position;    // <= end
     const char* file_name;
+    weir_text tensor; // whose members are read, as it stands in the source; empty: none
 } json_reader;
 
-// Raises "FILE: offset N: FIELD: found ..., expected ...".
+// Raises "FILE: offset N: tensor "NAME": FIELD: found ..., expected ...".
 #define JSON_FAIL(reader, status, offset, field, ...)                                              \
     json_reader_fail((reader), (status), __FILE__, __LINE__, (offset), (field), __VA_ARGS__)
 

@@ -226,22 +226,22 @@ static weir_status read_tensor(header_walk* walk, weir_safetensors_tensor* tenso
     uint64_t offsets[2] = {0};
     uint32_t bits = 0;
     unsigned seen = 0;
-    WEIR_TRY(json_expect(reader, '{', "tensor"));
+    WEIR_TRY(json_expect(reader, '{', "fields"));
     bool first = true;
     bool more = false;
     for (;;) {
-        WEIR_TRY(json_next(reader, '}', &first, "tensor", &more));
+        WEIR_TRY(json_next(reader, '}', &first, "fields", &more));
         if (!more) {
             break;
         }
         const uint64_t field_start = reader->position;
         weir_text name;
-        WEIR_TRY(json_read_string(reader, "tensor", &name));
-        WEIR_TRY(json_expect(reader, ':', "tensor"));
+        WEIR_TRY(json_read_string(reader, "fields", &name));
+        WEIR_TRY(json_expect(reader, ':', "fields"));
         const tensor_field field = field_of(name);
         if ((seen & field) != 0) {
             char shown[32];
-            return JSON_FAIL(reader, WEIR_BAD_FORMAT, field_start, "tensor",
+            return JSON_FAIL(reader, WEIR_BAD_FORMAT, field_start, "fields",
                              "found \"%s\" twice, expected it once",
                              weir_text_escape(name, shown, sizeof shown));
         }
@@ -257,11 +257,11 @@ static weir_status read_tensor(header_walk* walk, weir_safetensors_tensor* tenso
             WEIR_TRY(read_offsets(reader, offsets));
             break;
         default:
-            WEIR_TRY(json_skip_value(reader, "tensor"));
+            WEIR_TRY(json_skip_value(reader, "fields"));
         }
     }
     if (seen != FIELD_ALL) {
-        return JSON_FAIL(reader, WEIR_BAD_FORMAT, start, "tensor",
+        return JSON_FAIL(reader, WEIR_BAD_FORMAT, start, "fields",
                          "expected all of dtype, shape and data_offsets");
     }
     return check_bytes(walk, start, bits, offsets, tensor);
@@ -311,7 +311,9 @@ static weir_status read_members(header_walk* walk) {
             continue;
         }
         weir_safetensors_tensor tensor = {0};
+        reader->tensor = name;
         WEIR_TRY(read_tensor(walk, &tensor));
+        reader->tensor = (weir_text){0};
         WEIR_TRY(keep_tensor(walk, name, tensor));
     }
 }
