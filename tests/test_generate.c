@@ -164,6 +164,9 @@ static void wrong_feeds_change_nothing(void** state) {
     fixture f = setup(NULL, &(weir_context_options){.context_length = 10, .prefill_rows = 4});
     assert_ok(weir_context_feed(f.context, ids, 3, WEIR_OUTPUT_LAST));
     assert_status(weir_context_feed(f.context, ids, 0, WEIR_OUTPUT_LAST), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_context_feed(f.context, ids, 1, (weir_output)3), WEIR_INVALID_ARGUMENT);
+    assert_status(weir_context_feed(f.context, ids, 1, (weir_output)-1), WEIR_INVALID_ARGUMENT);
+    assert_message_has("output -1, expected NONE (0)");
     assert_status(weir_context_feed(f.context, ids, 8, WEIR_OUTPUT_LAST), WEIR_OUT_OF_RANGE);
     assert_message_has("holds 10");
     assert_status(weir_context_feed(f.context, ids, 3, WEIR_OUTPUT_ALL), WEIR_INVALID_ARGUMENT);

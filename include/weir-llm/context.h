@@ -125,7 +125,8 @@ WEIR_API const float* weir_context_logits(const weir_context* context, size_t ro
 //
 // Errors:  WEIR_OUT_OF_RANGE an id outside the vocabulary, more tokens than the context has room
 //          for, or more than one pass takes with WEIR_OUTPUT_ALL; WEIR_INVALID_ARGUMENT no tokens,
-//          or WEIR_OUTPUT_ALL for several without the option; the status of the work.
+//          an unknown output, or WEIR_OUTPUT_ALL for several without the option; the status of
+//          the work.
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_context_feed(weir_context* context, const uint32_t* ids,
                                                      size_t count, weir_output output);

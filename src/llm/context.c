@@ -306,6 +306,10 @@ static weir_status check_feed(const weir_context* context, const uint32_t* ids, 
                               weir_output output) {
     const uint32_t vocabulary = weir_model_params(context->model)->vocabulary;
     const uint32_t room = context->length - context->position;
+    if ((unsigned)output > WEIR_OUTPUT_ALL) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "output %d, expected NONE (0), LAST (1) or ALL (2)",
+                         (int)output);
+    }
     if (count == 0) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "no tokens to feed");
     }
