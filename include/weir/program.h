@@ -42,7 +42,8 @@ typedef struct weir_program_desc {
     const weir_binding* bindings;  // every weight and state that the schedule uses; inputs and
                                    // outputs that do not lie in slots
     uint32_t binding_count;
-    weir_arena* arena;   // at least as large as the plan; NULL: one of its own
+    weir_arena* arena;   // its first block, the only one that is used, is at least as large as the
+                         // plan; NULL: one of its own
     uint32_t slot_count; // passes that can be in flight, at most 64; 0 = 1
 } weir_program_desc;
 
@@ -53,9 +54,9 @@ typedef struct weir_program_desc {
 // Errors:    WEIR_INVALID_ARGUMENT a binding is missing, of another type or shape, on bytes of the
 //            arena, or a state or output is bound to sealed memory (the message names the value);
 //            too many slots; WEIR_OUT_OF_RANGE a binding passes the end of its storage, or the
-//            arena is too small; WEIR_UNSUPPORTED a kernel of the schedule is none that the device
-//            runs: those of its target and, where these are host functions, any host function;
-//            WEIR_OUT_OF_MEMORY.
+//            first block of the arena is too small; WEIR_UNSUPPORTED a kernel of the schedule is
+//            none that the device runs: those of its target and, where these are host functions,
+//            any host function; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_program_create(weir_device* device,
                                                        const weir_program_desc* desc,

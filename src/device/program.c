@@ -237,8 +237,12 @@ static weir_status choose_arena(weir_program* program, weir_arena* given) {
     }
     weir_storage* storage = weir_arena_storage(given); // a schedule places in one block
     if (storage->byte_size < needed) {
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "the plan needs %llu bytes, the arena has %llu",
-                         (unsigned long long)needed, (unsigned long long)storage->byte_size);
+        const bool several = weir_arena_block_count(given) > 1;
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "the plan needs %llu bytes, the %s has %llu",
+                         (unsigned long long)needed,
+                         several ? "first block of the arena, the only one that a program uses,"
+                                 : "arena",
+                         (unsigned long long)storage->byte_size);
     }
     if (storage->device != program->device) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the arena lies on another device");
