@@ -117,6 +117,45 @@ static void check_fused(weir_dtype dtype, weir_dtype other, int64_t m, int64_t n
     free_tensor(&y);
 }
 
+// Which weight rows are taken together depends on how many there are: each row alone has the bits
+// that it has among the others.
+static void check_rows_alone(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 0);
+    tensor w = new_random(&random_state, dtype, n, k, 0);
+    tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 0);
+    kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
+    run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+    assert_ok(run_tiles(&run, 0, &random_state));
+    for (int64_t row = 0; row < n; row++) {
+        tensor alone = new_tensor(dtype, 1, k, 0);
+        tensor one = new_tensor(WEIR_DTYPE_F32, m, 1, 0);
+        memcpy(tensor_row(&alone, 0), tensor_row(&w, row), w.row_bytes);
+        kernel_run single = {run.kernel, {&x, &alone, &one}, 3, {0}, {0}};
+        assert_ok(run_tiles(&single, 0, &random_state));
+        for (int64_t i = 0; i < m; i++) {
+            assert_memory_equal(tensor_row(&one, i),
+                                tensor_row(&y, i) + (size_t)row * sizeof(float), sizeof(float));
+        }
+        free_tensor(&alone);
+        free_tensor(&one);
+    }
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&y);
+}
+
+static void rows_do_not_depend_on_their_neighbours(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16,
+                                        WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K};
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
+        for (int64_t m = 1; m <= 4; m++) {
+            check_rows_alone(dtypes[i], m, 19, 256);
+        }
+    }
+    check_rows_alone(WEIR_DTYPE_F16, 1, 6, 77);
+}
+
 static void fused_products_agree(void** state) {
     (void)state;
     static const int64_t shapes[][3] = {
@@ -403,6 +442,7 @@ int main(void) {
         cmocka_unit_test(rows_of_zeros_give_zeros),
         cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),
+        cmocka_unit_test(rows_do_not_depend_on_their_neighbours),
         cmocka_unit_test(every_number_of_rows_agrees),
         cmocka_unit_test(extreme_numbers_do_not_overflow),
         cmocka_unit_test(bits_do_not_depend_on_threads),

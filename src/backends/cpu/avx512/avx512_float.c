@@ -3,7 +3,7 @@
 #include "backends/cpu/avx512/avx512_vector.h"
 
 #define BLOCK_ROWS 12 // of x, summed side by side in registers
-#define AHEAD 1024    // bytes of a weight row that are asked for before they are read
+#define AHEAD 128     // bytes of a weight row that are asked for before they are read
 
 // Loads up to 16 weights of a row as f32; what the mask leaves out is zero and not touched.
 typedef __m512 (*load_fn)(const char* row, int64_t index, __mmask16 mask);
@@ -21,66 +21,84 @@ AVX512_INLINE __m512 load_bf16(const char* row, int64_t index, __mmask16 mask) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-// Dot products of one weight row with all rows of x. Four running sums hide the latency; loops that
-// are not expanded would keep them in memory.
-AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* w, int64_t elements,
-                            const float* const* x, int count, float* results) {
-    __m512 sums[CPU_FEW_ROWS][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) {
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            sums[i][k] = _mm512_setzero_ps();
-        }
+// Dot products of some weight rows with all rows of x, which the weight rows share: reading x for
+// each of them costs as much as reading the weights. Two running sums hide the latency where there
+// is one row of x. Loops that are not expanded would keep the sums in memory.
+AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, int rows,
+                            int64_t elements, const float* const* x, int count, float* results) {
+    const int chains = count == 1 ? 2 : 1;
+    __m512 sums[CPU_FLOAT_ROWS][CPU_FEW_ROWS][2];
+#pragma GCC unroll 32
+    for (int i = 0; i < rows * count * chains; i++) {
+        sums[i / chains / count][i / chains % count][i % chains] = _mm512_setzero_ps();
     }
     int64_t e = 0;
-    for (; e + 64 <= elements; e += 64) {
-        for (int64_t k = 0; k < 64 * size; k += 64) {
-            _mm_prefetch((const char*)((uintptr_t)(w + e * size) + AHEAD + (uintptr_t)k),
-                         _MM_HINT_T1);
+    for (; e + 32 <= elements; e += 32) {
+        __m512 numbers[2][CPU_FEW_ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < 2 * count; i++) {
+            numbers[i % 2][i / 2] = _mm512_loadu_ps(x[i / 2] + e + 16 * (i % 2));
         }
 #pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            const __m512 weights = load(w, e + 16 * k, (__mmask16)0xFFFF);
+        for (int r = 0; r < rows; r++) {
+            for (int64_t k = 0; k < 32 * size; k += 64) {
+                _mm_prefetch((const char*)((uintptr_t)(w[r] + e * size) + AHEAD + (uintptr_t)k),
+                             _MM_HINT_T0);
+            }
+#pragma GCC unroll 2
+            for (int k = 0; k < 2; k++) {
+                const __m512 weights = load(w[r], e + 16 * k, (__mmask16)0xFFFF);
 #pragma GCC unroll 4
-            for (int i = 0; i < count; i++) {
-                sums[i][k] =
-                    _mm512_fmadd_ps(weights, _mm512_loadu_ps(x[i] + e + 16 * k), sums[i][k]);
+                for (int i = 0; i < count; i++) {
+                    sums[r][i][k % chains] =
+                        _mm512_fmadd_ps(weights, numbers[k][i], sums[r][i][k % chains]);
+                }
             }
         }
     }
     for (; e < elements; e += 16) {
         const __mmask16 mask = avx512_mask(elements - e);
-        const __m512 weights = load(w, e, mask);
-#pragma GCC unroll 4
-        for (int i = 0; i < count; i++) {
-            sums[i][0] =
-                _mm512_fmadd_ps(weights, _mm512_maskz_loadu_ps(mask, x[i] + e), sums[i][0]);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows * count; i++) {
+            sums[i / count][i % count][0] = _mm512_fmadd_ps(
+                load(w[i / count], e, mask), _mm512_maskz_loadu_ps(mask, x[i % count] + e),
+                sums[i / count][i % count][0]);
         }
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) {
-        const __m512 low = _mm512_add_ps(sums[i][0], sums[i][1]);
-        const __m512 high = _mm512_add_ps(sums[i][2], sums[i][3]);
-        results[i] = _mm512_reduce_add_ps(_mm512_add_ps(low, high));
+#pragma GCC unroll 16
+    for (int i = 0; i < rows * count; i++) {
+        const __m512* sum = sums[i / count][i % count];
+        results[i % count * CPU_FLOAT_ROWS + i / count] =
+            _mm512_reduce_add_ps(chains == 2 ? _mm512_add_ps(sum[0], sum[1]) : sum[0]);
+    }
+}
+
+AVX512_INLINE void dot_all(load_fn load, int64_t size, const char* const* w, int64_t rows,
+                           int64_t elements, const float* const* x, int count, float* results) {
+    if (rows == CPU_FLOAT_ROWS) {
+        dot_rows(load, size, w, CPU_FLOAT_ROWS, elements, x, count, results);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        dot_rows(load, size, w + r, 1, elements, x, count, results + r);
     }
 }
 
 // A constant number of rows keeps all sums in registers.
-AVX512_INLINE void dot_any(load_fn load, int64_t size, const char* w, int64_t elements,
-                           const float* const* x, int64_t count, float* results) {
+AVX512_INLINE void dot_any(load_fn load, int64_t size, const char* const* w, int64_t rows,
+                           int64_t elements, const float* const* x, int64_t count, float* results) {
     switch (count) {
     case 1:
-        dot_rows(load, size, w, elements, x, 1, results);
+        dot_all(load, size, w, rows, elements, x, 1, results);
         break;
     case 2:
-        dot_rows(load, size, w, elements, x, 2, results);
+        dot_all(load, size, w, rows, elements, x, 2, results);
         break;
     case 3:
-        dot_rows(load, size, w, elements, x, 3, results);
+        dot_all(load, size, w, rows, elements, x, 3, results);
         break;
     default:
-        dot_rows(load, size, w, elements, x, 4, results);
+        dot_all(load, size, w, rows, elements, x, 4, results);
     }
 }
 
@@ -145,9 +163,9 @@ void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_
     X(bf16, BF16, 2)
 
 #define TYPE_FUNCTIONS(name, dtype, size)                                                          \
-    static void dot_##name(const char* weights, int64_t elements, const float* const* x,           \
-                           int64_t count, float* sums) {                                           \
-        dot_any(load_##name, size, weights, elements, x, count, sums);                             \
+    static void dot_##name(const char* const* weights, int64_t rows, int64_t elements,             \
+                           const float* const* x, int64_t count, float* sums) {                    \
+        dot_any(load_##name, size, weights, rows, elements, x, count, sums);                       \
     }                                                                                              \
     static void unpack_##name(const char* weights, int64_t row_bytes, int64_t rows, int64_t count, \
                               cpu_float_block* block) {                                            \

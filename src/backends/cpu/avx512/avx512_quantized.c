@@ -385,6 +385,7 @@ const cpu_products avx512_products = {
     .quantized_count = sizeof quantized_types / sizeof quantized_types[0],
     .floats = avx512_float_types,
     .float_count = AVX512_FLOAT_TYPES,
+    .float_rows = CPU_FLOAT_ROWS,
     .quantize = avx512_quantize,
     .multiply_floats = avx512_multiply_floats,
     .silu_gate = avx512_silu_gate,

@@ -1,7 +1,8 @@
 // Products with weights of F32, F16 and BF16: part of lanes_products.h.
 #include "backends/cpu/products/products.h"
 
-#define FLOAT_ROWS 6 // of x, summed side by side in registers
+#define FLOAT_ROWS 6       // of x, summed side by side in registers
+#define LANES_FLOAT_ROWS 2 // of weights that share what they read of few rows of x
 
 // Loads eight weights as f32.
 typedef lanes_floats (*load_fn)(const void* weights);
@@ -25,58 +26,76 @@ LANES_INLINE lanes_floats load_rest(load_fn load, const char* weights, int64_t l
     return load(copy);
 }
 
-LANES_INLINE void dot_float_rows(load_fn load, int64_t size, const char* w, int64_t elements,
-                                 const float* const* x, int count, float* results) {
-    const int chains = count <= 2 ? 4 : 2; // hide the latency
-    lanes_floats sums[CPU_FEW_ROWS][4];
-    for (int i = 0; i < count; i++) {
-        for (int k = 0; k < chains; k++) {
-            sums[i][k] = lanes_float(0.0f);
-        }
+// Dot products of some weight rows with all rows of x, which the weight rows share.
+LANES_INLINE void dot_float_rows(load_fn load, int64_t size, const char* const* w, int rows,
+                                 int64_t elements, const float* const* x, int count,
+                                 float* results) {
+    const int chains = count == 1 ? 4 : count == 2 ? 2 : 1; // hide the latency
+    lanes_floats sums[LANES_FLOAT_ROWS][CPU_FEW_ROWS][4];
+    for (int i = 0; i < rows * count * chains; i++) {
+        sums[i / chains / count][i / chains % count][i % chains] = lanes_float(0.0f);
     }
     int64_t e = 0;
     for (; e + 8 * chains <= elements; e += 8 * chains) {
         for (int k = 0; k < chains; k++) {
-            const lanes_floats weights = load(w + (e + 8 * k) * size);
-            for (int i = 0; i < count; i++) {
-                sums[i][k] = lanes_fma(weights, lanes_load_floats(x[i] + e + 8 * k), sums[i][k]);
+            for (int r = 0; r < rows; r++) {
+                const lanes_floats weights = load(w[r] + (e + 8 * k) * size);
+                for (int i = 0; i < count; i++) {
+                    sums[r][i][k] =
+                        lanes_fma(weights, lanes_load_floats(x[i] + e + 8 * k), sums[r][i][k]);
+                }
             }
         }
     }
     for (; e < elements; e += 8) {
         const int64_t left = elements - e < 8 ? elements - e : 8;
-        const lanes_floats weights = load_rest(load, w + e * size, left, size);
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < rows * count; i++) {
+            const lanes_floats weights = load_rest(load, w[i / count] + e * size, left, size);
             const lanes_floats numbers =
-                load_rest(load_f32, (const char*)(x[i] + e), left, sizeof(float));
-            sums[i][0] = lanes_fma(weights, numbers, sums[i][0]);
+                load_rest(load_f32, (const char*)(x[i % count] + e), left, sizeof(float));
+            sums[i / count][i % count][0] =
+                lanes_fma(weights, numbers, sums[i / count][i % count][0]);
         }
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < rows * count; i++) {
+        lanes_floats* sum = sums[i / count][i % count];
         for (int k = chains / 2; k > 0; k /= 2) {
             for (int j = 0; j < k; j++) {
-                sums[i][j] = lanes_add(sums[i][j], sums[i][j + k]);
+                sum[j] = lanes_add(sum[j], sum[j + k]);
             }
         }
-        results[i] = lanes_sum(sums[i][0]);
+        results[i % count * CPU_FLOAT_ROWS + i / count] = lanes_sum(sum[0]);
+    }
+}
+
+LANES_INLINE void dot_float_all(load_fn load, int64_t size, const char* const* w, int64_t rows,
+                                int64_t elements, const float* const* x, int count,
+                                float* results) {
+    int64_t r = 0;
+    for (; r + LANES_FLOAT_ROWS <= rows; r += LANES_FLOAT_ROWS) {
+        dot_float_rows(load, size, w + r, LANES_FLOAT_ROWS, elements, x, count, results + r);
+    }
+    for (; r < rows; r++) {
+        dot_float_rows(load, size, w + r, 1, elements, x, count, results + r);
     }
 }
 
 // A constant number of rows keeps all sums in registers.
-LANES_INLINE void dot_float(load_fn load, int64_t size, const char* w, int64_t elements,
-                            const float* const* x, int64_t count, float* results) {
+LANES_INLINE void dot_float(load_fn load, int64_t size, const char* const* w, int64_t rows,
+                            int64_t elements, const float* const* x, int64_t count,
+                            float* results) {
     switch (count) {
     case 1:
-        dot_float_rows(load, size, w, elements, x, 1, results);
+        dot_float_all(load, size, w, rows, elements, x, 1, results);
         break;
     case 2:
-        dot_float_rows(load, size, w, elements, x, 2, results);
+        dot_float_all(load, size, w, rows, elements, x, 2, results);
         break;
     case 3:
-        dot_float_rows(load, size, w, elements, x, 3, results);
+        dot_float_all(load, size, w, rows, elements, x, 3, results);
         break;
     default:
-        dot_float_rows(load, size, w, elements, x, 4, results);
+        dot_float_all(load, size, w, rows, elements, x, 4, results);
     }
 }
 
@@ -157,9 +176,9 @@ static void multiply_floats(const cpu_float_block* block, const float* x, int64_
     X(bf16, BF16, 2)
 
 #define FLOAT_FUNCTIONS(name, dtype, size)                                                         \
-    static void dot_##name(const char* weights, int64_t elements, const float* const* x,           \
-                           int64_t count, float* sums) {                                           \
-        dot_float(load_##name, size, weights, elements, x, count, sums);                           \
+    static void dot_##name(const char* const* weights, int64_t rows, int64_t elements,             \
+                           const float* const* x, int64_t count, float* sums) {                    \
+        dot_float(load_##name, size, weights, rows, elements, x, count, sums);                     \
     }                                                                                              \
     static void unpack_##name(const char* weights, int64_t row_bytes, int64_t rows, int64_t count, \
                               cpu_float_block* block) {                                            \

@@ -11,21 +11,66 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     (void)state;
 }
 
-static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, const char* next, void* state, float* sums) {
-    (void)next;
-    (void)state;
-    const cpu_float_type* type = cpu_products_float(set, call->views[operand].dtype);
+// Rows from far apart, each read on from call to call: rows that lie side by side in memory would
+// take turns in what a prefetcher takes for one stream.
+static int64_t parts(const cpu_products* set, uint32_t matrices) {
+    return set->float_rows > matrices ? set->float_rows / matrices : 1;
+}
+
+// Weight rows that share what they read of x, and where their sums go.
+typedef struct few_bundle {
+    const char* weights[CPU_FLOAT_ROWS];
+    float* sums[CPU_FLOAT_ROWS];
+    int64_t count;
+} few_bundle;
+
+static void multiply_bundle(const cpu_float_type* type, const weir_kernel_call* call,
+                            const float* const* x, const few_bundle* bundle) {
     const weir_shape* shape = &call->views[X].shape;
-    const float* x[CPU_FEW_ROWS];
+    float products[CPU_FEW_ROWS * CPU_FLOAT_ROWS];
+    type->dot(bundle->weights, bundle->count, shape->dims[1], x, shape->dims[0], products);
     for (int64_t i = 0; i < shape->dims[0]; i++) {
+        for (int64_t r = 0; r < bundle->count; r++) {
+            bundle->sums[r][i * CPU_RUN_COLUMNS] = products[i * CPU_FLOAT_ROWS + r];
+        }
+    }
+}
+
+// Multiplies one row of each part of matrix m, and of those after it that have its type as far as
+// there is room for them; returns how many matrices that were.
+static uint32_t multiply_step(const cpu_products* set, const weir_kernel_call* call,
+                              const cpu_matrices* matrices, uint32_t m, const cpu_few_run* run,
+                              int64_t j, const float* const* x, cpu_few_sums* sums) {
+    const weir_dtype dtype = call->views[matrices->operands[m]].dtype;
+    const int64_t length = run->span.end - run->span.begin;
+    few_bundle bundle = {.count = 0};
+    uint32_t taken = 0;
+    for (; m + taken < matrices->count && (taken + 1) * run->part_count <= set->float_rows &&
+           call->views[matrices->operands[m + taken]].dtype == dtype;
+         taken++) {
+        const uint32_t operand = matrices->operands[m + taken];
+        for (int64_t part = 0; part < run->part_count; part++) {
+            const int64_t n = part * run->part_rows + run->span.begin + j;
+            if (n < call->views[operand].shape.dims[0]) {
+                bundle.weights[bundle.count] = cpu_row(call, operand, n);
+                bundle.sums[bundle.count++] = sums[m + taken] + part * length + j;
+            }
+        }
+    }
+    multiply_bundle(cpu_products_float(set, dtype), call, x, &bundle);
+    return taken;
+}
+
+static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
+                const cpu_few_run* run, void* state, cpu_few_sums* sums) {
+    (void)state;
+    const float* x[CPU_FEW_ROWS];
+    for (int64_t i = 0; i < call->views[X].shape.dims[0]; i++) {
         x[i] = cpu_row_f32(call, X, i);
     }
-    for (int64_t n = columns.begin; n < columns.end; n++) {
-        float products[CPU_FEW_ROWS];
-        type->dot(cpu_row(call, operand, n), shape->dims[1], x, shape->dims[0], products);
-        for (int64_t i = 0; i < shape->dims[0]; i++) {
-            sums[i * CPU_RUN_COLUMNS + n - columns.begin] = products[i];
+    for (int64_t j = 0; j < run->span.end - run->span.begin; j++) {
+        for (uint32_t m = 0; m < matrices->count;) {
+            m += multiply_step(set, call, matrices, m, run, j, x, sums);
         }
     }
 }
@@ -85,6 +130,7 @@ static void many(const cpu_products* set, const weir_kernel_call* call,
 }
 
 const cpu_product_way cpu_product_way_float = {
+    .parts = parts,
     .prepare_few = prepare_few,
     .few = few,
     .many = many,

@@ -40,7 +40,7 @@ bool cpu_product_accepts(const cpu_product_op* op, const cpu_products* set,
         return cpu_product_accepts(&cpu_product_##name, &isa##_products, use);                     \
     }                                                                                              \
     uint32_t isa##_##name##_tiles(const weir_kernel_use* use) {                                    \
-        return cpu_product_tiles(use->operands, &cpu_product_##name.matrices);                     \
+        return cpu_product_tiles(&isa##_products, use->operands, &cpu_product_##name.matrices);    \
     }                                                                                              \
     weir_status isa##_##name##_run(const weir_kernel_call* call) {                                 \
         return cpu_product_run(&isa##_products, call, &cpu_product_##name.matrices,                \

@@ -39,8 +39,26 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     }
 }
 
-static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, const char* next, void* state, float* sums) {
+// Weight rows are asked for by name, in the order of memory.
+static int64_t parts(const cpu_products* set, uint32_t matrices) {
+    (void)set;
+    (void)matrices;
+    return 1;
+}
+
+// What is read after these columns of matrix m: the same of the next matrix, or of the first one
+// those that follow, in this tile or in its neighbour, which the worker is likely to run next.
+static const char* next_weights(const weir_kernel_call* call, const cpu_matrices* matrices,
+                                uint32_t m, cpu_span columns) {
+    if (m + 1 < matrices->count) {
+        return cpu_row(call, matrices->operands[m + 1], columns.begin);
+    }
+    const int64_t width = call->views[matrices->operands[0]].shape.dims[0];
+    return columns.end < width ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
+}
+
+static void few_of(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                   cpu_span columns, const char* next, void* state, float* sums) {
     const weir_view* x = &call->views[X];
     const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
     const int64_t rows = x->shape.dims[0];
@@ -64,6 +82,14 @@ static void few(const cpu_products* set, const weir_kernel_call* call, uint32_t 
             const int64_t at = i / weights.count * CPU_RUN_COLUMNS + i % weights.count;
             sums[at] += products[at];
         }
+    }
+}
+
+static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
+                const cpu_few_run* run, void* state, cpu_few_sums* sums) {
+    for (uint32_t m = 0; m < matrices->count; m++) {
+        few_of(set, call, matrices->operands[m], run->span,
+               next_weights(call, matrices, m, run->span), state, sums[m]);
     }
 }
 
@@ -100,6 +126,7 @@ static void many(const cpu_products* set, const weir_kernel_call* call,
 }
 
 const cpu_product_way cpu_product_way_quantized = {
+    .parts = parts,
     .prepare_few = prepare_few,
     .few = few,
     .many = many,

@@ -3,10 +3,9 @@
 #include <math.h>
 
 #define X CPU_PRODUCT_X
-#define UNIT_COLUMNS 8           // weight rows, for few rows of x
+#define UNIT_COLUMNS 8           // weight rows of all parts, for few rows of x
 #define TILE_BYTES_MIN 24576.0   // of weights, for few rows of x
-#define TILE_BYTES_MAX 98304.0   // of weights, for few rows of x
-#define TILES_WANTED 64.0        // for few rows, as far as tiles stay within these bytes
+#define TILE_BYTES_SQUARE 2048.0 // the square of a tile's bytes by those of all, for few rows of x
 #define TILE_PRODUCTS 33554432.0 // for many
 #define UNITS_WANTED 32          // for many, before units get wider
 
@@ -64,31 +63,74 @@ static int64_t count_units(const weir_view* x, const weir_view* w) {
            cpu_divide_up(x->shape.dims[0], CPU_MANY_ROWS);
 }
 
-uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matrices) {
+static const cpu_product_way* way_of(const cpu_products* set, const weir_view* operands,
+                                     const cpu_matrices* matrices) {
+    return cpu_products_float(set, operands[matrices->operands[0]].dtype)
+               ? &cpu_product_way_float
+               : &cpu_product_way_quantized;
+}
+
+// How few rows of x are cut: a unit is some rows of each part of the matrices. Workers that take
+// neighbouring tiles go on in each part where they left off, as prefetchers expect of them.
+typedef struct few_cut {
+    int64_t part_rows;
+    int64_t part_count;
+    int64_t unit_rows; // of a part
+    int64_t units;
+} few_cut;
+
+static few_cut cut_few(const cpu_products* set, const weir_view* operands,
+                       const cpu_matrices* matrices) {
+    const int64_t width = operands[matrices->operands[0]].shape.dims[0];
+    few_cut cut;
+    cut.part_count = way_of(set, operands, matrices)->parts(set, matrices->count);
+    cut.part_rows = cpu_divide_up(width, cut.part_count);
+    cut.unit_rows = UNIT_COLUMNS / cut.part_count;
+    cut.units = cpu_divide_up(cut.part_rows, cut.unit_rows);
+    return cut;
+}
+
+// Taking a tile costs a worker some hundred nanoseconds, and at the end it waits for half a tile of
+// another: the sum of both is least where tiles grow with the root of what there is to read.
+static uint32_t count_few_tiles(const cpu_products* set, const weir_view* operands,
+                                const cpu_matrices* matrices) {
+    double row_bytes = 0.0;
+    for (uint32_t m = 0; m < matrices->count; m++) {
+        row_bytes += (double)operands[matrices->operands[m]].strides[0];
+    }
+    const double bytes = row_bytes * (double)operands[matrices->operands[0]].shape.dims[0];
+    return cpu_tiles(cut_few(set, operands, matrices).units, row_bytes * UNIT_COLUMNS,
+                     fmax(sqrt(bytes * TILE_BYTES_SQUARE), TILE_BYTES_MIN));
+}
+
+uint32_t cpu_product_tiles(const cpu_products* set, const weir_view* operands,
+                           const cpu_matrices* matrices) {
+    if (is_few(operands)) {
+        return count_few_tiles(set, operands, matrices);
+    }
     const weir_view* x = &operands[X];
     const weir_view* w = &operands[matrices->operands[0]];
-    if (is_few(operands)) {
-        double row_bytes = 0.0;
-        for (uint32_t m = 0; m < matrices->count; m++) {
-            row_bytes += (double)operands[matrices->operands[m]].strides[0];
-        }
-        const double wanted = row_bytes * (double)w->shape.dims[0] / TILES_WANTED;
-        return cpu_tiles(cpu_divide_up(w->shape.dims[0], UNIT_COLUMNS), row_bytes * UNIT_COLUMNS,
-                         fmin(fmax(wanted, TILE_BYTES_MIN), TILE_BYTES_MAX));
-    }
     const double products = (double)cpu_min(x->shape.dims[0], CPU_MANY_ROWS) *
                             (double)unit_columns(x, w) * (double)w->shape.dims[1] * matrices->count;
     return cpu_tiles(count_units(x, w), products, TILE_PRODUCTS);
 }
 
-// What is read after these columns of matrix m: the same of the next matrix, or of the first one
-// those that follow, in this tile or in its neighbour, which the worker is likely to run next.
-static const char* next_weights(const weir_kernel_call* call, const cpu_matrices* matrices,
-                                uint32_t m, cpu_span columns, int64_t width) {
-    if (m + 1 < matrices->count) {
-        return cpu_row(call, matrices->operands[m + 1], columns.begin);
+// Hands the sums of a run on, part by part.
+static weir_status finish_run(const cpu_products* set, const weir_kernel_call* call,
+                              const cpu_few_run* run, int64_t width, cpu_finish_fn finish,
+                              cpu_few_sums* sums) {
+    const cpu_span rows = {0, call->views[X].shape.dims[0]};
+    const int64_t length = run->span.end - run->span.begin;
+    for (int64_t part = 0; part < run->part_count; part++) {
+        const int64_t first = part * run->part_rows;
+        const cpu_span columns = {first + run->span.begin, cpu_min(first + run->span.end, width)};
+        const cpu_product_sums found = {.of = {sums[0] + part * length, sums[1] + part * length},
+                                        .stride = CPU_RUN_COLUMNS};
+        if (columns.begin < columns.end) {
+            WEIR_TRY(finish(set, call, rows, columns, &found));
+        }
     }
-    return columns.end < width ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
+    return WEIR_OK;
 }
 
 static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
@@ -98,25 +140,24 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
     weir_kernel_local* local = call->local;
     const bool kept = local && local->byte_size >= CPU_STATE_BYTES;
     void* state = kept ? local->memory : own;
-    float sums[CPU_MATRICES_MAX][CPU_FEW_ROWS * CPU_RUN_COLUMNS];
-    const cpu_product_sums found = {.of = {sums[0], sums[1]}, .stride = CPU_RUN_COLUMNS};
+    cpu_few_sums sums[CPU_MATRICES_MAX];
     const int64_t width = call->views[matrices->operands[0]].shape.dims[0];
-    const cpu_span rows = {0, call->views[X].shape.dims[0]};
-    const cpu_span units = cpu_tile_units(call, cpu_divide_up(width, UNIT_COLUMNS));
-    const int64_t end = cpu_min(units.end * UNIT_COLUMNS, width);
+    const few_cut cut = cut_few(set, call->views, matrices);
+    const cpu_span units = cpu_tile_units(call, cut.units);
+    const int64_t end = cpu_min(units.end * cut.unit_rows, cut.part_rows);
+    const int64_t step = CPU_RUN_COLUMNS / cut.part_count;
     if (!kept || !local->filled) {
         way->prepare_few(set, call, state);
     }
     if (kept) {
         local->filled = true;
     }
-    for (int64_t n = units.begin * UNIT_COLUMNS; n < end; n += CPU_RUN_COLUMNS) {
-        const cpu_span columns = {n, cpu_min(n + CPU_RUN_COLUMNS, end)};
-        for (uint32_t m = 0; m < matrices->count; m++) {
-            way->few(set, call, matrices->operands[m], columns,
-                     next_weights(call, matrices, m, columns, width), state, sums[m]);
-        }
-        WEIR_TRY(finish(set, call, rows, columns, &found));
+    for (int64_t n = units.begin * cut.unit_rows; n < end; n += step) {
+        const cpu_few_run run = {.span = {n, cpu_min(n + step, end)},
+                                 .part_rows = cut.part_rows,
+                                 .part_count = cut.part_count};
+        way->few(set, call, matrices, &run, state, sums);
+        WEIR_TRY(finish_run(set, call, &run, width, finish, sums));
     }
     return WEIR_OK;
 }
@@ -142,8 +183,6 @@ static weir_status run_many(const cpu_products* set, const cpu_product_way* way,
 
 weir_status cpu_product_run(const cpu_products* set, const weir_kernel_call* call,
                             const cpu_matrices* matrices, cpu_finish_fn finish) {
-    const weir_dtype dtype = call->views[matrices->operands[0]].dtype;
-    const cpu_product_way* way =
-        cpu_products_float(set, dtype) ? &cpu_product_way_float : &cpu_product_way_quantized;
+    const cpu_product_way* way = way_of(set, call->views, matrices);
     return (is_few(call->views) ? run_few : run_many)(set, way, call, matrices, finish);
 }

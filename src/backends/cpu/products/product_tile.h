@@ -8,8 +8,9 @@
 
 #define CPU_PRODUCT_X 0 // operand
 #define CPU_MATRICES_MAX 2
-#define CPU_MANY_ROWS 64     // of x in a unit, for many
-#define CPU_MANY_COLUMNS 256 // weight rows in a unit, for many: at most
+#define CPU_PARTS_MAX CPU_FLOAT_ROWS // of a matrix that are read side by side
+#define CPU_MANY_ROWS 64             // of x in a unit, for many
+#define CPU_MANY_COLUMNS 256         // weight rows in a unit, for many: at most
 
 // What a unit has computed: of[m][(row - rows.begin) * stride + column - columns.begin] for each
 // matrix m.
@@ -18,6 +19,7 @@ typedef struct cpu_product_sums {
     int64_t stride;
 } cpu_product_sums;
 
+typedef float cpu_few_sums[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
 typedef float cpu_many_sums[CPU_MANY_ROWS * CPU_MANY_COLUMNS];
 
 // Writes a unit to the output.
@@ -34,21 +36,34 @@ typedef struct cpu_matrices {
 bool cpu_product_fits(const cpu_products* set, const weir_view* operands,
                       const cpu_matrices* matrices);
 
-uint32_t cpu_product_tiles(const weir_view* operands, const cpu_matrices* matrices);
+uint32_t cpu_product_tiles(const cpu_products* set, const weir_view* operands,
+                           const cpu_matrices* matrices);
 
 // Computes a tile and calls `finish` for each unit or, for few rows of x, run of columns of it.
 weir_status cpu_product_run(const cpu_products* set, const weir_kernel_call* call,
                             const cpu_matrices* matrices, cpu_finish_fn finish);
 
+// Weight rows that few rows of x meet in one call: `span` of each of `part_count` parts of the
+// matrices, `part_rows` rows each; the last one may end before.
+typedef struct cpu_few_run {
+    cpu_span span;
+    int64_t part_rows;
+    int64_t part_count;
+} cpu_few_run;
+
 // The way of a kind of types: what cpu_product_run calls for each of these.
 typedef struct cpu_product_way {
+    // How many weight rows of a matrix, from as many parts of it, are read side by side where few
+    // rows of x meet `matrices` matrices; a power of two, at most CPU_PARTS_MAX.
+    int64_t (*parts)(const cpu_products* set, uint32_t matrices);
+
     // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
     void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
 
-    // sums[i * CPU_RUN_COLUMNS + column - columns.begin] for each row i of x. `next` is the first
-    // of the weights that are read after these, NULL where that is not known.
-    void (*few)(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                cpu_span columns, const char* next, void* state, float* sums);
+    // sums[m][i * CPU_RUN_COLUMNS + part * length + j] for each row i of x and each row j of the
+    // span, which has `length` rows.
+    void (*few)(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
+                const cpu_few_run* run, void* state, cpu_few_sums* sums);
 
     // sums[m][i * CPU_MANY_COLUMNS + column - columns.begin] for each row i of `rows`.
     void (*many)(const cpu_products* set, const weir_kernel_call* call,

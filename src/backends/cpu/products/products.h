@@ -10,7 +10,8 @@
 // and what does not depend on the weight is kept beside the quants. Weights of F32, F16 and BF16
 // are multiplied in f32.
 //
-// With few rows of x each weight row meets all of them in registers (`dot`). With many, 16 weight
+// With few rows of x each weight row meets all of them in registers (`dot`); several weight rows of
+// float types share what they read of x. With many, 16 weight
 // rows are unpacked and transposed into the cache, so that each lane is a weight row, and serve a
 // block of rows of x there (`unpack`, `multiply`).
 #ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
@@ -21,6 +22,7 @@
 #define CPU_CHUNK 256               // elements
 #define CPU_GROUPS (CPU_CHUNK / 16) // of 16 elements in a chunk
 #define CPU_FLOAT_CHUNK 128         // elements that are unpacked together, of float types
+#define CPU_FLOAT_ROWS 4            // weight rows of float types that `dot` takes, at most
 #define CPU_FEW_ROWS 4              // of x: at most
 #define CPU_RUN_COLUMNS 64          // weight rows that few rows of x meet in one call, at most
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
@@ -79,9 +81,11 @@ typedef struct cpu_quantized_type {
 typedef struct cpu_float_type {
     weir_dtype dtype;
 
-    // Computes sums[i] = dot product of one weight row with x[i], i < count, at most CPU_FEW_ROWS.
-    void (*dot)(const char* weights, int64_t elements, const float* const* x, int64_t count,
-                float* sums);
+    // Computes sums[i * CPU_FLOAT_ROWS + r] = dot product of weights[r] with x[i], for up to
+    // CPU_FLOAT_ROWS weight rows and `count` rows of x, at most CPU_FEW_ROWS. What an element comes
+    // to does not depend on the weight rows beside it.
+    void (*dot)(const char* const* weights, int64_t rows, int64_t elements, const float* const* x,
+                int64_t count, float* sums);
 
     // Unpacks `count` elements, at most CPU_FLOAT_CHUNK, of up to 16 rows; rows that are not there
     // become zeros. `weights` is the first element of the first row.
@@ -95,6 +99,7 @@ typedef struct cpu_products {
     uint32_t quantized_count;
     const cpu_float_type* floats;
     uint32_t float_count;
+    uint32_t float_rows; // weight rows that `dot` takes at a time, at most CPU_FLOAT_ROWS
 
     // Quantises `count` elements, 1 .. CPU_CHUNK, of a row.
     void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
