@@ -30,7 +30,7 @@ static const char usage[] =
     "      --kv TYPE    of keys and values: f32, f16, bf16 or q8_0 (default: f16 where the device\n"
     "                   can, else f32)\n"
     "      --threads N  worker threads (default: one per core)\n"
-    "      --order NAME fewest waits (default), fewest bytes, or as given by the graph\n"
+    "      --order NAME waits (the fewest, default), bytes (the fewest) or given (by the graph)\n"
     "      --arena N    at most N bytes for the arena of each program\n"
     "      --plan FILE  prove the plans of this file, made with the same rows, context and kv\n"
     "      --runs N     runs with random delays (default: 3)\n"
@@ -305,6 +305,7 @@ static weir_status check_model(check_options* options, const cli_model* opened,
     json writer = {.file = stdout};
     weir_status status = read_ids(options, opened, &ids);
     weir_status first = status;
+    char message[1024] = ""; // of the first failure, which the second program must not hide
     if (status == WEIR_OK && options->json) {
         json_begin(&writer, NULL, '{');
         json_begin(&writer, "proofs", '[');
@@ -321,7 +322,10 @@ static weir_status check_model(check_options* options, const cli_model* opened,
                                    : rows < options->context ? rows
                                                              : options->context};
         const weir_status proven = prove(&program);
-        first = first == WEIR_OK ? proven : first;
+        if (proven != WEIR_OK && first == WEIR_OK) {
+            first = proven;
+            snprintf(message, sizeof message, "%s", weir_last_error());
+        }
         checked_free(&program);
     }
     if (status == WEIR_OK && options->json) {
@@ -331,7 +335,7 @@ static weir_status check_model(check_options* options, const cli_model* opened,
         putchar('\n');
     }
     weir_ids_free(&ids);
-    return first;
+    return *message ? WEIR_FAIL(first, "%s", message) : first;
 }
 
 int check_main(int argc, char** argv) {

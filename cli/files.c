@@ -78,8 +78,12 @@ weir_status cli_read_file(const char* path, cli_bytes* bytes) {
 weir_status cli_schedule_make(const weir_plan_file* plans, const char* name,
                               const weir_graph* graph, const weir_target* target,
                               const weir_schedule_options* options, weir_schedule** schedule) {
-    return plans ? weir_plan_file_load(plans, name, graph, target, schedule)
-                 : weir_schedule_create(NULL, graph, target, options, schedule);
+    if (plans) {
+        return weir_plan_file_load(plans, name, graph, target, schedule);
+    }
+    const weir_status status = weir_schedule_create(NULL, graph, target, options, schedule);
+    return status == WEIR_INFEASIBLE ? WEIR_FAIL(status, "%s: %s", name, weir_last_error())
+                                     : status;
 }
 
 static bool is_space(char c) {

@@ -28,8 +28,8 @@ static void print_help(FILE* file) {
         fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
     }
     fprintf(file, "\nFILE is a model in GGUF, for plan also a problem in CSV; devices takes none. "
-                  "weir COMMAND --help lists\n"
-                  "the options of a command, weir --version prints the version.\n"
+                  "weir COMMAND --help\n"
+                  "lists the options of a command, weir --version prints the version.\n"
                   "Exit codes: 0 ok, 1 error, 2 infeasible, 3 gave up, 64 wrong usage, 130 "
                   "interrupted.\n");
 }

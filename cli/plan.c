@@ -16,7 +16,7 @@ static const char usage[] =
     "                     device can, else f32)\n"
     "      --no-fusion    a dispatch for each operation of the graph\n"
     "      --split-attention  attention as scores, softmax and sum, not as one operation\n"
-    "      --order NAME   fewest waits (default), fewest bytes, or as given by the graph\n"
+    "      --order NAME   waits (the fewest, default), bytes (the fewest) or given (by the graph)\n"
     "      --arena N      at most N bytes for the arena, with as many waits as that needs\n"
     "                     (of the pass that --pass names, else of each)\n"
     "      --tradeoff     show the curve between bytes and waits; every point is checked\n"

@@ -40,10 +40,7 @@ static weir_status plan_pass(const plan_options* options, const weir_model* mode
     if (options->pass && strcmp(options->pass, plan->name) != 0) {
         how.byte_budget = 0; // it is that of the other pass
     }
-    const weir_status status =
-        cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
-    return status == WEIR_INFEASIBLE ? WEIR_FAIL(status, "%s: %s", plan->name, weir_last_error())
-                                     : status;
+    return cli_schedule_make(saved, plan->name, plan->pass.graph, target, &how, &plan->schedule);
 }
 
 static void plan_free(planned* plan) {

@@ -58,7 +58,8 @@ static weir_status print_place_changes(const weir_schedule* old, const weir_sche
         WEIR_TRY(weir_schedule_place(now, value, &to));
         if (from.region != to.region || from.byte_offset != to.byte_offset) {
             ++*changes;
-            printf("  value %u %s: ", value, weir_schedule_value(old, value)->name);
+            const char* name = weir_schedule_value(old, value)->name;
+            printf("  value %u%s%s: ", value, name[0] ? " " : "", name);
             print_place(&from);
             printf(" -> ");
             print_place(&to);

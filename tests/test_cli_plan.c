@@ -97,6 +97,8 @@ static void plan_shows_bytes_against_waits(void** state) {
     assert_has(cli.errors, "the budget is 64");
     assert_int_equal(weir("plan $M --arena 64 --pass decode"), 2);
     assert_has(cli.errors, "decode: the arena needs");
+    assert_int_equal(weir("check $M --arena 64"), 1);
+    assert_has(cli.errors, "prefill: the arena needs");
     assert_int_equal(weir("plan $M --device barriers --why 2 3"), 0);
     assert_has(cli.output, "  group ");
     assert_int_equal(weir("plan $M --device barriers --why 2 3 --json"), 0);
