@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <weir/plan.h>
 
+#include "planner_data.h"
 #include "testing_allocator.h"
 
 #define SMALL 10 // buffers of a random problem, at most
@@ -645,29 +646,6 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
 
 #define ROWS_MAX 1024
 
-static uint32_t read_lifetimes(const char* path, weir_plan_buffer* buffers,
-                               weir_plan_interval* intervals) {
-    FILE* file = fopen(path, "r");
-    assert_non_null(file);
-    char line[256];
-    uint32_t count = 0;
-    assert_non_null(fgets(line, sizeof line, file)); // id,lower,upper,size
-    while (fgets(line, sizeof line, file)) {
-        long long lower = 0;
-        long long upper = 0;
-        unsigned long long size = 0;
-        const char* comma = strchr(line, ',');
-        assert_true(comma && sscanf(comma, ",%lld,%lld,%llu", &lower, &upper, &size) == 3);
-        assert_true(count < ROWS_MAX);
-        intervals[count] = (weir_plan_interval){lower, upper};
-        buffers[count] =
-            (weir_plan_buffer){.byte_size = size, .interval_begin = count, .interval_count = 1};
-        ++count;
-    }
-    fclose(file);
-    return count;
-}
-
 static uint32_t plan_folder(const char* folder) {
     DIR* listing = opendir(folder);
     assert_non_null(listing);
@@ -680,7 +658,7 @@ static uint32_t plan_folder(const char* folder) {
         static weir_plan_interval intervals[ROWS_MAX];
         char path[512];
         snprintf(path, sizeof path, "%s/%s", folder, item->d_name);
-        const uint32_t count = read_lifetimes(path, buffers, intervals);
+        const uint32_t count = read_lifetimes(path, buffers, intervals, ROWS_MAX);
         const weir_plan_problem problem = {.buffers = buffers,
                                            .buffer_count = count,
                                            .intervals = intervals,
@@ -696,36 +674,10 @@ static uint32_t plan_folder(const char* folder) {
     return planned;
 }
 
-// A folder that is removed even when the test fails.
-static char unpack_folder[] = "/tmp/weir-plan-XXXXXX";
-
-static int make_unpack_folder(void** state) {
-    (void)state;
-    return mkdtemp(unpack_folder) ? 0 : -1;
-}
-
-static int remove_unpack_folder(void** state) {
-    (void)state;
-    char command[256];
-    snprintf(command, sizeof command, "rm -rf '%s'", unpack_folder);
-    return system(command);
-}
-
 // Every published net and every language model graph of the shared data.
 static void networks_and_models_are_planned_at_their_bound(void** state) {
     (void)state;
-    char archive[1024];
-    if (!shared_data_path("planner.tar.xz", archive, sizeof archive)) {
-        print_message("skipped: no planner.tar.xz in the shared data\n");
-        skip();
-    }
-    char command[2048];
-    snprintf(command, sizeof command, "tar xJf '%s' -C '%s' planner/nets planner/llm", archive,
-             unpack_folder);
-    if (system(command) != 0) {
-        print_message("skipped: tar cannot unpack %s\n", archive);
-        skip();
-    }
+    unpack_planner_data("planner/nets planner/llm");
     char path[256];
     snprintf(path, sizeof path, "%s/planner/nets", unpack_folder);
     assert_int_equal(plan_folder(path), 4);

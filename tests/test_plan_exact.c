@@ -4,6 +4,7 @@
 #include <weir/plan.h>
 
 #include "plan/plan_exact_parts.h"
+#include "planner_data.h"
 #include "testing_allocator.h"
 
 // The oracle knows no theory of placements: it tries every integer offset of every buffer.
@@ -446,44 +447,6 @@ static void each_failed_allocation_is_reported_and_leaks_nothing(void** state) {
     assert_in_range(failure, 30, 200);
 }
 
-static uint32_t read_lifetimes(const char* path, weir_plan_buffer* buffers,
-                               weir_plan_interval* intervals, uint32_t capacity) {
-    FILE* file = fopen(path, "r");
-    assert_non_null(file);
-    char line[256];
-    uint32_t count = 0;
-    assert_non_null(fgets(line, sizeof line, file)); // id,lower,upper,size
-    while (fgets(line, sizeof line, file)) {
-        long long lower = 0;
-        long long upper = 0;
-        unsigned long long size = 0;
-        const char* comma = strchr(line, ',');
-        assert_true(comma && sscanf(comma, ",%lld,%lld,%llu", &lower, &upper, &size) == 3);
-        assert_true(count < capacity);
-        intervals[count] = (weir_plan_interval){lower, upper};
-        buffers[count] =
-            (weir_plan_buffer){.byte_size = size, .interval_begin = count, .interval_count = 1};
-        ++count;
-    }
-    fclose(file);
-    return count;
-}
-
-// A folder that is removed even when the test fails.
-static char unpack_folder[] = "/tmp/weir-exact-XXXXXX";
-
-static int make_unpack_folder(void** state) {
-    (void)state;
-    return mkdtemp(unpack_folder) ? 0 : -1;
-}
-
-static int remove_unpack_folder(void** state) {
-    (void)state;
-    char command[256];
-    snprintf(command, sizeof command, "rm -rf '%s'", unpack_folder);
-    return system(command);
-}
-
 static void check_challenge(char name) {
     static weir_plan_buffer buffers[512];
     static weir_plan_interval intervals[512];
@@ -515,18 +478,7 @@ static void check_challenge(char name) {
 // The challenging instances of MiniMalloc: all eleven at their capacity, nine proven optimal.
 static void the_published_challenges_are_met(void** state) {
     (void)state;
-    char archive[1024];
-    if (!shared_data_path("planner.tar.xz", archive, sizeof archive)) {
-        print_message("skipped: no planner.tar.xz in the shared data\n");
-        skip();
-    }
-    char command[2048];
-    snprintf(command, sizeof command, "tar xJf '%s' -C '%s' planner/minimalloc", archive,
-             unpack_folder);
-    if (system(command) != 0) {
-        print_message("skipped: tar cannot unpack %s\n", archive);
-        skip();
-    }
+    unpack_planner_data("planner/minimalloc");
     for (const char* name = "ABCDEFGHIJK"; *name; ++name) {
         check_challenge(*name);
     }

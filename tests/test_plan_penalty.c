@@ -3,6 +3,7 @@
 
 #include <weir/plan.h>
 
+#include "planner_data.h"
 #include "testing_allocator.h"
 
 #define SMALL 4
@@ -302,36 +303,11 @@ static void read_benchmark(const char* text, benchmark* made) {
                                         .iterations = 300};
 }
 
-static char unpack_folder[] = "/tmp/weir-penalty-XXXXXX";
-
-static int make_unpack_folder(void** state) {
-    (void)state;
-    return mkdtemp(unpack_folder) ? 0 : -1;
-}
-
-static int remove_unpack_folder(void** state) {
-    (void)state;
-    char command[256];
-    snprintf(command, sizeof command, "rm -rf '%s'", unpack_folder);
-    return system(command);
-}
-
 // The least costs that the authors of the instances report, over all their methods.
 static void published_costs_are_undercut(void** state) {
     (void)state;
     static const uint64_t published[11] = {285, 329, 365, 248, 403, 129, 450, 474, 902, 572, 1408};
-    char archive[1024];
-    char command[2048];
-    if (!shared_data_path("planner.tar.xz", archive, sizeof archive)) {
-        print_message("skipped: no planner.tar.xz in the shared data\n");
-        skip();
-    }
-    snprintf(command, sizeof command, "tar xJf '%s' -C '%s' planner/dsa-rp-minimalloc", archive,
-             unpack_folder);
-    if (system(command) != 0) {
-        print_message("skipped: tar cannot unpack %s\n", archive);
-        skip();
-    }
+    unpack_planner_data("planner/dsa-rp-minimalloc");
     static benchmark made;
     for (int i = 0; i < 11; ++i) {
         char path[256];
