@@ -5,7 +5,8 @@
 #include "testing.h"
 
 #include <weir-llm/generate.h>
-#include <weir/vulkan.h>
+
+#include "shared_device.h"
 
 #define LISTENER_TOKENS 256
 
@@ -30,19 +31,12 @@ static inline WEIR_MUST_USE weir_status fill_fixture(fixture* f, const weir_allo
 }
 
 // `device` NULL is the CPU with its best kernels; WEIR_TEST_DEVICE comes before either, and where
-// "cpu:plain" is asked for, whose kernels round no activations, those of Vulkan round none.
+// "cpu:plain" is asked for, whose kernels round no activations, those of Vulkan round none. The
+// group of tests ends with close_shared_devices.
 static inline fixture open_fixture(const char* path, const char* device, uint32_t threads,
                                    const weir_context_options* options) {
-    fixture f = {0};
-    const weir_device_desc desc = {.name = test_device() ? test_device() : device,
-                                   .thread_count = threads};
-    const weir_status status = weir_device_create(&desc, &f.device);
-    need_test_device(status);
-    assert_ok(status);
     const bool plain = device && strcmp(device, "cpu:plain") == 0;
-    if (plain && test_device() && strncmp(test_device(), "vulkan", 6) == 0) {
-        assert_ok(weir_vulkan_tune(f.device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
-    }
+    fixture f = {.device = open_test_device(device, threads, plain)};
     assert_ok(fill_fixture(&f, NULL, path, 0.0f, options));
     return f;
 }
@@ -52,7 +46,7 @@ static inline void teardown(fixture* f) {
     weir_sampler_destroy(f->sampler);
     weir_tokenizer_destroy(f->tokenizer);
     weir_model_destroy(f->model);
-    weir_device_destroy(f->device);
+    close_test_device(f->device);
 }
 
 #define CPU_DEVICES 4

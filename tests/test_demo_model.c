@@ -28,9 +28,8 @@ static int open_expected(void** state) {
 }
 
 static int close_expected(void** state) {
-    (void)state;
     free(expected);
-    return 0;
+    return close_shared_devices(state);
 }
 
 static void its_tokenizer_gives_the_expected_ids(void** state) {

@@ -6,6 +6,7 @@
 #include <weir/target.h>
 
 #include "llama_file.h"
+#include "shared_device.h"
 
 // A model on a device with everything that generation takes.
 typedef struct fixture {
@@ -23,10 +24,7 @@ static fixture setup(const llama_change* change, const weir_context_options* opt
     uint8_t* bytes = tiny_llama(change, &byte_size);
     write_file(f.path, bytes, byte_size);
     free(bytes);
-    const weir_device_desc device = {.name = test_device(), .thread_count = 2};
-    const weir_status status = weir_device_create(&device, &f.device);
-    need_test_device(status);
-    assert_ok(status);
+    f.device = open_test_device(NULL, 2, false);
     assert_ok(weir_model_open(NULL, f.device, f.path, NULL, &f.model));
     assert_ok(weir_tokenizer_create(NULL, weir_model_gguf(f.model), &f.tokenizer));
     assert_ok(weir_sampler_create(NULL, &(weir_sampler_options){0}, TINY_VOCABULARY, &f.sampler));
@@ -39,7 +37,7 @@ static void teardown(fixture* f) {
     weir_sampler_destroy(f->sampler);
     weir_tokenizer_destroy(f->tokenizer);
     weir_model_destroy(f->model);
-    weir_device_destroy(f->device);
+    close_test_device(f->device);
     remove_file(f->path);
 }
 
@@ -353,11 +351,7 @@ static void types_without_a_kernel_are_refused_when_a_model_is_opened(void** sta
         uint32_t gguf_type;
         bool everywhere;
     } types[] = {{3, true}, {7, true}, {39, false}}; // Q4_1, Q5_1, MXFP4
-    weir_device* device = NULL;
-    const weir_status opened =
-        weir_device_create(&(weir_device_desc){.name = test_device()}, &device);
-    need_test_device(opened);
-    assert_ok(opened);
+    weir_device* device = open_test_device(NULL, 0, false);
     const bool is_vulkan = strcmp(weir_device_target(device)->name, "vulkan") == 0;
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         const llama_change change = {
@@ -380,7 +374,7 @@ static void types_without_a_kernel_are_refused_when_a_model_is_opened(void** sta
         weir_model_destroy(model);
         remove_file(path);
     }
-    weir_device_destroy(device);
+    close_test_device(device);
 }
 
 // Of a larger vocabulary it would read past the logits.
@@ -419,5 +413,5 @@ int main(void) {
         cmocka_unit_test(wrong_prompts_are_refused),
         cmocka_unit_test(logits_that_are_no_numbers_end_generation),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, close_shared_devices);
 }

@@ -314,5 +314,5 @@ int main(void) {
         cmocka_unit_test(threads_and_fences_do_not_change_a_bit),
         cmocka_unit_test(elision_keeps_few_waits),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, close_shared_devices);
 }
