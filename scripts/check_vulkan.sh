@@ -30,23 +30,28 @@ run() {
         "skipped, $((SECONDS - begin)) s"
 }
 
+# Runs a test program under the layer that checks what is submitted.
+run_watched() {
+    VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/queue \
+        run "$1"
+}
+
+run_watched test_stories & # as long as all others, in one thread for most of the time
+stories=$!
 WEIR_ORACLE_PROGRAMS=${WEIR_ORACLE_PROGRAMS:-10000} run test_vulkan_oracle
 "$build/weir" check models/*.gguf --device "$WEIR_TEST_DEVICE"
 for width in 128 512; do
     LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
 done
 run test_vulkan_layers
-export VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/queue
-run test_stories & # as long as all others, mostly in one thread of a compiler
-stories=$!
 for program in test_vulkan test_vulkan_device test_vulkan_files test_vulkan_memory \
     test_vulkan_instance test_vulkan_products test_kernels test_fused_kernels test_generate \
     test_demo_model; do
-    run "$program"
+    run_watched "$program"
 done
 wait "$stories"
 
 echo "best practices, for information:"
-export VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/advice
-"$build/tests/test_generate" >"$logs/advice" 2>&1 || true
+VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH=$PWD/tests/layers/advice \
+    "$build/tests/test_generate" >"$logs/advice" 2>&1 || true
 grep -o "^UNASSIGNED-BestPractices-[A-Za-z-]*" "$logs/advice" | sort | uniq -c || true
