@@ -11,7 +11,7 @@
 #define ROUNDS_DEFAULT 7
 #define ROUNDS_MAX 101
 #define TARGETS_MAX 4
-#define WORKER_BYTES 196608 // as a worker of the CPU has for its tiles of a dispatch
+#define WORKER_BYTES 1572864 // as a worker of the CPU has for its tiles of a dispatch
 
 static inline double thread_seconds(void) {
     struct timespec now;

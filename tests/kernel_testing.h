@@ -344,7 +344,7 @@ static inline bool takes_weights(weir_dtype dtype) {
     return taken;
 }
 
-#define LOCAL_BYTES 196608
+#define LOCAL_BYTES 1572864
 #define LOCALS 2
 
 // Memory of workers, which holds what the kernel before left there.

@@ -200,6 +200,7 @@ static void products_agree_on_edge_shapes(void** state) {
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         check_matmul(WEIR_DTYPE_F32, shapes[i][0], shapes[i][1], shapes[i][2]);
         check_matmul(WEIR_DTYPE_F16, shapes[i][0], shapes[i][1], shapes[i][2]);
+        check_matmul(WEIR_DTYPE_BF16, shapes[i][0], shapes[i][1], shapes[i][2]);
     }
 }
 
@@ -227,6 +228,18 @@ static void products_agree_for_long_rows(void** state) {
     check_matmul(WEIR_DTYPE_Q4_K, 2, 70, 256 * 97);
     check_matmul(WEIR_DTYPE_Q4_K, 3, 2, 256 * 98);
     check_matmul(WEIR_DTYPE_Q6_K, 6, 2, 256 * 98);
+    check_matmul(WEIR_DTYPE_Q4_0, 130, 33, 256 * 28);
+    check_matmul(WEIR_DTYPE_F16, 130, 33, 256 * 28);
+}
+
+// More rows of x than a unit has: what a worker holds of them is made anew for each unit of rows.
+static void products_agree_for_many_rows(void** state) {
+    (void)state;
+    check_matmul(WEIR_DTYPE_Q4_0, 140, 70, 512);
+    check_matmul(WEIR_DTYPE_Q4_K, 257, 37, 256);
+    check_matmul(WEIR_DTYPE_F16, 260, 35, 1040);
+    check_matmul(WEIR_DTYPE_BF16, 129, 37, 40);
+    check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q6_K, 140, 40, 256);
 }
 
 static void rows_of_zeros_give_zeros(void** state) {
@@ -439,6 +452,7 @@ int main(void) {
         cmocka_unit_test(products_agree_for_every_weight_type),
         cmocka_unit_test(products_agree_on_edge_shapes),
         cmocka_unit_test(products_agree_for_long_rows),
+        cmocka_unit_test(products_agree_for_many_rows),
         cmocka_unit_test(rows_of_zeros_give_zeros),
         cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),

@@ -11,8 +11,12 @@ extern const cpu_products avx512_products;
 
 // As cpu_products describes them.
 void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk);
-void avx512_multiply_floats(const cpu_float_block* block, const float* x, int64_t x_stride,
-                            int64_t count, int64_t length, bool first, float* sums, int64_t stride);
+void avx512_dot_many_f32(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
+                         int64_t count, float* sums, int64_t stride);
+void avx512_dot_many_f16(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
+                         int64_t count, float* sums, int64_t stride);
+void avx512_dot_many_bf16(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
+                          int64_t count, float* sums, int64_t stride);
 void avx512_silu_gate(const float* gate, const float* up, int64_t count, float* y);
 
 #endif

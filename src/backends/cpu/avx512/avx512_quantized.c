@@ -387,6 +387,5 @@ const cpu_products avx512_products = {
     .float_count = AVX512_FLOAT_TYPES,
     .float_rows = CPU_FLOAT_ROWS,
     .quantize = avx512_quantize,
-    .multiply_floats = avx512_multiply_floats,
     .silu_gate = avx512_silu_gate,
 };

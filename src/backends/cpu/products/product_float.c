@@ -75,8 +75,9 @@ static void few(const cpu_products* set, const weir_kernel_call* call, const cpu
     }
 }
 
-// A part of each row of x, side by side: where rows lie a power of two apart, their elements of one
-// index would drive each other out of the cache. The gap keeps lines of rows in sets of their own.
+// Rows of x are packed, one part of all rows after another: where they lie a power of two apart,
+// their elements of one index would drive each other out of the cache. The gap keeps lines of rows
+// in sets of their own.
 #define PART 512 // elements
 #define PART_STRIDE (PART + 16)
 
@@ -84,32 +85,94 @@ typedef struct part_of_rows {
     _Alignas(64) float x[CPU_MANY_ROWS * PART_STRIDE];
 } part_of_rows;
 
-static void pack(const weir_kernel_call* call, cpu_span rows, cpu_span elements,
-                 part_of_rows* part) {
+static void pack(const weir_kernel_call* call, cpu_span rows, cpu_span elements, float* part) {
     for (int64_t row = rows.begin; row < rows.end; row++) {
-        memcpy(part->x + (row - rows.begin) * PART_STRIDE,
-               cpu_row_f32(call, X, row) + elements.begin,
+        memcpy(part + (row - rows.begin) * PART_STRIDE, cpu_row_f32(call, X, row) + elements.begin,
                (size_t)(elements.end - elements.begin) * sizeof(float));
     }
 }
 
-// Adds the products of a part of the rows of x, the first where it begins with element 0, to the
-// sums of one matrix.
-static void multiply_part(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                          cpu_span columns, cpu_span elements, const part_of_rows* part,
-                          int64_t rows, float* sums) {
+static cpu_span part_elements(const weir_view* x, int64_t part) {
+    return cpu_unit_items(part, PART, x->shape.dims[1]);
+}
+
+// Rows that a worker has packed, which serve all units that it runs one after another with them.
+typedef struct many_state {
+    cpu_span rows;
+    _Alignas(64) float x[];
+} many_state;
+
+// Returns the parts of some rows, NULL where there is no room for them.
+static const float* hold_rows(const weir_kernel_call* call, cpu_span rows) {
+    weir_kernel_local* local = call->local;
+    const weir_view* x = &call->views[X];
+    const int64_t parts = cpu_divide_up(x->shape.dims[1], PART);
+    const int64_t part_size = (rows.end - rows.begin) * PART_STRIDE;
+    if (!local || local->byte_size < sizeof(many_state) + (uint64_t)(parts * part_size) * 4) {
+        return NULL;
+    }
+    many_state* state = local->memory;
+    if (!local->filled || state->rows.begin != rows.begin) {
+        for (int64_t i = 0; i < parts; i++) {
+            pack(call, rows, part_elements(x, i), state->x + i * part_size);
+        }
+        state->rows = rows;
+        local->filled = true;
+    }
+    return state->x;
+}
+
+// Asks for elements [begin, begin + count) of a part of a block.
+static void fetch_block(const weir_kernel_call* call, const cpu_matrices* matrices,
+                        cpu_block_place at, int64_t begin, int64_t count) {
+    const uint32_t operand = matrices->operands[at.matrix];
+    const weir_view* w = &call->views[operand];
+    const int64_t element_bytes = weir_dtype_describe(w->dtype)->block_bytes;
+    const int64_t end = cpu_min(at.column + CPU_BLOCK_WIDTH, w->shape.dims[0]);
+    for (int64_t n = at.column; n < end; n++) {
+        cpu_fetch(cpu_row(call, operand, n) + (at.part * PART + begin) * element_bytes,
+                  count * element_bytes);
+    }
+}
+
+// Adds the products of a part of the rows of x to the sums of one matrix.
+static void multiply_part(const cpu_products* set, const weir_kernel_call* call,
+                          const cpu_matrices* matrices, cpu_span columns, cpu_block_place at,
+                          const float* part, int64_t rows, float* sums) {
+    const uint32_t operand = matrices->operands[at.matrix];
     const weir_view* w = &call->views[operand];
     const cpu_float_type* type = cpu_products_float(set, w->dtype);
     const int64_t element_bytes = weir_dtype_describe(w->dtype)->block_bytes;
+    const cpu_span elements = part_elements(&call->views[X], at.part);
     cpu_float_block block;
-    for (int64_t n = columns.begin; n < columns.end; n += CPU_BLOCK_WIDTH) {
-        const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - n);
+    for (; at.column < columns.end; at.column += CPU_BLOCK_WIDTH) {
+        const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - at.column);
+        const cpu_block_place next = cpu_next_place(matrices, columns, at);
         for (int64_t e = elements.begin; e < elements.end; e += CPU_FLOAT_CHUNK) {
             const int64_t length = cpu_min(CPU_FLOAT_CHUNK, elements.end - e);
-            type->unpack(cpu_row(call, operand, n) + e * element_bytes, w->strides[0], width,
-                         length, &block);
-            set->multiply_floats(&block, part->x + e - elements.begin, PART_STRIDE, rows, length,
-                                 e == 0, sums + n - columns.begin, CPU_MANY_COLUMNS);
+            fetch_block(call, matrices, next, e - elements.begin, length);
+            type->unpack(cpu_row(call, operand, at.column) + e * element_bytes, w->strides[0],
+                         width, length, &block);
+            set->multiply_floats(&block, part + e - elements.begin, PART_STRIDE, rows, length,
+                                 e == 0, sums + at.column - columns.begin, CPU_MANY_COLUMNS);
+        }
+    }
+}
+
+static void unpack_many(const cpu_products* set, const weir_kernel_call* call,
+                        const cpu_matrices* matrices, cpu_span rows, cpu_span columns,
+                        cpu_many_sums* sums) {
+    const weir_view* x = &call->views[X];
+    const int64_t count = rows.end - rows.begin;
+    const float* held = hold_rows(call, rows);
+    part_of_rows own;
+    for (int64_t i = 0; i * PART < x->shape.dims[1]; i++) {
+        if (!held) {
+            pack(call, rows, part_elements(x, i), own.x);
+        }
+        for (uint32_t m = 0; m < matrices->count; m++) {
+            multiply_part(set, call, matrices, columns, (cpu_block_place){m, columns.begin, i},
+                          held ? held + i * count * PART_STRIDE : own.x, count, sums[m]);
         }
     }
 }
@@ -117,15 +180,25 @@ static void multiply_part(const cpu_products* set, const weir_kernel_call* call,
 static void many(const cpu_products* set, const weir_kernel_call* call,
                  const cpu_matrices* matrices, cpu_span rows, cpu_span columns,
                  cpu_many_sums* sums) {
-    const int64_t count = call->views[X].shape.dims[1];
-    part_of_rows part;
-    for (int64_t begin = 0; begin < count; begin += PART) {
-        const cpu_span elements = {begin, cpu_min(begin + PART, count)};
-        pack(call, rows, elements, &part);
-        for (uint32_t m = 0; m < matrices->count; m++) {
-            multiply_part(set, call, matrices->operands[m], columns, elements, &part,
-                          rows.end - rows.begin, sums[m]);
-        }
+    if (!set->floats[0].dot_many) {
+        unpack_many(set, call, matrices, rows, columns, sums);
+        return;
+    }
+    const float* x[CPU_MANY_ROWS];
+    for (int64_t row = rows.begin; row < rows.end; row++) {
+        x[row - rows.begin] = cpu_row_f32(call, X, row);
+    }
+    for (uint32_t m = 0; m < matrices->count; m++) {
+        const uint32_t operand = matrices->operands[m];
+        const cpu_weight_rows weights = {
+            .first = (const uint8_t*)cpu_row(call, operand, columns.begin),
+            .byte_stride = call->views[operand].strides[0],
+            .count = columns.end - columns.begin,
+            .next = (const uint8_t*)cpu_next_weights(call, matrices, m, columns),
+        };
+        const cpu_float_type* type = cpu_products_float(set, call->views[operand].dtype);
+        type->dot_many(&weights, call->views[X].shape.dims[1], x, rows.end - rows.begin, sums[m],
+                       CPU_MANY_COLUMNS);
     }
 }
 

@@ -46,17 +46,6 @@ static int64_t parts(const cpu_products* set, uint32_t matrices) {
     return 1;
 }
 
-// What is read after these columns of matrix m: the same of the next matrix, or of the first one
-// those that follow, in this tile or in its neighbour, which the worker is likely to run next.
-static const char* next_weights(const weir_kernel_call* call, const cpu_matrices* matrices,
-                                uint32_t m, cpu_span columns) {
-    if (m + 1 < matrices->count) {
-        return cpu_row(call, matrices->operands[m + 1], columns.begin);
-    }
-    const int64_t width = call->views[matrices->operands[0]].shape.dims[0];
-    return columns.end < width ? cpu_row(call, matrices->operands[0], columns.end) : NULL;
-}
-
 static void few_of(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
                    cpu_span columns, const char* next, void* state, float* sums) {
     const weir_view* x = &call->views[X];
@@ -89,38 +78,89 @@ static void few(const cpu_products* set, const weir_kernel_call* call, const cpu
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
     for (uint32_t m = 0; m < matrices->count; m++) {
         few_of(set, call, matrices->operands[m], run->span,
-               next_weights(call, matrices, m, run->span), state, sums[m]);
+               cpu_next_weights(call, matrices, m, run->span), state, sums[m]);
+    }
+}
+
+// Asks for rows [begin, end) of a block.
+static void fetch_block(const cpu_products* set, const weir_kernel_call* call,
+                        const cpu_matrices* matrices, cpu_block_place at, int64_t begin,
+                        int64_t end) {
+    const uint32_t operand = matrices->operands[at.matrix];
+    const weir_view* w = &call->views[operand];
+    const int64_t byte_size = cpu_products_quantized(set, w->dtype)->chunk_bytes;
+    end = cpu_min(end, w->shape.dims[0] - at.column);
+    for (int64_t i = begin; i < end; i++) {
+        cpu_fetch(cpu_row(call, operand, at.column + i) + at.part * byte_size, byte_size);
     }
 }
 
 // Adds the products of one chunk to the sums of one matrix.
-static void multiply_chunk(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                           cpu_span rows, cpu_span columns, int64_t chunk, const cpu_chunk* x,
-                           float* sums) {
+static void multiply_chunk(const cpu_products* set, const weir_kernel_call* call,
+                           const cpu_matrices* matrices, cpu_span columns, cpu_block_place at,
+                           const cpu_chunk* x, int64_t rows, float* sums) {
+    const uint32_t operand = matrices->operands[at.matrix];
     const weir_view* w = &call->views[operand];
     const cpu_quantized_type* type = cpu_products_quantized(set, w->dtype);
     cpu_block block;
-    for (int64_t n = columns.begin; n < columns.end; n += CPU_BLOCK_WIDTH) {
-        const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - n);
-        type->unpack((const uint8_t*)cpu_row(call, operand, n), w->strides[0], width, chunk,
-                     w->shape.dims[1], &block);
-        for (int64_t i = 0; i < rows.end - rows.begin; i += CPU_BLOCK_ROWS) {
-            const int64_t count = cpu_min(CPU_BLOCK_ROWS, rows.end - rows.begin - i);
-            type->multiply(&block, x + i, count, chunk == 0,
-                           sums + i * CPU_MANY_COLUMNS + n - columns.begin, CPU_MANY_COLUMNS);
+    for (; at.column < columns.end; at.column += CPU_BLOCK_WIDTH) {
+        const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - at.column);
+        const cpu_block_place next = cpu_next_place(matrices, columns, at);
+        type->unpack((const uint8_t*)cpu_row(call, operand, at.column), w->strides[0], width,
+                     at.part, w->shape.dims[1], &block);
+        for (int64_t i = 0; i < rows; i += CPU_BLOCK_ROWS) {
+            const int64_t count = cpu_min(CPU_BLOCK_ROWS, rows - i);
+            fetch_block(set, call, matrices, next, i * CPU_BLOCK_WIDTH / rows,
+                        (i + count) * CPU_BLOCK_WIDTH / rows);
+            type->multiply(&block, x + i, count, at.part == 0,
+                           sums + i * CPU_MANY_COLUMNS + at.column - columns.begin,
+                           CPU_MANY_COLUMNS);
         }
     }
+}
+
+// Rows of x that a worker has quantised, which serve all units that it runs one after another with
+// these rows.
+typedef struct many_state {
+    cpu_span rows;
+    cpu_chunk x[];
+} many_state;
+
+// Returns the chunks of some rows, chunk by chunk, NULL where there is no room for them.
+static const cpu_chunk* hold_rows(const cpu_products* set, const weir_kernel_call* call,
+                                  cpu_span rows) {
+    const weir_kernel_local* local = call->local;
+    const int64_t chunks = chunk_count(&call->views[X]);
+    const int64_t count = rows.end - rows.begin;
+    const uint64_t byte_size = sizeof(many_state) + (uint64_t)(chunks * count) * sizeof(cpu_chunk);
+    if (!local || local->byte_size < byte_size) {
+        return NULL;
+    }
+    many_state* state = local->memory;
+    if (!local->filled || state->rows.begin != rows.begin) {
+        for (int64_t c = 0; c < chunks; c++) {
+            quantize(set, call, rows, c, c + 1, 1, state->x + c * count);
+        }
+        state->rows = rows;
+        call->local->filled = true;
+    }
+    return state->x;
 }
 
 static void many(const cpu_products* set, const weir_kernel_call* call,
                  const cpu_matrices* matrices, cpu_span rows, cpu_span columns,
                  cpu_many_sums* sums) {
-    cpu_chunk x[CPU_MANY_ROWS];
+    cpu_chunk part[CPU_MANY_ROWS];
     const int64_t chunks = chunk_count(&call->views[X]);
+    const int64_t count = rows.end - rows.begin;
+    const cpu_chunk* held = hold_rows(set, call, rows);
     for (int64_t c = 0; c < chunks; c++) {
-        quantize(set, call, rows, c, c + 1, 1, x);
+        if (!held) {
+            quantize(set, call, rows, c, c + 1, 1, part);
+        }
         for (uint32_t m = 0; m < matrices->count; m++) {
-            multiply_chunk(set, call, matrices->operands[m], rows, columns, c, x, sums[m]);
+            multiply_chunk(set, call, matrices, columns, (cpu_block_place){m, columns.begin, c},
+                           held ? held + c * count : part, count, sums[m]);
         }
     }
 }

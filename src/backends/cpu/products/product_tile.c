@@ -6,7 +6,7 @@
 #define UNIT_COLUMNS 8           // weight rows of all parts, for few rows of x
 #define TILE_BYTES_MIN 24576.0   // of weights, for few rows of x
 #define TILE_BYTES_SQUARE 2048.0 // the square of a tile's bytes by those of all, for few rows of x
-#define TILE_PRODUCTS 33554432.0 // for many
+#define TILE_PRODUCTS 1048576.0  // for many
 #define UNITS_WANTED 32          // for many, before units get wider
 
 const cpu_quantized_type* cpu_products_quantized(const cpu_products* set, weir_dtype dtype) {
@@ -43,6 +43,17 @@ bool cpu_product_fits(const cpu_products* set, const weir_view* operands,
     return quantized == matrices->count || floats == matrices->count;
 }
 
+cpu_block_place cpu_next_place(const cpu_matrices* matrices, cpu_span columns, cpu_block_place at) {
+    if (at.column + CPU_BLOCK_WIDTH < columns.end) {
+        at.column += CPU_BLOCK_WIDTH;
+        return at;
+    }
+    at.column = columns.begin;
+    at.matrix = (at.matrix + 1) % matrices->count;
+    at.part += at.matrix == 0 ? 1 : 0;
+    return at;
+}
+
 static bool is_few(const weir_view* operands) {
     return operands[X].shape.dims[0] <= CPU_FEW_ROWS;
 }
@@ -50,9 +61,9 @@ static bool is_few(const weir_view* operands) {
 // Wide units share the work of preparing x, narrow ones can be spread over more threads.
 static int64_t unit_columns(const weir_view* x, const weir_view* w) {
     int64_t columns = CPU_MANY_COLUMNS;
-    while (columns > 4 * CPU_BLOCK_WIDTH && cpu_divide_up(w->shape.dims[0], columns) *
-                                                    cpu_divide_up(x->shape.dims[0], CPU_MANY_ROWS) <
-                                                UNITS_WANTED) {
+    while (columns > CPU_BLOCK_WIDTH && cpu_divide_up(w->shape.dims[0], columns) *
+                                                cpu_divide_up(x->shape.dims[0], CPU_MANY_ROWS) <
+                                            UNITS_WANTED) {
         columns /= 2;
     }
     return columns;
@@ -113,6 +124,16 @@ uint32_t cpu_product_tiles(const cpu_products* set, const weir_view* operands,
     const double products = (double)cpu_min(x->shape.dims[0], CPU_MANY_ROWS) *
                             (double)unit_columns(x, w) * (double)w->shape.dims[1] * matrices->count;
     return cpu_tiles(count_units(x, w), products, TILE_PRODUCTS);
+}
+
+const char* cpu_next_weights(const weir_kernel_call* call, const cpu_matrices* matrices, uint32_t m,
+                             cpu_span columns) {
+    if (m + 1 < matrices->count) {
+        return cpu_row(call, matrices->operands[m + 1], columns.begin);
+    }
+    const uint32_t operand = matrices->operands[0];
+    const bool is_end = columns.end >= call->views[operand].shape.dims[0];
+    return is_end ? NULL : cpu_row(call, operand, columns.end);
 }
 
 // Hands the sums of a run on, part by part.

@@ -9,8 +9,8 @@
 #define CPU_PRODUCT_X 0 // operand
 #define CPU_MATRICES_MAX 2
 #define CPU_PARTS_MAX CPU_FLOAT_ROWS // of a matrix that are read side by side
-#define CPU_MANY_ROWS 64             // of x in a unit, for many
-#define CPU_MANY_COLUMNS 256         // weight rows in a unit, for many: at most
+#define CPU_MANY_ROWS 128            // of x in a unit, for many
+#define CPU_MANY_COLUMNS 128         // weight rows in a unit, for many: at most
 
 // What a unit has computed: of[m][(row - rows.begin) * stride + column - columns.begin] for each
 // matrix m.
@@ -26,11 +26,35 @@ typedef float cpu_many_sums[CPU_MANY_ROWS * CPU_MANY_COLUMNS];
 typedef weir_status (*cpu_finish_fn)(const cpu_products* set, const weir_kernel_call* call,
                                      cpu_span rows, cpu_span columns, const cpu_product_sums* sums);
 
+// Asks for bytes that are wanted later. The second cache has room for them, not always the first.
+static inline void cpu_fetch(const char* bytes, int64_t byte_size) {
+    for (int64_t i = 0; i < byte_size; i += 64) {
+        __builtin_prefetch((const char*)((uintptr_t)bytes + (uintptr_t)i), 0, 2);
+    }
+}
+
 // The operands that hold the matrices.
 typedef struct cpu_matrices {
     uint32_t operands[CPU_MATRICES_MAX];
     uint32_t count;
 } cpu_matrices;
+
+// Returns what is read after these columns of matrix m: the same of the next matrix, or those that
+// follow in the first one, in this tile or in its neighbour, which the worker is likely to run
+// next; NULL where there is none.
+const char* cpu_next_weights(const weir_kernel_call* call, const cpu_matrices* matrices, uint32_t m,
+                             cpu_span columns);
+
+// 16 weight rows that are unpacked together, in one part of their elements.
+typedef struct cpu_block_place {
+    uint32_t matrix;
+    int64_t column;
+    int64_t part;
+} cpu_block_place;
+
+// The place after another in a unit of many rows: the next columns, then the next matrix, then the
+// next part, which may lie behind the end of the rows.
+cpu_block_place cpu_next_place(const cpu_matrices* matrices, cpu_span columns, cpu_block_place at);
 
 // Whether the matrices have as many rows, and types of the set, all of them quantised or all float.
 bool cpu_product_fits(const cpu_products* set, const weir_view* operands,

@@ -13,7 +13,7 @@
 // With few rows of x each weight row meets all of them in registers (`dot`); several weight rows of
 // float types share what they read of x. With many, 16 weight
 // rows are unpacked and transposed into the cache, so that each lane is a weight row, and serve a
-// block of rows of x there (`unpack`, `multiply`).
+// block of rows of x there (`unpack`, `multiply`), or meet many of them in registers (`dot_many`).
 #ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
 #define WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
 
@@ -87,6 +87,11 @@ typedef struct cpu_float_type {
     void (*dot)(const char* const* weights, int64_t rows, int64_t elements, const float* const* x,
                 int64_t count, float* sums);
 
+    // Computes sums[i * stride + n] = dot product of weight row n with x[i], for any number of
+    // both. A set has it for all types or for none; then weights are unpacked for many rows of x.
+    void (*dot_many)(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
+                     int64_t count, float* sums, int64_t stride);
+
     // Unpacks `count` elements, at most CPU_FLOAT_CHUNK, of up to 16 rows; rows that are not there
     // become zeros. `weights` is the first element of the first row.
     void (*unpack)(const char* weights, int64_t row_bytes, int64_t rows, int64_t count,
@@ -106,7 +111,7 @@ typedef struct cpu_products {
 
     // Adds the products of a block with `count` rows of x, of `length` elements, to
     // sums[i * stride + column], which count as 0 where `first` is true. All 16 columns are
-    // written.
+    // written. Not called where types have dot_many.
     void (*multiply_floats)(const cpu_float_block* block, const float* x, int64_t x_stride,
                             int64_t count, int64_t length, bool first, float* sums, int64_t stride);
 
