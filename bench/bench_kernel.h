@@ -10,7 +10,7 @@
 
 #define ROUNDS_DEFAULT 7
 #define ROUNDS_MAX 101
-#define TARGETS_MAX 4
+#define TARGETS_MAX 5
 #define WORKER_BYTES 1572864 // as a worker of the CPU has for its tiles of a dispatch
 
 static inline double thread_seconds(void) {
@@ -78,7 +78,7 @@ static inline void run_tiles(const weir_kernel* kernel, weir_kernel_call call, u
 // Finds those targets of the CPU that this processor can run.
 static inline int find_targets(weir_target targets[TARGETS_MAX]) {
     static const char* const names[TARGETS_MAX] = {"cpu:plain", "cpu:avx2", "cpu:avx512",
-                                                   "cpu:neon"};
+                                                   "cpu:avx512_bf16", "cpu:neon"};
     int count = 0;
     for (int i = 0; i < TARGETS_MAX; i++) {
         count += weir_target_find(names[i], &targets[count]) == WEIR_OK ? 1 : 0;

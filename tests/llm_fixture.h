@@ -49,12 +49,13 @@ static inline void teardown(fixture* f) {
     close_test_device(f->device);
 }
 
-#define CPU_DEVICES 4
+#define CPU_DEVICES 5
 
 // Finds the devices of this processor that are named for their kernels. No list is asked for: that
 // would open the drivers of all other devices, which leave memory behind.
 static inline uint32_t list_cpu_devices(const char* names[CPU_DEVICES]) {
-    static const char* const known[] = {"cpu:plain", "cpu:avx2", "cpu:avx512", "cpu:neon"};
+    static const char* const known[] = {"cpu:plain", "cpu:avx2", "cpu:avx512", "cpu:avx512_bf16",
+                                        "cpu:neon"};
     uint32_t count = 0;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         weir_device* device = NULL;

@@ -5,6 +5,7 @@
 
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_target.h"
+#include "backends/cpu/products/products.h"
 
 static test_random random_state = {0xA512u};
 static const weir_target* target; // whose kernels are tested
@@ -44,8 +45,27 @@ static void round_row(const float* x, int64_t count, double* rounded) {
     }
 }
 
+// A row of x as one of the targets sees it for weights of BF16 and many rows of x.
+static void round_row_to_bf16(const float* x, int64_t count, double* rounded) {
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t half = 0;
+        float number = 0.0f;
+        assert_ok(weir_dtype_from_f32(WEIR_DTYPE_BF16, &x[i], 1, &half));
+        assert_ok(weir_dtype_to_f32(WEIR_DTYPE_BF16, &half, 1, &number));
+        rounded[i] = (double)number;
+    }
+}
+
+static bool rounds_to_bf16(const tensor* x, const tensor* w) {
+    return strcmp(target->name, "cpu:avx512_bf16") == 0 && w->view.dtype == WEIR_DTYPE_BF16 &&
+           x->rows > CPU_FEW_ROWS;
+}
+
 static void reference_matmul(const tensor* x, const tensor* w, double* result, double* scale) {
-    product_reference(x, w, is_float(w->view.dtype) ? widen_row : round_row, result, scale);
+    void (*const round)(const float*, int64_t, double*) = rounds_to_bf16(x, w) ? round_row_to_bf16
+                                                          : is_float(w->view.dtype) ? widen_row
+                                                                                    : round_row;
+    product_reference(x, w, round, result, scale);
 }
 
 static void check_product(const tensor* x, const tensor* w) {
@@ -239,6 +259,7 @@ static void products_agree_for_many_rows(void** state) {
     check_matmul(WEIR_DTYPE_Q4_K, 257, 37, 256);
     check_matmul(WEIR_DTYPE_F16, 260, 35, 1040);
     check_matmul(WEIR_DTYPE_BF16, 129, 37, 40);
+    check_matmul(WEIR_DTYPE_BF16, 13, 21, 4096 + 77);
     check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q6_K, 140, 40, 256);
 }
 
@@ -337,7 +358,8 @@ static void extreme_numbers_do_not_overflow(void** state) {
 // Workers of a device give the bits that one thread gives.
 static void bits_do_not_depend_on_threads(void** state) {
     (void)state;
-    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_F16};
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_F16,
+                                        WEIR_DTYPE_BF16};
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         for (int64_t m = 2; m < 80; m += 70) {
             tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 512, 0);
@@ -411,6 +433,8 @@ static void features_are_those_that_the_system_lists(void** state) {
         {{"avx2", "fma", "f16c", "avx_vnni"}, offsetof(cpu_features, avx2_vnni)},
         {{"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
          offsetof(cpu_features, avx512)},
+        {{"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"},
+         offsetof(cpu_features, avx512_bf16)},
         {{"asimd"}, offsetof(cpu_features, neon)},
         {{"asimddp"}, offsetof(cpu_features, neon_dotprod)},
     };

@@ -177,6 +177,9 @@ static void check_logits(const logit_file* file, const char* device, const uint3
     const float* expected = (const float*)(const void*)bytes;
     // Rounding x to 8 bits, as the quantised kernels of instruction sets do, costs more.
     const bool rounds = strcmp(device, "cpu:plain") != 0 && file->tolerance > 1e-4;
+    // One target rounds x to BF16 for many rows of it and weights of BF16.
+    const bool halves =
+        strcmp(device, "cpu:avx512_bf16") == 0 && strstr(file->name, "bf16") != NULL;
     // All positions in long passes, those of F32 and the first of the others row by row too; and
     // the first without fusion.
     const uint32_t pass_rows[] = {64, 1, 16};
@@ -192,7 +195,10 @@ static void check_logits(const logit_file* file, const char* device, const uint3
         }
         compute_logits(&f, ids, counts[mode], pass_rows[mode], logits);
         const distance found = distance_of(logits, expected, (size_t)counts[mode] * VOCABULARY);
-        if (!(rounds ? found.rms <= 0.2 : found.largest <= file->tolerance)) {
+        const bool near = rounds                          ? found.rms <= 0.2
+                          : halves && pass_rows[mode] > 1 ? found.rms <= 0.02
+                                                          : found.largest <= file->tolerance;
+        if (!near) {
             fail_msg("%s on %s in passes of %u: the logits differ by %g, rms %g", file->name,
                      device, pass_rows[mode], found.largest, found.rms);
         }

@@ -20,6 +20,9 @@ static const registry_entry entries[] = {
     {.name = "cpu:plain", .target = weir_cpu_target_plain, .create = weir_cpu_device_create},
     {.name = "cpu:avx2", .target = weir_cpu_target_avx2, .create = weir_cpu_device_create},
     {.name = "cpu:avx512", .target = weir_cpu_target_avx512, .create = weir_cpu_device_create},
+    {.name = "cpu:avx512_bf16",
+     .target = weir_cpu_target_avx512_bf16,
+     .create = weir_cpu_device_create},
     {.name = "cpu:neon", .target = weir_cpu_target_neon, .create = weir_cpu_device_create},
     {.name = "vulkan",
      .numbered = true,
@@ -47,7 +50,7 @@ static weir_status find(const char* wanted, const registry_entry** found) {
     }
     return WEIR_FAIL(WEIR_NOT_FOUND,
                      "no device \"%s\"; there are: cpu, cpu:plain, cpu:avx2, cpu:avx512, "
-                     "cpu:neon, vulkan, null, barriers",
+                     "cpu:avx512_bf16, cpu:neon, vulkan, null, barriers",
                      name);
 }
 

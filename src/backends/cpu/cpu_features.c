@@ -15,6 +15,7 @@
 #define LEAF7_EBX_AVX512 (1u << 16 | 1u << 17 | 1u << 30 | 1u << 31) // F, DQ, BW, VL
 #define LEAF7_ECX_AVX512_VNNI (1u << 11)
 #define LEAF7_1_EAX_AVX_VNNI (1u << 4)
+#define LEAF7_1_EAX_AVX512_BF16 (1u << 5)
 #define XCR0_AVX 0x06u    // xmm and ymm
 #define XCR0_AVX512 0xE6u // and masks, zmm
 
@@ -50,6 +51,7 @@ cpu_features cpu_features_find(void) {
                    has(ecx, LEAF7_ECX_AVX512_VNNI);
     if (last_subleaf >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) {
         found.avx2_vnni = found.avx2 && has(eax, LEAF7_1_EAX_AVX_VNNI);
+        found.avx512_bf16 = found.avx512 && has(eax, LEAF7_1_EAX_AVX512_BF16);
     }
     return found;
 }

@@ -9,6 +9,7 @@ typedef struct cpu_features {
     bool avx2;         // with FMA and F16C
     bool avx2_vnni;    // that, and AVX-VNNI
     bool avx512;       // F, BW, DQ, VL, VNNI, FMA, F16C
+    bool avx512_bf16;  // that, and AVX512_BF16
     bool neon;         // as every AArch64 has it
     bool neon_dotprod; // that, and SDOT
 } cpu_features;

@@ -66,6 +66,12 @@ const weir_target weir_cpu_target = {
 static const weir_kernel avx512_kernels[] = {AVX512_KERNEL_LIST(AVX512_KERNEL_ROW)
                                                  CPU_KERNEL_LIST(CPU_KERNEL_ROW)};
 SET_TARGET(avx512, avx512)
+
+static const weir_kernel avx512_bf16_kernels[] = {CPU_PRODUCT_LIST(SET_KERNEL_ROW, avx512_bf16)
+                                                      AVX512_KERNEL_LIST(AVX512_KERNEL_ROW)
+                                                          CPU_KERNEL_LIST(CPU_KERNEL_ROW)};
+SET_TARGET(avx512_bf16, avx512_bf16)
+
 PRODUCT_SET(avx2, avx2)
 PRODUCT_SET(avx2_vnni, avx2)
 
@@ -77,13 +83,16 @@ PRODUCT_SET(neon_dotprod, neon)
 #endif
 
 const weir_target* weir_cpu_target_at(uint32_t index) {
-    const weir_target* targets[4];
+    const weir_target* targets[5];
     uint32_t count = 0;
     const cpu_features has = cpu_features_find();
     (void)has;
 #if defined(WEIR_CPU_X86)
     if (has.avx512) {
         targets[count++] = &avx512_target;
+    }
+    if (has.avx512_bf16) {
+        targets[count++] = &avx512_bf16_target;
     }
     if (has.avx2_vnni) {
         targets[count++] = &avx2_vnni_target;
@@ -127,6 +136,10 @@ const weir_target* weir_cpu_target_avx2(void) {
 
 const weir_target* weir_cpu_target_avx512(void) {
     return find("cpu:avx512");
+}
+
+const weir_target* weir_cpu_target_avx512_bf16(void) {
+    return find("cpu:avx512_bf16");
 }
 
 const weir_target* weir_cpu_target_neon(void) {

@@ -105,3 +105,9 @@ const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES] = {
     TYPE_LIST(TYPE_ROW)
 #undef TYPE_ROW
 };
+
+const cpu_float_type avx512_bf16_float_types[AVX512_FLOAT_TYPES] = {
+    {WEIR_DTYPE_F32, dot_f32, avx512_dot_many_f32, NULL},
+    {WEIR_DTYPE_F16, dot_f16, avx512_dot_many_f16, NULL},
+    {WEIR_DTYPE_BF16, dot_bf16, avx512_dot_many_rounded, NULL},
+};

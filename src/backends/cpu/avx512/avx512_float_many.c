@@ -31,20 +31,6 @@ AVX512_INLINE void add_part(load_fn load, const operands* from, int count, int64
     }
 }
 
-// The sums of all lanes of four registers.
-AVX512_INLINE __m128 sum_lanes(const __m512 sums[WIDTH]) {
-    const __m512 first =
-        _mm512_add_ps(_mm512_unpacklo_ps(sums[0], sums[1]), _mm512_unpackhi_ps(sums[0], sums[1]));
-    const __m512 last =
-        _mm512_add_ps(_mm512_unpacklo_ps(sums[2], sums[3]), _mm512_unpackhi_ps(sums[2], sums[3]));
-    const __m512d a = _mm512_castps_pd(first);
-    const __m512d b = _mm512_castps_pd(last);
-    const __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-                                     _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
-}
-
 // Sums run through the elements in order, 16 lanes of them, whatever rows lie beside.
 AVX512_INLINE void dot_block(load_fn load, int64_t size, const operands* from, int64_t elements,
                              int count, bool fetch, int64_t width, float* results, int64_t stride) {
@@ -73,7 +59,8 @@ AVX512_INLINE void dot_block(load_fn load, int64_t size, const operands* from, i
     }
 #pragma GCC unroll 6
     for (int i = 0; i < count; i++) {
-        _mm_mask_storeu_ps(results + i * stride, (__mmask8)((1 << width) - 1), sum_lanes(sums[i]));
+        _mm_mask_storeu_ps(results + i * stride, (__mmask8)((1 << width) - 1),
+                           avx512_sum_lanes(sums[i]));
     }
 }
 

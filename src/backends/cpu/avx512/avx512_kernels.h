@@ -22,4 +22,7 @@
 AVX512_KERNEL_LIST(AVX512_KERNEL_DECLARE)
 #undef AVX512_KERNEL_DECLARE
 
+// Products that round x to BF16 for many rows of x and weights of BF16.
+CPU_PRODUCT_LIST(CPU_PRODUCT_DECLARE, avx512_bf16)
+
 #endif

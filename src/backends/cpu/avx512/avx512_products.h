@@ -7,7 +7,9 @@
 #define AVX512_FLOAT_TYPES 3
 
 extern const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES];
+extern const cpu_float_type avx512_bf16_float_types[AVX512_FLOAT_TYPES];
 extern const cpu_products avx512_products;
+extern const cpu_products avx512_bf16_products; // which rounds x for weights of BF16
 
 // As cpu_products describes them.
 void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk);
@@ -17,6 +19,8 @@ void avx512_dot_many_f16(const cpu_weight_rows* weights, int64_t elements, const
                          int64_t count, float* sums, int64_t stride);
 void avx512_dot_many_bf16(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
                           int64_t count, float* sums, int64_t stride);
+void avx512_dot_many_rounded(const cpu_weight_rows* weights, int64_t elements,
+                             const float* const* x, int64_t count, float* sums, int64_t stride);
 void avx512_silu_gate(const float* gate, const float* up, int64_t count, float* y);
 
 #endif

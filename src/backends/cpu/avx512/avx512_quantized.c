@@ -389,3 +389,13 @@ const cpu_products avx512_products = {
     .quantize = avx512_quantize,
     .silu_gate = avx512_silu_gate,
 };
+
+const cpu_products avx512_bf16_products = {
+    .quantized = quantized_types,
+    .quantized_count = sizeof quantized_types / sizeof quantized_types[0],
+    .floats = avx512_bf16_float_types,
+    .float_count = AVX512_FLOAT_TYPES,
+    .float_rows = CPU_FLOAT_ROWS,
+    .quantize = avx512_quantize,
+    .silu_gate = avx512_silu_gate,
+};

@@ -14,6 +14,20 @@ AVX512_INLINE __mmask16 avx512_mask(int64_t left) {
     return (__mmask16)lanes;
 }
 
+// The sums of all lanes of four registers.
+AVX512_INLINE __m128 avx512_sum_lanes(const __m512 sums[4]) {
+    const __m512 first =
+        _mm512_add_ps(_mm512_unpacklo_ps(sums[0], sums[1]), _mm512_unpackhi_ps(sums[0], sums[1]));
+    const __m512 last =
+        _mm512_add_ps(_mm512_unpacklo_ps(sums[2], sums[3]), _mm512_unpackhi_ps(sums[2], sums[3]));
+    const __m512d a = _mm512_castps_pd(first);
+    const __m512d b = _mm512_castps_pd(last);
+    const __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                                     _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
 // Transposes 16 rows of 16 words.
 AVX512_INLINE void avx512_transpose(__m512i r[16]) {
     __m512i t[16];
