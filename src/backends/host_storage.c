@@ -116,18 +116,21 @@ static weir_status touch(weir_storage* storage) {
     }
 }
 
-static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
-                          weir_advice advice) {
+weir_status host_storage_advise(weir_storage* storage, file_map* map, uint64_t byte_offset,
+                                uint64_t byte_size, weir_advice advice) {
     static const file_advice kinds[] = {
         [WEIR_ADVICE_NORMAL] = FILE_NORMAL, [WEIR_ADVICE_SEQUENTIAL] = FILE_SEQUENTIAL,
         [WEIR_ADVICE_RANDOM] = FILE_RANDOM, [WEIR_ADVICE_WILL_NEED] = FILE_WILL_NEED,
         [WEIR_ADVICE_DROP] = FILE_DROP,
     };
+    return map->base ? file_map_advise(map, byte_offset, byte_size, kinds[advice])
+                     : storage_advise_nothing(storage, byte_offset, byte_size, advice);
+}
+
+static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
+                          weir_advice advice) {
     host_storage* host = (host_storage*)storage;
-    if (!host->map.base) {
-        return storage_advise_nothing(storage, byte_offset, byte_size, advice);
-    }
-    return file_map_advise(&host->map, byte_offset, byte_size, kinds[advice]);
+    return host_storage_advise(storage, &host->map, byte_offset, byte_size, advice);
 }
 
 static weir_status check(const weir_storage* storage) {

@@ -22,4 +22,11 @@ WEIR_MUST_USE weir_status host_storage_name_file(weir_storage* storage, const fi
                                                  uint64_t byte_offset);
 void host_storage_forget_file(weir_storage* storage, const file_map* map);
 
+// The entry of a storage vtable for what may be a mapping.
+//
+// Errors: WEIR_UNSUPPORTED it is none; WEIR_IO.
+WEIR_MUST_USE weir_status host_storage_advise(weir_storage* storage, file_map* map,
+                                              uint64_t byte_offset, uint64_t byte_size,
+                                              weir_advice advice);
+
 #endif

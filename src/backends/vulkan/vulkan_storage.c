@@ -238,14 +238,7 @@ static weir_status touch(weir_storage* storage) {
 
 static weir_status advise(weir_storage* storage, uint64_t byte_offset, uint64_t byte_size,
                           weir_advice advice) {
-    static const file_advice kinds[] = {
-        [WEIR_ADVICE_NORMAL] = FILE_NORMAL, [WEIR_ADVICE_SEQUENTIAL] = FILE_SEQUENTIAL,
-        [WEIR_ADVICE_RANDOM] = FILE_RANDOM, [WEIR_ADVICE_WILL_NEED] = FILE_WILL_NEED,
-        [WEIR_ADVICE_DROP] = FILE_DROP,
-    };
-    vulkan_storage* made = cast(storage);
-    return made->map.base ? file_map_advise(&made->map, byte_offset, byte_size, kinds[advice])
-                          : storage_advise_nothing(storage, byte_offset, byte_size, advice);
+    return host_storage_advise(storage, &cast(storage)->map, byte_offset, byte_size, advice);
 }
 
 static weir_status check(const weir_storage* storage) {
