@@ -12,7 +12,6 @@ typedef unsigned long long ull; // for messages
 // bits of what is placed: with many conflicts the list is walked, with few the bits are.
 
 #define NO_OFFSET UINT64_MAX
-#define HEIGHTS_FEW 16 // blocks are seldom more
 
 weir_status plan_pack_make(plan_scratch* scratch, const plan_instance* instance, uint32_t first,
                            uint32_t count, uint64_t cap, plan_pack* pack) {

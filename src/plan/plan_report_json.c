@@ -4,14 +4,8 @@
 // want the former. Numbers are whole, and the time is put together from whole parts, so that no
 // locale changes the decimal point.
 
-static void write_key(plan_text* text, const char* key) {
-    plan_text_string(text, "\"");
-    plan_text_string(text, key);
-    plan_text_string(text, "\": ");
-}
-
 static void write_number(plan_text* text, const char* key, uint64_t number) {
-    write_key(text, key);
+    plan_text_key(text, key);
     plan_text_u64(text, number);
 }
 
@@ -39,9 +33,9 @@ static void write_figures(plan_text* text, const weir_plan_report* report) {
     plan_text_string(text, ", ");
     write_number(text, "lower_bound", result->lower_bound);
     plan_text_string(text, ", ");
-    write_key(text, "optimal");
+    plan_text_key(text, "optimal");
     plan_text_string(text, result->optimal ? "true, " : "false, ");
-    write_key(text, "seconds");
+    plan_text_key(text, "seconds");
     // In whole numbers: a decimal point of printf depends on the locale.
     plan_text_format(text, "%llu.%09llu", (unsigned long long)(report->duration_ns / 1000000000u),
                      (unsigned long long)(report->duration_ns % 1000000000u));
@@ -54,7 +48,7 @@ static void write_figures(plan_text* text, const weir_plan_report* report) {
 static void write_entry(plan_text* text, const weir_plan_report* report, uint32_t buffer) {
     const weir_plan_entry* entry = &report->entries[buffer];
     plan_text_string(text, buffer > 0 ? ", {" : "{");
-    write_key(text, "id");
+    plan_text_key(text, "id");
     write_id(text, report, buffer);
     plan_text_string(text, ", ");
     write_number(text, "offset", entry->byte_offset);
@@ -65,7 +59,7 @@ static void write_entry(plan_text* text, const weir_plan_report* report, uint32_
     plan_text_string(text, ", ");
     write_number(text, "block", entry->block);
     plan_text_string(text, ", ");
-    write_key(text, "on");
+    plan_text_key(text, "on");
     if (entry->placed_on < report->problem->buffer_count) {
         write_id(text, report, entry->placed_on);
     } else {

@@ -44,6 +44,12 @@ void plan_text_u64(plan_text* text, uint64_t number) {
     plan_text_bytes(text, digits + first, sizeof digits - first);
 }
 
+void plan_text_key(plan_text* text, const char* key) {
+    plan_text_string(text, "\"");
+    plan_text_string(text, key);
+    plan_text_string(text, "\": ");
+}
+
 void plan_text_format(plan_text* text, const char* format, ...) {
     char line[256];
     va_list arguments;

@@ -19,6 +19,9 @@ void plan_text_u64(plan_text* text, uint64_t number);
 // Writes any bytes as a string of JSON: each that is no part of valid UTF-8 becomes U+FFFD.
 void plan_text_quoted(plan_text* text, const char* bytes, size_t length);
 
+// Writes the key of a member of a JSON object; it needs no escapes.
+void plan_text_key(plan_text* text, const char* key);
+
 // At most 255 bytes.
 void plan_text_format(plan_text* text, const char* format, ...) WEIR_PRINTF(2, 3);
 

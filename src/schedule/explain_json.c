@@ -6,20 +6,14 @@
 #include "plan/plan_text.h"
 #include "schedule/schedule.h"
 
-static void write_key(plan_text* text, const char* key) {
-    plan_text_string(text, "\"");
-    plan_text_string(text, key);
-    plan_text_string(text, "\": ");
-}
-
 static void write_number(plan_text* text, const char* key, uint64_t number) {
-    write_key(text, key);
+    plan_text_key(text, key);
     plan_text_u64(text, number);
     plan_text_string(text, ", ");
 }
 
 static void write_name(plan_text* text, const char* key, const char* name) {
-    write_key(text, key);
+    plan_text_key(text, key);
     plan_text_quoted(text, name, strlen(name));
     plan_text_string(text, ", ");
 }
@@ -49,20 +43,20 @@ static void write_report(plan_text* text, const weir_schedule_report* report) {
         {"input_bytes", report->input_bytes},
         {"output_bytes", report->output_bytes},
     };
-    write_key(text, "report");
+    plan_text_key(text, "report");
     plan_text_string(text, "{");
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
         write_number(text, figures[i].key, figures[i].number);
     }
-    write_key(text, "fusions");
+    plan_text_key(text, "fusions");
     plan_text_string(text, "{");
     for (uint32_t i = 0; i < WEIR_FUSION_COUNT; i++) {
         plan_text_string(text, i > 0 ? ", " : "");
-        write_key(text, weir_op_name(weir_fusion_op((weir_fusion)i)));
+        plan_text_key(text, weir_op_name(weir_fusion_op((weir_fusion)i)));
         plan_text_u64(text, report->fusions[i]);
     }
     plan_text_string(text, "}, ");
-    write_key(text, "widened_ranges");
+    plan_text_key(text, "widened_ranges");
     plan_text_u64(text, report->widened_ranges);
     plan_text_string(text, "}, ");
 }
@@ -79,7 +73,7 @@ static void write_value(plan_text* text, const weir_schedule* schedule, weir_val
     write_name(text, "region", weir_region_name(place->region));
     write_number(text, "offset", place->byte_offset);
     write_number(text, "bytes", place->byte_size);
-    write_key(text, "output");
+    plan_text_key(text, "output");
     plan_text_string(text, info->is_output ? "true}" : "false}");
 }
 
@@ -88,12 +82,12 @@ static void write_range(plan_text* text, const weir_schedule* schedule,
                         const schedule_operand* operand) {
     const weir_placement* root = &schedule->placements[operand->root];
     const weir_range* extent = &operand->extent;
-    write_key(text, "range");
+    plan_text_key(text, "range");
     plan_text_string(text, "{");
     write_name(text, "region", weir_region_name(root->region));
     write_number(text, "offset", extent->byte_offset + root->byte_offset);
     write_number(text, "length", extent->byte_length);
-    write_key(text, "levels");
+    plan_text_key(text, "levels");
     plan_text_string(text, "[");
     for (uint32_t i = 0; i < extent->level_count; i++) {
         plan_text_string(text, i > 0 ? ", [" : "[");
@@ -120,7 +114,7 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
     write_number(text, "dispatch", index);
     write_name(text, "name", dispatch->name);
     write_name(text, "op", weir_op_name(dispatch->op));
-    write_key(text, "sources");
+    plan_text_key(text, "sources");
     plan_text_string(text, "[");
     for (uint32_t i = 0; i < dispatch->source_count; i++) {
         const char* name = schedule->sources.items[dispatch->source_begin + i].name;
@@ -131,7 +125,7 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
     write_name(text, "kernel", dispatch->kernel->name);
     write_number(text, "level", dispatch->level);
     write_number(text, "group", dispatch->group);
-    write_key(text, "predecessors");
+    plan_text_key(text, "predecessors");
     plan_text_string(text, "[");
     const uint32_t begin = schedule->edges.begins[index];
     for (uint32_t e = begin; e < schedule->edges.begins[index + 1]; e++) {
@@ -139,7 +133,7 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
         plan_text_u64(text, schedule->edges.items[e]);
     }
     plan_text_string(text, "], ");
-    write_key(text, "operands");
+    plan_text_key(text, "operands");
     plan_text_string(text, "[");
     for (uint32_t i = 0; i < dispatch->operand_count; i++) {
         plan_text_string(text, i > 0 ? ", {" : "{");
@@ -150,7 +144,7 @@ static void write_dispatch(plan_text* text, const weir_schedule* schedule, uint3
 }
 
 static void write_residual(plan_text* text, const weir_schedule* schedule) {
-    write_key(text, "residual");
+    plan_text_key(text, "residual");
     plan_text_string(text, "[");
     for (size_t i = 0; i < schedule->residual.count; i++) {
         plan_text_string(text, i > 0 ? ", [" : "[");
@@ -177,9 +171,9 @@ static weir_status write_need(void* context, const weir_wait_need* need) {
     write_name(writer->text, "hazard", weir_hazard_name(need->reason.kind));
     write_number(writer->text, "earlier_value", need->reason.earlier_value);
     write_number(writer->text, "later_value", need->reason.later_value);
-    write_key(writer->text, "reuse");
+    plan_text_key(writer->text, "reuse");
     plan_text_string(writer->text, need->reason.reuse ? "true, " : "false, ");
-    write_key(writer->text, "only");
+    plan_text_key(writer->text, "only");
     plan_text_string(writer->text, need->only ? "true}" : "false}");
     return WEIR_OK;
 }
@@ -187,7 +181,7 @@ static weir_status write_need(void* context, const weir_wait_need* need) {
 static weir_status write_boundaries(plan_text* text, const weir_schedule* schedule) {
     need_writer writer = {.text = text};
     plan_text_string(text, ", ");
-    write_key(text, "boundaries");
+    plan_text_key(text, "boundaries");
     plan_text_string(text, "[");
     WEIR_TRY(weir_boundary_visit(schedule, write_need, &writer));
     plan_text_string(text, "]");
@@ -201,13 +195,13 @@ weir_status weir_schedule_json(const weir_schedule* schedule, weir_plan_write_fn
     write_name(&text, "target", schedule->target.name);
     write_name(&text, "waits", schedule->target.waits == WEIR_WAIT_GROUPS ? "groups" : "edges");
     write_report(&text, &schedule->report);
-    write_key(&text, "values");
+    plan_text_key(&text, "values");
     plan_text_string(&text, "[");
     for (weir_value value = 0; value < schedule->values.count; value++) {
         write_value(&text, schedule, value);
     }
     plan_text_string(&text, "], ");
-    write_key(&text, "dispatches");
+    plan_text_key(&text, "dispatches");
     plan_text_string(&text, "[");
     for (uint32_t i = 0; i < schedule->dispatches.count; i++) {
         write_dispatch(&text, schedule, i);
