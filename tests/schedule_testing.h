@@ -172,6 +172,29 @@ static inline void assert_names_dispatch(const weir_schedule* schedule, uint32_t
     assert_message_has(text);
 }
 
+// Takes each edge out in turn, which `check` must report, naming the dispatch that waited by it.
+// The tracked check, which is told of the order without that one pair, names both.
+static inline uint32_t expect_each_edge(weir_schedule* schedule,
+                                        weir_status (*check)(const weir_schedule*)) {
+    const uint32_t count = schedule->report.edges;
+    for (uint32_t edge = 0; edge < count; edge++) {
+        const uint32_t earlier = schedule->edges.items[edge];
+        const uint32_t later = remove_edge(schedule, edge);
+        assert_status(check(schedule), WEIR_INTERNAL);
+        assert_names_dispatch(schedule, later);
+        restore_edge(schedule, edge, earlier, later);
+        uint64_t* word =
+            &schedule->ancestors.words[later * schedule->ancestors.row_words + earlier / 64];
+        *word ^= UINT64_C(1) << (earlier % 64);
+        assert_status(weir_schedule_check_tracked(schedule), WEIR_INTERNAL);
+        assert_names_dispatch(schedule, earlier);
+        assert_names_dispatch(schedule, later);
+        *word ^= UINT64_C(1) << (earlier % 64);
+    }
+    assert_ok(weir_schedule_check(schedule));
+    return count;
+}
+
 // Takes a boundary out of a schedule by groups and returns the first dispatch behind it.
 static inline uint32_t remove_boundary(weir_schedule* schedule, uint32_t boundary) {
     uint32_t begin = 0;
