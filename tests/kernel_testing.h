@@ -26,14 +26,15 @@ typedef struct tensor {
     weir_view view;   // [rows, columns], or [columns] when made by new_row
     int64_t rows, columns;
     size_t row_bytes;
+    size_t skipped; // bytes in front of the first row, which then begins off the borders of memory
 } tensor;
 
 static inline void* tensor_data(const tensor* t) {
-    return t->memory + GUARD_BYTES;
+    return t->memory + GUARD_BYTES + t->skipped;
 }
 
 static inline uint8_t* tensor_row(const tensor* t, int64_t row) {
-    return t->memory + GUARD_BYTES + row * t->view.strides[0];
+    return (uint8_t*)tensor_data(t) + row * t->view.strides[0];
 }
 
 // What rows of tensors are aligned to, in bytes; devices need 2.
@@ -116,6 +117,21 @@ static inline tensor new_row(test_random* random, weir_dtype dtype, int64_t colu
     return t;
 }
 
+// The same, `skipped` bytes behind a border.
+static inline tensor new_row_behind(test_random* random, weir_dtype dtype, int64_t columns,
+                                    size_t skipped) {
+    tensor t = new_row(random, dtype, columns);
+    tensor moved = t;
+    moved.skipped = skipped;
+    moved.byte_size = t.byte_size + skipped;
+    moved.memory = malloc(moved.byte_size);
+    assert_non_null(moved.memory);
+    memset(moved.memory, GUARD, moved.byte_size);
+    memcpy(tensor_data(&moved), tensor_data(&t), t.row_bytes);
+    free_tensor(&t);
+    return moved;
+}
+
 static inline tensor copy_tensor(const tensor* t) {
     tensor copy = *t;
     copy.memory = malloc(t->byte_size);
@@ -136,7 +152,7 @@ static inline double tensor_at(const tensor* t, int64_t row, int64_t column) {
 
 static inline bool tensor_is_intact(const tensor* t) {
     for (size_t i = 0; i < t->byte_size; i++) {
-        const int64_t offset = (int64_t)i - GUARD_BYTES;
+        const int64_t offset = (int64_t)i - GUARD_BYTES - (int64_t)t->skipped;
         const bool in_rows = offset >= 0 && offset < t->rows * t->view.strides[0] &&
                              (size_t)(offset % t->view.strides[0]) < t->row_bytes;
         if (!in_rows && t->memory[i] != GUARD) {
@@ -225,7 +241,7 @@ static inline weir_status run_on_device(weir_device* device, const kernel_run* r
     for (uint32_t i = 0; i <= last; i++) {
         views[i] = run->operands[i]->view;
         views[i].storage = storages[i];
-        views[i].byte_offset = GUARD_BYTES;
+        views[i].byte_offset = GUARD_BYTES + run->operands[i]->skipped;
         assert_ok(weir_view_resolve(&views[i], &pointers[i]));
         accesses[i] =
             weir_access_from_view(&views[i], i == last ? WEIR_ACCESS_WRITE : WEIR_ACCESS_READ);
@@ -508,6 +524,21 @@ typedef void (*see_row_fn)(const float* x, int64_t count, double* seen);
 static inline void widen_row(const float* x, int64_t count, double* wide) {
     for (int64_t i = 0; i < count; i++) {
         wide[i] = (double)x[i];
+    }
+}
+
+// A row of x as the quantised kernels see it: 8 bits, with a scale for each 32 elements.
+static inline void round_row(const float* x, int64_t count, double* rounded) {
+    for (int64_t begin = 0; begin < count; begin += 32) {
+        const int64_t end = begin + 32 < count ? begin + 32 : count;
+        float largest = 0.0f;
+        for (int64_t i = begin; i < end; i++) {
+            largest = fmaxf(largest, fabsf(x[i]));
+        }
+        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+        for (int64_t i = begin; i < end; i++) {
+            rounded[i] = (double)nearbyintf(x[i] * inverse) * (double)(largest / 127.0f);
+        }
     }
 }
 

@@ -30,21 +30,6 @@ static bool is_float(weir_dtype dtype) {
     return dtype == WEIR_DTYPE_F32 || dtype == WEIR_DTYPE_F16 || dtype == WEIR_DTYPE_BF16;
 }
 
-// A row of x as the quantised kernels see it: 8 bits, with a scale for each 32 elements.
-static void round_row(const float* x, int64_t count, double* rounded) {
-    for (int64_t begin = 0; begin < count; begin += 32) {
-        const int64_t end = begin + 32 < count ? begin + 32 : count;
-        float largest = 0.0f;
-        for (int64_t i = begin; i < end; i++) {
-            largest = fmaxf(largest, fabsf(x[i]));
-        }
-        const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-        for (int64_t i = begin; i < end; i++) {
-            rounded[i] = (double)nearbyintf(x[i] * inverse) * (double)(largest / 127.0f);
-        }
-    }
-}
-
 // A row of x as one of the targets sees it for weights of BF16 and many rows of x.
 static void round_row_to_bf16(const float* x, int64_t count, double* rounded) {
     for (int64_t i = 0; i < count; i++) {

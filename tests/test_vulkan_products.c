@@ -89,132 +89,6 @@ static void products_are_right_however_they_are_cut(void** state) {
     assert_ok(weir_vulkan_tune(gpu, &tunings[0]));
 }
 
-#define ROUNDED_ROWS 3
-#define ROUNDED_COLUMNS 21
-#define ROUNDED_WIDTH 1280
-
-// Weights of any type without an infinity or a NaN: no scale has the highest bits of an exponent.
-static weir_binding new_weights(weir_value value, weir_dtype dtype, const weir_shape* shape) {
-    const weir_dtype_info* info = weir_dtype_describe(dtype);
-    const size_t byte_size =
-        ROUNDED_COLUMNS * ROUNDED_WIDTH / info->block_elements * info->block_bytes;
-    weir_binding binding = {.value = value};
-    weir_storage* storage = allocate(gpu, byte_size, WEIR_FILL_NONE, false);
-    uint8_t* bytes = weir_storage_host_pointer(storage);
-    test_random random = {dtype};
-    for (size_t i = 0; i < byte_size; i++) {
-        bytes[i] = (uint8_t)random_u64(&random) & (i % 2 == 1 ? 0x3F : 0xFF);
-    }
-    assert_ok(weir_view_make(storage, 0, dtype, shape, &binding.view));
-    return binding;
-}
-
-// Numbers that rounding to 8 bits leaves as they are: 127 is the largest of each 32.
-static void fill_rounded(float x[ROUNDED_ROWS * ROUNDED_WIDTH]) {
-    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_WIDTH; i++) {
-        x[i] = (i % 32 == i / 32 % 32 ? -127.0f : (float)(i * 37 % 255 - 127)) / 64.0f;
-    }
-}
-
-// x normalised, with factors that leave it as it is before it is rounded.
-static weir_value add_norm(weir_graph* graph, weir_value x, weir_binding* factors) {
-    const weir_shape shape = weir_shape_make(1, (int64_t[]){ROUNDED_WIDTH});
-    weir_storage* storage = allocate(gpu, ROUNDED_WIDTH * sizeof(float), WEIR_FILL_NONE, false);
-    float* numbers = weir_storage_host_pointer(storage);
-    weir_value y;
-    for (int i = 0; i < ROUNDED_WIDTH; i++) {
-        numbers[i] = i / 32 % 2 ? 0.5f : -2.0f;
-    }
-    assert_ok(weir_view_make(storage, 0, WEIR_DTYPE_F32, &shape, &factors->view));
-    assert_ok(weir_graph_weight(graph, "factors", WEIR_DTYPE_F32, &shape, &factors->value));
-    assert_ok(weir_graph_rms_norm(graph, x, 1e-5f, &y));
-    assert_ok(weir_graph_mul(graph, y, factors->value, &y));
-    return y;
-}
-
-// silu(x * transpose(gate)) * (x * transpose(up)), or without `up` x * transpose(gate).
-static void run_rounded(weir_dtype gate_dtype, weir_dtype up_dtype, bool has_norm,
-                        weir_vulkan_x unit_x, float* y) {
-    static float x[ROUNDED_ROWS * ROUNDED_WIDTH];
-    const weir_shape x_shape = weir_shape_make(2, (int64_t[]){ROUNDED_ROWS, ROUNDED_WIDTH});
-    const weir_shape w_shape = weir_shape_make(2, (int64_t[]){ROUNDED_COLUMNS, ROUNDED_WIDTH});
-    const weir_dtype dtypes[] = {gate_dtype, up_dtype};
-    const uint32_t count = up_dtype == WEIR_DTYPE_NONE ? 1 : 2;
-    weir_graph* graph = NULL;
-    weir_schedule* schedule = NULL;
-    weir_program* program = NULL;
-    weir_value in;
-    weir_value out[3];
-    weir_binding bindings[3];
-    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = unit_x}));
-    assert_ok(weir_graph_create(NULL, &graph));
-    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &x_shape, WEIR_PARAM_NONE, &in));
-    const weir_value normal = has_norm ? add_norm(graph, in, &bindings[count]) : in;
-    for (uint32_t i = 0; i < count; i++) {
-        weir_value w;
-        assert_ok(weir_graph_weight(graph, i == 0 ? "gate" : "up", dtypes[i], &w_shape, &w));
-        assert_ok(weir_graph_matmul(graph, normal, w, &out[i]));
-        bindings[i] = new_weights(w, dtypes[i], &w_shape);
-    }
-    if (count == 2) {
-        assert_ok(weir_graph_silu_gate(graph, out[0], out[1], &out[2]));
-    }
-    const weir_value last = out[count == 2 ? 2 : 0];
-    assert_ok(weir_graph_output(graph, last));
-    assert_ok(weir_schedule_create(NULL, graph, weir_device_target(gpu), NULL, &schedule));
-    assert_int_equal(weir_schedule_report_of(schedule)->dispatches, 1);
-    const uint32_t bound = count + (has_norm ? 1 : 0);
-    const weir_program_desc desc = {
-        .schedule = schedule, .bindings = bindings, .binding_count = bound};
-    assert_ok(weir_program_create(gpu, &desc, &program));
-    fill_rounded(x);
-    assert_ok(weir_program_write(program, in, x, sizeof x));
-    assert_ok(weir_program_run(program, NULL, 0));
-    memcpy(y, weir_program_contents(program, last), ROUNDED_ROWS * ROUNDED_COLUMNS * sizeof *y);
-    weir_program_destroy(program);
-    weir_schedule_destroy(schedule);
-    weir_graph_destroy(graph);
-    for (uint32_t i = 0; i < bound; i++) {
-        weir_storage_release(bindings[i].view.storage);
-    }
-    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){0}));
-}
-
-static void check_rounded(weir_dtype gate, weir_dtype up, bool has_norm) {
-    float whole[ROUNDED_ROWS * ROUNDED_COLUMNS];
-    float rounded[ROUNDED_ROWS * ROUNDED_COLUMNS];
-    float largest = 0.0f;
-    run_rounded(gate, up, has_norm, WEIR_VULKAN_X_F32, whole);
-    run_rounded(gate, up, has_norm, WEIR_VULKAN_X_8_BITS, rounded);
-    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_COLUMNS; i++) {
-        largest = fabsf(whole[i]) > largest ? fabsf(whole[i]) : largest;
-    }
-    assert_true(largest > 1.0f);
-    for (int i = 0; i < ROUNDED_ROWS * ROUNDED_COLUMNS; i++) {
-        assert_float_equal(rounded[i], whole[i], largest * 1e-5f);
-    }
-}
-
-static void need_dots(void) {
-    if (weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_8_BITS}) != WEIR_OK) {
-        print_message("skipped: %s\n", weir_last_error());
-        skip();
-    }
-}
-
-static void products_of_bytes_are_those_of_the_numbers_that_they_are(void** state) {
-    (void)state;
-    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1,
-                                        WEIR_DTYPE_Q5_0, WEIR_DTYPE_Q5_1, WEIR_DTYPE_Q4_K,
-                                        WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
-    need_dots();
-    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-        check_rounded(dtypes[i], WEIR_DTYPE_NONE, i % 4 == 1);
-    }
-    check_rounded(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, true);
-    check_rounded(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K, false);
-}
-
 static void cuts_that_cannot_be_are_refused(void** state) {
     (void)state;
     assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.few_columns = 33}),
@@ -230,6 +104,38 @@ static void cuts_that_cannot_be_are_refused(void** state) {
     assert_ok(weir_device_create(&(weir_device_desc){.name = "cpu"}, &cpu));
     assert_status(weir_vulkan_tune(cpu, &(weir_vulkan_tuning){0}), WEIR_INVALID_ARGUMENT);
     weir_device_destroy(cpu);
+}
+
+// Whether a product of rows of F32 takes a rotation of heads of 128 in.
+static bool turns_heads_of(int64_t width) {
+    const weir_op_constants constants = {.projection = {.turns = true,
+                                                        .position = WEIR_PARAM_NONE,
+                                                        .rope = {.head_dim = 128, .rotated = 128}}};
+    const int64_t shapes[3][2] = {{1, width}, {256, width}, {1, 256}};
+    weir_target target;
+    weir_view views[3];
+    assert_ok(weir_target_find("vulkan", &target));
+    for (int i = 0; i < 3; i++) {
+        const weir_shape shape = weir_shape_make(2, shapes[i]);
+        assert_ok(weir_view_layout(WEIR_DTYPE_F32, &shape, &views[i]));
+    }
+    for (uint32_t i = 0; i < target.kernel_count; i++) {
+        const weir_kernel* kernel = &target.kernels[i];
+        if (kernel->op == WEIR_OP_MATMUL_ROPE) {
+            return kernel->accepts(&(weir_kernel_use){views, 3, &constants});
+        }
+    }
+    fail_msg("no kernel");
+    return false;
+}
+
+// A head is bound as a whole: of more bytes than any device binds it is turned by a dispatch of its
+// own.
+static void heads_that_no_binding_holds_are_not_turned_within_a_product(void** state) {
+    (void)state;
+    assert_true(turns_heads_of(4096));
+    assert_true(turns_heads_of(65536)); // 128 rows are 32 MiB
+    assert_false(turns_heads_of(65537));
 }
 
 static void the_target_fuses_as_that_of_the_processor_does(void** state) {
@@ -251,8 +157,8 @@ static void the_target_fuses_as_that_of_the_processor_does(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_right_however_they_are_cut),
-        cmocka_unit_test(products_of_bytes_are_those_of_the_numbers_that_they_are),
         cmocka_unit_test(cuts_that_cannot_be_are_refused),
+        cmocka_unit_test(heads_that_no_binding_holds_are_not_turned_within_a_product),
         cmocka_unit_test(the_target_fuses_as_that_of_the_processor_does),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);

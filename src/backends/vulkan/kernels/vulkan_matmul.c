@@ -18,6 +18,8 @@
 #define ROTATION 12 // 0 none, 1 neighbours, 2 halves of a head
 #define HEAD_DIM 13
 #define GET_ROWS_SIZE 64
+#define HEAD_BYTES_MAX                                                                             \
+    (INT64_C(32) << 20) // of weights; any binding and any part of a file has them
 #define VECTOR 8
 
 // In shaders/few.glsl 8 shares and those of the squares of each row, which are added up to an
@@ -117,8 +119,12 @@ static projection_operands operands_of(const weir_projection_desc* desc, uint32_
                                  .y = operand_count - 1};
 }
 
-static bool accepts_rotation(const weir_rope_desc* rope, const weir_view* divisors, int64_t width) {
-    return rope->head_dim > 0 && rope->head_dim % 2 == 0 && width % rope->head_dim == 0 &&
+// A head is not cut into launches, because pairs turn within it.
+static bool accepts_rotation(const weir_rope_desc* rope, const weir_view* divisors,
+                             const weir_view* w) {
+    return rope->head_dim > 0 && rope->head_dim % 2 == 0 &&
+           w->shape.dims[0] % rope->head_dim == 0 &&
+           w->strides[0] <= HEAD_BYTES_MAX / rope->head_dim &&
            (!divisors || (divisors->dtype == WEIR_DTYPE_F32 && has_rows(divisors, 1) &&
                           divisors->shape.dims[0] == rope->rotated / 2));
 }
@@ -137,7 +143,7 @@ static bool accepts_projection(const weir_kernel_use* use) {
            v[0].shape.dims[0] <= FEW_ROWS &&
            (p.factors == 0 ||
             (v[p.factors].shape.rank == 1 && is_second(&v[p.factors], 0, v[0].shape.dims[1]))) &&
-           (!desc->turns || accepts_rotation(&desc->rope, divisors, v[1].shape.dims[0]));
+           (!desc->turns || accepts_rotation(&desc->rope, divisors, &v[1]));
 }
 
 bool vulkan_matmul_rope_accepts(const weir_kernel_use* use) {
