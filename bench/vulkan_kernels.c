@@ -13,6 +13,7 @@
 //     chain    dispatches of which each waits for the one before it
 //     product  y = x * transpose(w), without a wait between them or each after the other, and with
 //              other cuts into workgroups; 0: the default
+//     tiles    a pass of many rows with tiles of so many columns; 0: the default
 #include <string.h>
 #include <weir-llm/llama.h>
 #include <weir/vulkan.h>
@@ -120,8 +121,9 @@ static void write_inputs(const rig* r) {
     static const uint8_t zeros[1u << 16];
     for (uint32_t i = 0; i < r->input_count; i++) {
         const weir_value_info* info = weir_schedule_value(r->schedule, r->inputs[i]);
-        bench_check(weir_program_write(r->program, r->inputs[i], zeros,
-                                       weir_view_byte_length(&info->layout)));
+        const uint64_t byte_size = weir_view_byte_length(&info->layout);
+        bench_check(byte_size <= sizeof zeros ? WEIR_OK : WEIR_INVALID_ARGUMENT);
+        bench_check(weir_program_write(r->program, r->inputs[i], zeros, byte_size));
     }
 }
 
@@ -216,17 +218,22 @@ static const weir_llama_params* find_shape(const char* name) {
     return &params;
 }
 
-static void bench_model(weir_device* device, const char* shape, weir_dtype dtype, uint32_t rows) {
+static void open_pass(rig* r, weir_device* device, const char* shape, weir_dtype dtype,
+                      uint32_t rows, weir_llama_graph* pass) {
     const weir_llama_graph_desc desc = {.params = find_shape(shape),
                                         .context = CONTEXT,
                                         .rows = rows,
                                         .outputs = 1,
                                         .weight_dtype = dtype};
+    bench_check(weir_llama_graph_build(NULL, &desc, pass));
+    open_rig(r, device, pass->graph);
+}
+
+static void bench_model(weir_device* device, const char* shape, weir_dtype dtype, uint32_t rows) {
     static const uint64_t positions[] = {16, CONTEXT - 1};
     weir_llama_graph pass;
     static rig r;
-    bench_check(weir_llama_graph_build(NULL, &desc, &pass));
-    open_rig(&r, device, pass.graph);
+    open_pass(&r, device, shape, dtype, rows, &pass);
     const weir_schedule_report* report = weir_schedule_report_of(r.schedule);
     const char* type = weir_dtype_describe(dtype)->name;
     for (int i = 0; i < 2; i++) {
@@ -381,6 +388,31 @@ static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int6
     close_rig(&r);
 }
 
+// Passes of many rows in tiles of both sizes.
+static void bench_tiles(weir_device* device, const char* shape, weir_dtype dtype, uint32_t rows) {
+    static const uint32_t columns[] = {0, 64, 128};
+    static rig r;
+    weir_llama_graph pass;
+    uint64_t params[3] = {0};
+    open_pass(&r, device, shape, dtype, rows, &pass);
+    params[pass.rows] = rows;
+    params[pass.outputs] = 1;
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        const weir_vulkan_tuning tuning = {.tile_columns = columns[i], .tiles_wanted = i > 0};
+        weir_program_destroy(r.program);
+        r.program = NULL;
+        if (i > 0 && weir_vulkan_tune(device, &tuning) != WEIR_OK) {
+            continue; // no device of Vulkan
+        }
+        make_program(&r);
+        printf("tiles,%s,%s tile %u,%u,1,%.1f,\n", weir_dtype_describe(dtype)->name, shape,
+               columns[i], rows, time_pass(&r, params, 3));
+    }
+    const weir_status status = weir_vulkan_tune(device, &(weir_vulkan_tuning){0});
+    (void)status; // a device that cannot be tuned was not
+    close_rig(&r);
+}
+
 static weir_dtype find_type(const char* name) {
     for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
         if (strcmp(weir_dtype_describe((weir_dtype)i)->name, name) == 0) {
@@ -425,12 +457,15 @@ int main(int argc, char** argv) {
     setvbuf(stdout, NULL, _IOLBF, 0); // a run that is cut short has printed what it measured
     bench_check(weir_device_create(&desc, &device));
     printf("what,type,name,rows,count,microseconds,gigabytes_per_second\n");
+    const uint32_t many = strcmp(shape, "tiny") == 0 ? 32 : PREFILL_ROWS;
     if (!passes_only) {
         bench_kernels(device, find_shape(shape)->embedding, types, type_count);
     }
     for (int i = 0; i < type_count; i++) {
         bench_model(device, shape, types[i], 1);
-        bench_model(device, shape, types[i], strcmp(shape, "tiny") == 0 ? 8 : PREFILL_ROWS);
+        bench_model(device, shape, types[i], many);
+        bench_tiles(device, shape, types[i], many);
+        bench_tiles(device, shape, types[i], many / 4);
     }
     weir_device_destroy(device);
     free(pattern);

@@ -45,8 +45,8 @@ for width in 128 512; do
 done
 run test_vulkan_layers
 for program in test_vulkan test_vulkan_device test_vulkan_files test_vulkan_memory \
-    test_vulkan_instance test_vulkan_products test_kernels test_fused_kernels test_generate \
-    test_demo_model; do
+    test_vulkan_instance test_vulkan_products test_vulkan_tiles test_kernels test_fused_kernels \
+    test_generate test_demo_model; do
     run_watched "$program"
 done
 wait "$stories"

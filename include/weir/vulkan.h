@@ -114,14 +114,18 @@ typedef enum weir_vulkan_x {
     WEIR_VULKAN_X_8_BITS = 2, // rounded, with a scale for each 32 elements; integers are multiplied
 } weir_vulkan_x;
 
-// How products of few rows are cut into workgroups, those of plain types (few) and those of blocks
-// (unit). Columns are rows of weights that a workgroup reads, 1 to 32, of two matrices together;
-// threads are its invocations, a multiple of 32, at most 256. 0: as it is without this.
+// How products are cut into workgroups: of up to 4 rows those with weights of plain types (few) and
+// in blocks (unit), and those of more (tile). Columns are rows of weights that a workgroup reads,
+// 1 to 32, of two matrices together; threads are its invocations, a multiple of 32, at most 256. A
+// tile has 64 rows and 64 or 128 columns of y, 64 where there are two matrices. 0: as it is without
+// this.
 typedef struct weir_vulkan_tuning {
     uint32_t few_columns, few_threads;
     uint32_t unit_columns, unit_threads;
     uint32_t groups_wanted; // workgroups of a product: columns are halved until there are as many
     weir_vulkan_x unit_x;   // 8 bits only with VK_KHR_shader_integer_dot_product
+    uint32_t tile_columns;
+    uint32_t tiles_wanted; // of a product: with fewer they are made smaller
 } weir_vulkan_tuning;
 
 // Sets the cut for programs made from now on. Other numbers add in another order: results differ in

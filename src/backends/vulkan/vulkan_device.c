@@ -122,9 +122,9 @@ static weir_status make_locks(vulkan_device* device) {
 // x is rounded where that spares the device work.
 static weir_vulkan_tuning usual_tuning(const vulkan_device* device) {
     const vulkan_probe* probe = &device->probe;
-    weir_vulkan_tuning tuning = {4, 128, 16, 64, 512, WEIR_VULKAN_X_F32};
+    weir_vulkan_tuning tuning = {4, 128, 16, 64, 512, WEIR_VULKAN_X_F32, 128, 256};
     if (probe->type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
-        tuning = (weir_vulkan_tuning){8, 32, 8, 32, 1, WEIR_VULKAN_X_F32};
+        tuning = (weir_vulkan_tuning){8, 32, 8, 32, 1, WEIR_VULKAN_X_F32, 128, 1};
     }
     if (probe->integer_dot && probe->fast_dots) {
         tuning.unit_x = WEIR_VULKAN_X_8_BITS;
@@ -197,6 +197,13 @@ weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* 
     return WEIR_OK;
 }
 
+static weir_status check_tile(uint32_t columns) {
+    return columns == VULKAN_TILE || columns == 2 * VULKAN_TILE
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: tiles of %u columns; expected %d or %d",
+                           columns, VULKAN_TILE, 2 * VULKAN_TILE);
+}
+
 static weir_status check_cut(uint32_t columns, uint32_t threads) {
     return columns <= CUT_COLUMNS_MAX && threads <= CUT_THREADS_MAX &&
                    threads % CUT_THREADS_STEP == 0
@@ -219,7 +226,9 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
         .unit_columns = tuning->unit_columns > 0 ? tuning->unit_columns : usual.unit_columns,
         .unit_threads = tuning->unit_threads > 0 ? tuning->unit_threads : usual.unit_threads,
         .groups_wanted = tuning->groups_wanted > 0 ? tuning->groups_wanted : usual.groups_wanted,
-        .unit_x = tuning->unit_x > 0 ? tuning->unit_x : usual.unit_x};
+        .unit_x = tuning->unit_x > 0 ? tuning->unit_x : usual.unit_x,
+        .tile_columns = tuning->tile_columns > 0 ? tuning->tile_columns : usual.tile_columns,
+        .tiles_wanted = tuning->tiles_wanted > 0 ? tuning->tiles_wanted : usual.tiles_wanted};
     if (wanted.unit_x > WEIR_VULKAN_X_8_BITS) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: unit_x is %u", (unsigned)wanted.unit_x);
     }
@@ -228,6 +237,7 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
     }
     WEIR_TRY(check_cut(wanted.few_columns, wanted.few_threads));
     WEIR_TRY(check_cut(wanted.unit_columns, wanted.unit_threads));
+    WEIR_TRY(check_tile(wanted.tile_columns));
     if (vulkan_tuning_bytes(&wanted) > device->probe.shared_bytes_max) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: workgroups share %u bytes; %s has %u",
                          vulkan_tuning_bytes(&wanted), device->probe.name,

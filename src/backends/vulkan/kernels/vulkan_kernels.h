@@ -66,6 +66,8 @@ typedef struct vulkan_launch {
     size_t table_floats;
 } vulkan_launch;
 
+#define VULKAN_TILE 64 // rows of a tile of a product with many rows, and columns of the smaller
+
 // Bytes of shared memory that products with few rows take.
 uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning);
 

@@ -6,7 +6,6 @@
 // Of the shaders
 #define FEW_ROWS 4
 #define ROUND 8
-#define TILE 64
 #define UNIT 32
 #define UNIT_TYPE_LAST 10 // Q6_K
 #define FEW_UNROLL 4
@@ -197,9 +196,19 @@ static void size_few(const vulkan_encoder* encoder, bool in_units, vulkan_launch
     launch->groups[1] = divide_up(groups, launch->groups[0]);
 }
 
-static void size_tiles(vulkan_launch* launch) {
-    launch->groups[0] = divide_up(launch->push.columns, TILE);
-    launch->groups[1] = divide_up(launch->push.rows, TILE);
+// The wider tile where there are enough of them: less is read for a product then.
+static void size_tiles(const vulkan_encoder* encoder, vulkan_launch* launch) {
+    const weir_vulkan_tuning* tuning = encoder->tuning;
+    const bool gated = launch->constants[5] != UP_NONE;
+    const uint32_t rows = divide_up(launch->push.rows, VULKAN_TILE);
+    uint32_t columns = gated ? VULKAN_TILE : tuning->tile_columns;
+    if (launch->push.columns <= VULKAN_TILE ||
+        rows * divide_up(launch->push.columns, columns) < tuning->tiles_wanted) {
+        columns = VULKAN_TILE;
+    }
+    launch->constants[7] = columns / VULKAN_TILE;
+    launch->groups[0] = divide_up(launch->push.columns, columns);
+    launch->groups[1] = rows;
 }
 
 // The operands of a product: x, w, then `up` or what is added or neither, the factors of a norm
@@ -310,7 +319,7 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
             bind_projection(p, &launch);
             size_few(encoder, in_units, &launch);
         } else {
-            size_tiles(&launch);
+            size_tiles(encoder, &launch);
         }
         WEIR_TRY(encoder->launch(encoder, &launch));
     }
