@@ -159,6 +159,9 @@ static void rows_do_not_depend_on_their_neighbours(void** state) {
         }
     }
     check_rows_alone(WEIR_DTYPE_F16, 1, 6, 77);
+    for (int64_t m = 1; m <= 4; m++) {
+        check_rows_alone(WEIR_DTYPE_F16, m, 7, 2051);
+    }
 }
 
 static void fused_products_agree(void** state) {
@@ -246,6 +249,21 @@ static void products_agree_for_many_rows(void** state) {
     check_matmul(WEIR_DTYPE_BF16, 129, 37, 40);
     check_matmul(WEIR_DTYPE_BF16, 13, 21, 4096 + 77);
     check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q6_K, 140, 40, 256);
+}
+
+// Rows far apart are read in turn: an odd number of them, a short last chunk, and rows of x of more
+// chunks than are held at a time.
+static void products_agree_for_large_matrices(void** state) {
+    (void)state;
+    check_matmul(WEIR_DTYPE_Q8_0, 1, 1989, 1056);
+    check_matmul(WEIR_DTYPE_Q8_0, 2, 81, 256 * 97 + 32);
+    check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q8_0, 1, 1989, 1056);
+    for (int64_t m = 1; m <= 4; m++) {
+        check_matmul(WEIR_DTYPE_F16, m, 11 + m, 2048 + 8 * m);
+        check_matmul(WEIR_DTYPE_F32, m, 2 * m, 2049);
+        check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F16, m, 21 + m, 2048);
+        check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_BF16, m, 67, 2080);
+    }
 }
 
 static void rows_of_zeros_give_zeros(void** state) {
@@ -462,6 +480,7 @@ int main(void) {
         cmocka_unit_test(products_agree_on_edge_shapes),
         cmocka_unit_test(products_agree_for_long_rows),
         cmocka_unit_test(products_agree_for_many_rows),
+        cmocka_unit_test(products_agree_for_large_matrices),
         cmocka_unit_test(rows_of_zeros_give_zeros),
         cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),

@@ -3,7 +3,21 @@
 #include "backends/cpu/avx512/avx512_load.h"
 #include "backends/cpu/avx512/avx512_products.h"
 
-#define AHEAD 128 // bytes of a weight row that are asked for before they are read
+// Bytes of a weight row that are asked for before they are read: a row alone into the second cache;
+// rows that share x from there, where a prefetcher has brought them, into the first.
+#define AHEAD 1024
+#define AHEAD_SHARED 128
+
+AVX512_INLINE void fetch_row(const char* row, int64_t byte_size, bool shared) {
+    const uintptr_t source = (uintptr_t)row + (shared ? AHEAD_SHARED : AHEAD);
+    for (int64_t k = 0; k < byte_size; k += 64) {
+        if (shared) {
+            _mm_prefetch((const char*)(source + (uintptr_t)k), _MM_HINT_T0);
+        } else {
+            _mm_prefetch((const char*)(source + (uintptr_t)k), _MM_HINT_T1);
+        }
+    }
+}
 
 // Dot products of some weight rows with all rows of x, which the weight rows share: reading x for
 // each of them costs as much as reading the weights. Two running sums hide the latency where there
@@ -25,10 +39,7 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
         }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            for (int64_t k = 0; k < 32 * size; k += 64) {
-                _mm_prefetch((const char*)((uintptr_t)(w[r] + e * size) + AHEAD + (uintptr_t)k),
-                             _MM_HINT_T0);
-            }
+            fetch_row(w[r] + e * size, 32 * size, rows > 1);
 #pragma GCC unroll 2
             for (int k = 0; k < 2; k++) {
                 const __m512 weights = load(w[r], e + 16 * k, (__mmask16)0xFFFF);

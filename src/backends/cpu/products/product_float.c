@@ -4,6 +4,7 @@
 #include "backends/cpu/products/product_tile.h"
 
 #define X CPU_PRODUCT_X
+#define SHARED_ELEMENTS 2048 // of a row of x that several weight rows share
 
 static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
     (void)set;
@@ -11,67 +12,97 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     (void)state;
 }
 
-// Rows from far apart, each read on from call to call: rows that lie side by side in memory would
-// take turns in what a prefetcher takes for one stream.
-static int64_t parts(const cpu_products* set, uint32_t matrices) {
-    return set->float_rows > matrices ? set->float_rows / matrices : 1;
+// A short row of x stays in the first cache beside the weights, and is read again and again there
+// at less cost than that of several weight rows at a time.
+static int64_t rows_together(const cpu_products* set, const weir_view* x) {
+    return x->shape.dims[1] >= SHARED_ELEMENTS ? set->float_rows : 1;
 }
 
-// Weight rows that share what they read of x, and where their sums go.
+// Rows from far apart, each read on from call to call: rows that lie side by side in memory would
+// take turns in what a prefetcher takes for one stream.
+static int64_t parts(const cpu_products* set, const weir_view* operands,
+                     const cpu_matrices* matrices) {
+    const int64_t rows = rows_together(set, &operands[X]);
+    return rows > matrices->count ? rows / matrices->count : 1;
+}
+
+// Weight rows that share what they read of x, where the sums of each go, and how many there are
+// like it, one after another: never more than of the row before it here.
 typedef struct few_bundle {
     const char* weights[CPU_FLOAT_ROWS];
+    int64_t strides[CPU_FLOAT_ROWS];
+    int64_t lengths[CPU_FLOAT_ROWS];
     float* sums[CPU_FLOAT_ROWS];
     int64_t count;
 } few_bundle;
 
-static void multiply_bundle(const cpu_float_type* type, const weir_kernel_call* call,
-                            const float* const* x, const few_bundle* bundle) {
-    const weir_shape* shape = &call->views[X].shape;
+// Collects the rows of each part of matrices [m, m + count).
+static few_bundle collect_rows(const weir_kernel_call* call, const cpu_matrices* matrices,
+                               uint32_t m, uint32_t count, const cpu_few_run* run,
+                               cpu_few_sums* sums) {
+    const int64_t length = run->span.end - run->span.begin;
+    few_bundle bundle = {.count = 0};
+    for (int64_t part = 0; part < run->part_count; part++) {
+        const int64_t n = part * run->part_rows + run->span.begin;
+        for (uint32_t i = m; i < m + count; i++) {
+            const weir_view* w = &call->views[matrices->operands[i]];
+            if (n < w->shape.dims[0]) {
+                const int64_t at = bundle.count++;
+                bundle.weights[at] = cpu_row(call, matrices->operands[i], n);
+                bundle.strides[at] = w->strides[0];
+                bundle.lengths[at] = cpu_min(length, w->shape.dims[0] - n);
+                bundle.sums[at] = sums[i] + part * length;
+            }
+        }
+    }
+    return bundle;
+}
+
+static void multiply_bundle(const cpu_float_type* type, int64_t elements, const float* const* x,
+                            int64_t rows, int64_t length, few_bundle* bundle) {
     float products[CPU_FEW_ROWS * CPU_FLOAT_ROWS];
-    type->dot(bundle->weights, bundle->count, shape->dims[1], x, shape->dims[0], products);
-    for (int64_t i = 0; i < shape->dims[0]; i++) {
+    for (int64_t j = 0; j < length; j++) {
+        while (bundle->lengths[bundle->count - 1] == j) {
+            bundle->count--;
+        }
+        type->dot(bundle->weights, bundle->count, elements, x, rows, products);
         for (int64_t r = 0; r < bundle->count; r++) {
-            bundle->sums[r][i * CPU_RUN_COLUMNS] = products[i * CPU_FLOAT_ROWS + r];
+            for (int64_t i = 0; i < rows; i++) {
+                bundle->sums[r][i * CPU_RUN_COLUMNS + j] = products[i * CPU_FLOAT_ROWS + r];
+            }
+            bundle->weights[r] += bundle->strides[r];
         }
     }
 }
 
-// Multiplies one row of each part of matrix m, and of those after it that have its type as far as
-// there is room for them; returns how many matrices that were.
-static uint32_t multiply_step(const cpu_products* set, const weir_kernel_call* call,
-                              const cpu_matrices* matrices, uint32_t m, const cpu_few_run* run,
-                              int64_t j, const float* const* x, cpu_few_sums* sums) {
-    const weir_dtype dtype = call->views[matrices->operands[m]].dtype;
-    const int64_t length = run->span.end - run->span.begin;
-    few_bundle bundle = {.count = 0};
-    uint32_t taken = 0;
-    for (; m + taken < matrices->count && (taken + 1) * run->part_count <= set->float_rows &&
-           call->views[matrices->operands[m + taken]].dtype == dtype;
-         taken++) {
-        const uint32_t operand = matrices->operands[m + taken];
-        for (int64_t part = 0; part < run->part_count; part++) {
-            const int64_t n = part * run->part_rows + run->span.begin + j;
-            if (n < call->views[operand].shape.dims[0]) {
-                bundle.weights[bundle.count] = cpu_row(call, operand, n);
-                bundle.sums[bundle.count++] = sums[m + taken] + part * length + j;
-            }
-        }
+// How many matrices from m on are multiplied together: they have one type, and there is room.
+static uint32_t count_together(const cpu_products* set, const weir_kernel_call* call,
+                               const cpu_matrices* matrices, uint32_t m, int64_t part_count) {
+    uint32_t count = 1;
+    while (m + count < matrices->count &&
+           (count + 1) * part_count <= rows_together(set, &call->views[X]) &&
+           call->views[matrices->operands[m + count]].dtype ==
+               call->views[matrices->operands[m]].dtype) {
+        count++;
     }
-    multiply_bundle(cpu_products_float(set, dtype), call, x, &bundle);
-    return taken;
+    return count;
 }
 
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
     (void)state;
+    const weir_shape* shape = &call->views[X].shape;
     const float* x[CPU_FEW_ROWS];
-    for (int64_t i = 0; i < call->views[X].shape.dims[0]; i++) {
+    for (int64_t i = 0; i < shape->dims[0]; i++) {
         x[i] = cpu_row_f32(call, X, i);
     }
-    for (int64_t j = 0; j < run->span.end - run->span.begin; j++) {
-        for (uint32_t m = 0; m < matrices->count;) {
-            m += multiply_step(set, call, matrices, m, run, j, x, sums);
-        }
+    for (uint32_t m = 0; m < matrices->count;) {
+        const uint32_t count = count_together(set, call, matrices, m, run->part_count);
+        few_bundle bundle = collect_rows(call, matrices, m, count, run, sums);
+        multiply_bundle(cpu_products_float(set, call->views[matrices->operands[m]].dtype),
+                        shape->dims[1], x, shape->dims[0], run->span.end - run->span.begin,
+                        &bundle);
+        m += count;
     }
 }
 

@@ -3,7 +3,8 @@
 #include "backends/cpu/products/product_tile.h"
 
 #define X CPU_PRODUCT_X
-#define FEW_CHUNKS 96 // of a row of x that are held at a time, for few rows
+#define FEW_CHUNKS 96                // of a row of x that are held at a time, for few rows
+#define FAR_BYTES (INT64_C(2) << 20) // of a matrix
 
 typedef cpu_chunk few_state[CPU_FEW_ROWS][FEW_CHUNKS];
 _Static_assert(sizeof(few_state) <= CPU_STATE_BYTES, "the state of few rows");
@@ -39,17 +40,42 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     }
 }
 
-// Weight rows are asked for by name, in the order of memory.
-static int64_t parts(const cpu_products* set, uint32_t matrices) {
-    (void)set;
-    (void)matrices;
-    return 1;
+// Whether the weight rows that share what they read of x come from far apart. In a small matrix a
+// prefetcher has hardly begun to follow them when it ends.
+static bool is_far(const cpu_products* set, const weir_view* operands,
+                   const cpu_matrices* matrices) {
+    const weir_view* w = &operands[matrices->operands[0]];
+    return cpu_products_quantized(set, w->dtype)->far_rows &&
+           operands[matrices->operands[matrices->count - 1]].dtype == w->dtype &&
+           w->shape.dims[0] * w->strides[0] >= FAR_BYTES;
 }
 
-static void few_of(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                   cpu_span columns, const char* next, void* state, float* sums) {
+// Two rows are read side by side: far apart one of each half of a matrix, or one of each matrix.
+// Other types read neighbours, which they ask for by name in the order of memory.
+static int64_t parts(const cpu_products* set, const weir_view* operands,
+                     const cpu_matrices* matrices) {
+    return is_far(set, operands, matrices) && matrices->count == 1 ? 2 : 1;
+}
+
+// Rows that are read one after another, or in turn with as many others, and where their sums go.
+typedef struct few_rows {
+    cpu_weight_rows weights;
+    float* sums;
+    float* beside_sums;
+} few_rows;
+
+static void add_sums(const float* products, int64_t rows, int64_t count, bool first, float* sums) {
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t n = 0; n < count; n++) {
+            const int64_t at = i * CPU_RUN_COLUMNS + n;
+            sums[at] = first ? products[at] : sums[at] + products[at];
+        }
+    }
+}
+
+static void multiply_few(const cpu_products* set, const weir_kernel_call* call,
+                         const cpu_quantized_type* type, few_rows few, void* state) {
     const weir_view* x = &call->views[X];
-    const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
     const int64_t rows = x->shape.dims[0];
     const int64_t chunks = chunk_count(x);
     for (int64_t begin = 0; begin < chunks; begin += FEW_CHUNKS) {
@@ -58,27 +84,73 @@ static void few_of(const cpu_products* set, const weir_kernel_call* call, uint32
         if (chunks > FEW_CHUNKS) {
             quantize_few(set, call, begin, end, state);
         }
-        const cpu_weight_rows weights = {
-            .first =
-                (const uint8_t*)cpu_row(call, operand, columns.begin) + begin * type->chunk_bytes,
-            .byte_stride = call->views[operand].strides[0],
-            .count = columns.end - columns.begin,
-            .next = (const uint8_t*)next,
-        };
-        float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
-        type->dot(&weights, elements, state, FEW_CHUNKS, rows, begin == 0 ? sums : products);
-        for (int64_t i = 0; begin > 0 && i < rows * weights.count; i++) {
-            const int64_t at = i / weights.count * CPU_RUN_COLUMNS + i % weights.count;
-            sums[at] += products[at];
+        cpu_weight_rows weights = few.weights;
+        weights.first += begin * type->chunk_bytes;
+        if (weights.beside) {
+            weights.beside += begin * type->chunk_bytes;
         }
+        float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
+        type->dot(&weights, elements, state, FEW_CHUNKS, rows, products);
+        add_sums(products, rows, weights.count, begin == 0, few.sums);
+        if (weights.beside) {
+            add_sums(products + weights.count, rows, weights.count, begin == 0, few.beside_sums);
+        }
+    }
+}
+
+static few_rows rows_of(const weir_kernel_call* call, uint32_t operand, cpu_span columns,
+                        float* sums) {
+    return (few_rows){.weights = {.first = (const uint8_t*)cpu_row(call, operand, columns.begin),
+                                  .byte_stride = call->views[operand].strides[0],
+                                  .count = columns.end - columns.begin},
+                      .sums = sums};
+}
+
+static void set_beside(few_rows* few, const few_rows* other) {
+    few->weights.beside = other->weights.first;
+    few->weights.beside_stride = other->weights.byte_stride;
+    few->beside_sums = other->sums;
+}
+
+// The second half of a matrix may end before the first.
+static void few_halves(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                       const cpu_few_run* run, void* state, float* sums) {
+    const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
+    const int64_t length = run->span.end - run->span.begin;
+    const int64_t width = call->views[operand].shape.dims[0];
+    const int64_t second = run->part_rows + run->span.begin;
+    const int64_t both = cpu_min(length, width - second);
+    if (both > 0) {
+        const cpu_span columns = {run->span.begin, run->span.begin + both};
+        few_rows few = rows_of(call, operand, columns, sums);
+        const few_rows other =
+            rows_of(call, operand, (cpu_span){second, second + both}, sums + length);
+        set_beside(&few, &other);
+        multiply_few(set, call, type, few, state);
+    }
+    for (int64_t j = both > 0 ? both : 0; j < length; j++) {
+        const cpu_span column = {run->span.begin + j, run->span.begin + j + 1};
+        multiply_few(set, call, type, rows_of(call, operand, column, sums + j), state);
     }
 }
 
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
-    for (uint32_t m = 0; m < matrices->count; m++) {
-        few_of(set, call, matrices->operands[m], run->span,
-               cpu_next_weights(call, matrices, m, run->span), state, sums[m]);
+    const bool far = is_far(set, call->views, matrices);
+    if (far && matrices->count == 1) {
+        few_halves(set, call, matrices->operands[0], run, state, sums[0]);
+        return;
+    }
+    for (uint32_t m = 0; m < matrices->count; m += far ? 2 : 1) {
+        const uint32_t operand = matrices->operands[m];
+        few_rows few = rows_of(call, operand, run->span, sums[m]);
+        few.weights.next = (const uint8_t*)cpu_next_weights(call, matrices, m, run->span);
+        if (far) {
+            const few_rows other = rows_of(call, matrices->operands[m + 1], run->span, sums[m + 1]);
+            set_beside(&few, &other);
+        }
+        multiply_few(set, call, cpu_products_quantized(set, call->views[operand].dtype), few,
+                     state);
     }
 }
 

@@ -5,7 +5,7 @@
 #define X CPU_PRODUCT_X
 #define UNIT_COLUMNS 8           // weight rows of all parts, for few rows of x
 #define TILE_BYTES_MIN 24576.0   // of weights, for few rows of x
-#define TILE_BYTES_SQUARE 2048.0 // the square of a tile's bytes by those of all, for few rows of x
+#define TILE_BYTES_SQUARE 1024.0 // the square of a tile's bytes by those of all, for few rows of x
 #define TILE_PRODUCTS 1048576.0  // for many
 #define UNITS_WANTED 32          // for many, before units get wider
 
@@ -94,7 +94,7 @@ static few_cut cut_few(const cpu_products* set, const weir_view* operands,
                        const cpu_matrices* matrices) {
     const int64_t width = operands[matrices->operands[0]].shape.dims[0];
     few_cut cut;
-    cut.part_count = way_of(set, operands, matrices)->parts(set, matrices->count);
+    cut.part_count = way_of(set, operands, matrices)->parts(set, operands, matrices);
     cut.part_rows = cpu_divide_up(width, cut.part_count);
     cut.unit_rows = UNIT_COLUMNS / cut.part_count;
     cut.units = cpu_divide_up(cut.part_rows, cut.unit_rows);
@@ -166,7 +166,7 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
     const few_cut cut = cut_few(set, call->views, matrices);
     const cpu_span units = cpu_tile_units(call, cut.units);
     const int64_t end = cpu_min(units.end * cut.unit_rows, cut.part_rows);
-    const int64_t step = CPU_RUN_COLUMNS / cut.part_count;
+    const int64_t step = CPU_RUN_COLUMNS / (cut.part_count * matrices->count);
     if (!kept || !local->filled) {
         way->prepare_few(set, call, state);
     }

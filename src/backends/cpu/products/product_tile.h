@@ -77,9 +77,10 @@ typedef struct cpu_few_run {
 
 // The way of a kind of types: what cpu_product_run calls for each of these.
 typedef struct cpu_product_way {
-    // How many weight rows of a matrix, from as many parts of it, are read side by side where few
-    // rows of x meet `matrices` matrices; a power of two, at most CPU_PARTS_MAX.
-    int64_t (*parts)(const cpu_products* set, uint32_t matrices);
+    // How many weight rows of each matrix, from as many parts of it, are read side by side where
+    // few rows of x meet the matrices; a power of two, at most CPU_PARTS_MAX.
+    int64_t (*parts)(const cpu_products* set, const weir_view* operands,
+                     const cpu_matrices* matrices);
 
     // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
     void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
