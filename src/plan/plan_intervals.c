@@ -2,9 +2,12 @@
 
 #include <string.h>
 
+#include "plan/plan_aside.h"
 #include "plan/plan_eject.h"
 #include "plan/plan_exact.h"
+#include "plan/plan_fill.h"
 #include "plan/plan_list.h"
+#include "plan/plan_load.h"
 #include "plan/plan_skyline.h"
 
 // Placements follow keys: per item a sum of logarithms, so that a * log(life) + b * log(size)
@@ -29,13 +32,17 @@
 #define MANY_RULES 4
 #define MANY_RULES_EJECT 1 // where ejection goes on from there
 #define RULE_BY_LOAD 2
-#define LOAD_ROW 64
 #define EXACT_SHARE 8         // of a time limit the part spent here, where the exact search follows
 #define LOOK_ITEMS 16384      // placed by rounds between two reports of progress
 #define LIST_ITEMS_MAX 32768  // with more items lists take too long, and
 #define LIST_RULES_MAX 2048   // with more only the first ones are placed
 #define EJECT_ITEMS_MIN 32768 // of fewer, searches by keys make more of the time
 #define EJECT_ITEMS_MAX (1u << 21) // so that no sum of costs overflows
+#define EJECT_WORK 300ull          // per item,
+#define EJECT_WORK_ASIDE 450ull    // or per item that stands aside, for that makes placements cheap
+#define AGAIN_ROUNDS 64            // of the budget, each time that placements are lowered once more
+#define JOIN_WORK 100ull           // per item, to lower what found no place while it stood aside
+#define JOIN_ROUNDS 4              // in which that is done
 
 // What a key weighs, in parts of ONE.
 typedef struct weights {
@@ -67,10 +74,12 @@ typedef struct searcher {
     uint64_t best_peak;     // units
     plan_fit best_fit;      // of the list
     bool is_list;           // the list gave the best placement
-    uint64_t limit;         // no offset may pass it
-    uint64_t unit;          // bytes
-    uint64_t told_peak;     // bytes: of the best
-    uint64_t unseen;        // items placed since progress was told
+    bool may_eject;
+    uint32_t all_items; // also those that stand aside
+    uint64_t limit;     // no offset may pass it
+    uint64_t unit;      // bytes
+    uint64_t told_peak; // bytes: of the best
+    uint64_t unseen;    // items placed since progress was told
     uint64_t random;
     uint64_t rounds;
     uint32_t failures;
@@ -161,7 +170,9 @@ static void place_once(searcher* search, bool is_list, plan_fit fit, plan_budget
 // Whether there is time left. Progress is told once every LOOK_ITEMS items, whatever a placement
 // costs; the clock is asked each time.
 static bool goes_on(searcher* search, plan_budget* budget) {
-    budget->peak = search->told_peak;
+    // What others stand aside of is no plan of all.
+    budget->peak =
+        search->all_items == search->component->item_count ? search->told_peak : budget->peak;
     search->unseen += search->component->item_count;
     if (search->unseen < LOOK_ITEMS) {
         return plan_budget_in_time(budget);
@@ -191,8 +202,8 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
                                     {.sections = 1000 * ONE, .size = ONE},
                                     {.life = ONE, .size = 1000 * ONE}};
     const size_t count = sizeof rules / sizeof *rules;
-    const uint32_t items = search->component->item_count;
-    const size_t many = may_eject(search->component) ? MANY_RULES_EJECT : MANY_RULES;
+    const uint32_t items = search->all_items;
+    const size_t many = search->may_eject ? MANY_RULES_EJECT : MANY_RULES;
     const size_t used = items > MANY_ITEMS ? many : count;
     // Of few any rule may meet the bound, the first ones most often; of many the one by load does
     // best, and whoever has little time gets that.
@@ -211,12 +222,12 @@ static void place_by_rules(searcher* search, uint64_t target, plan_budget* budge
 // Lowers the best placement by ejection. What is large, lives long, and lives where much lives is
 // hard to place again: of two items of one size and life, one at nine tenths of the largest total
 // weighs 2^-15 of one at the total itself.
-static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t target,
+static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t target, uint64_t* work,
                          plan_budget* budget) {
     static const weights hardness = {.sections = 2 * ONE, .size = ONE, .load = 100 * ONE};
     const plan_component* component = search->component;
     plan_eject* eject = NULL;
-    if (!may_eject(component) || search->best_peak == PLAN_NO_PEAK ||
+    if (!search->may_eject || search->best_peak == PLAN_NO_PEAK ||
         !is_wanting(search, target, budget)) {
         return WEIR_OK;
     }
@@ -225,7 +236,7 @@ static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t targe
     weir_status status = plan_eject_make(scratch, component, search->keys, &eject);
     if (status == WEIR_OK) {
         search->best_peak =
-            plan_eject_lower(eject, target, search->best_peak, budget, search->best_offsets);
+            plan_eject_lower(eject, target, search->best_peak, work, budget, search->best_offsets);
         search->told_peak = search->best_peak * search->unit;
     }
     plan_scratch_release(scratch, mark);
@@ -278,36 +289,18 @@ static void improve(searcher* search, uint64_t target, plan_budget* budget) {
     }
 }
 
-// The largest total of the sections that an item lives in. `rows` has that of each LOAD_ROW
-// sections.
-static uint64_t load_of(const plan_component* component, const uint64_t* rows,
-                        const plan_item* item) {
-    uint64_t load = 0;
-    for (uint32_t s = item->first; s < item->end;) {
-        const bool is_row = s % LOAD_ROW == 0 && item->end - s >= LOAD_ROW;
-        const uint64_t total = is_row ? rows[s / LOAD_ROW] : component->totals[s];
-        load = total > load ? total : load;
-        s += is_row ? LOAD_ROW : 1;
-    }
-    return load;
-}
-
 static weir_status take_logs(plan_scratch* scratch, const plan_instance* instance,
                              searcher* search) {
     const plan_component* component = search->component;
-    uint64_t* rows = NULL;
+    plan_load load;
     WEIR_TRY(scratch_take(scratch, &search->logs, component->item_count));
-    WEIR_TRY(scratch_take(scratch, &rows, component->section_count / LOAD_ROW + 1));
-    for (uint32_t s = 0; s < component->section_count; ++s) {
-        const uint64_t total = component->totals[s];
-        rows[s / LOAD_ROW] = total > rows[s / LOAD_ROW] ? total : rows[s / LOAD_ROW];
-    }
+    WEIR_TRY(plan_load_make(scratch, component, &load));
     for (uint32_t i = 0; i < component->item_count; ++i) {
         const plan_item* item = &component->items[i];
         search->logs[i] = (item_logs){.life = log_of(instance->classes[item->index].spread),
                                       .sections = log_of(item->end - item->first),
                                       .size = log_of(item->size),
-                                      .load = log_of(load_of(component, rows, item))};
+                                      .load = log_of(plan_load_of(&load, item->first, item->end))};
     }
     return WEIR_OK;
 }
@@ -350,24 +343,176 @@ typedef struct task {
     uint64_t peak;     // units: of the offsets, and then of better ones
 } task;
 
-static weir_status place_component(task* work) {
+// Keeps a placement if it is the best. Returns its peak.
+static uint64_t keep(task* work, const uint64_t* offsets) {
+    const plan_component* component = work->component;
+    uint64_t peak = 0;
+    for (uint32_t i = 0; i < component->item_count; ++i) {
+        const uint64_t top = offsets[i] + component->items[i].size;
+        peak = top > peak ? top : peak;
+    }
+    for (uint32_t i = 0; i < component->item_count && peak < work->peak; ++i) {
+        work->offsets[component->items[i].index] = offsets[i] * work->sections->unit;
+    }
+    work->peak = peak < work->peak ? peak : work->peak;
+    return peak;
+}
+
+static weir_status start_search(task* work, const plan_component* component, searcher* search) {
+    WEIR_TRY(make_searcher(work->scratch, work->instance, work->sections, component, search));
+    search->random = work->random;
+    search->may_eject = may_eject(work->component);
+    search->all_items = work->component->item_count;
+    return WEIR_OK;
+}
+
+static weir_status place_whole(task* work) {
+    uint64_t eject_work = EJECT_WORK * work->component->item_count;
     searcher search;
-    WEIR_TRY(
-        make_searcher(work->scratch, work->instance, work->sections, work->component, &search));
-    search.random = work->random;
+    WEIR_TRY(start_search(work, work->component, &search));
     place_by_rules(&search, work->target, work->budget);
-    WEIR_TRY(lower(work->scratch, &search, work->target, work->budget));
+    WEIR_TRY(lower(work->scratch, &search, work->target, &eject_work, work->budget));
     if (work->may_search) {
         improve(&search, work->target, work->budget);
     }
     if (search.best_peak < work->peak) {
-        work->peak = search.best_peak;
-        for (uint32_t i = 0; i < work->component->item_count; ++i) {
-            work->offsets[work->component->items[i].index] =
-                search.best_offsets[i] * work->sections->unit;
-        }
+        keep(work, search.best_offsets);
     }
     return WEIR_OK;
+}
+
+// What stands aside in a component, and the placement of all.
+typedef struct beside {
+    bool* stands_aside;
+    uint64_t* offsets;
+    uint64_t peak;
+    uint64_t line; // the peak of what does not stand aside
+    uint64_t work; // left for ejection
+    uint32_t left; // how many of the others lie above the line
+} beside;
+
+// Places what does not stand aside: anew where nothing is placed, or down to a target.
+static weir_status place_kept(task* work, beside* all, uint64_t target) {
+    const uint32_t count = work->component->item_count;
+    plan_kept kept;
+    searcher search;
+    WEIR_TRY(plan_kept_make(work->scratch, work->component, all->stands_aside, &kept));
+    WEIR_TRY(start_search(work, &kept.component, &search));
+    if (all->peak == PLAN_NO_PEAK) {
+        place_by_rules(&search, target, work->budget);
+    } else {
+        search.best_peak = all->peak;
+        for (uint32_t i = 0; i < kept.component.item_count; ++i) {
+            search.best_offsets[i] = all->offsets[kept.item_of[i]];
+        }
+    }
+    if (search.best_peak == PLAN_NO_PEAK) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(lower(work->scratch, &search, target, &all->work, work->budget));
+    all->line = search.best_peak;
+    memset(all->offsets, 0xFF, count * sizeof *all->offsets);
+    for (uint32_t i = 0; i < kept.component.item_count; ++i) {
+        all->offsets[kept.item_of[i]] = search.best_offsets[i];
+    }
+    return WEIR_OK;
+}
+
+// Lays what stands aside below the line, and what finds no place there above it.
+static weir_status lay_aside(task* work, beside* all) {
+    const uint64_t end = PLAN_LIMIT / work->sections->unit;
+    uint32_t none = 0;
+    WEIR_TRY(plan_fill_lay(work->scratch, work->component, 0, all->line, all->offsets, &all->left));
+    if (all->left > 0) {
+        WEIR_TRY(
+            plan_fill_lay(work->scratch, work->component, all->line, end, all->offsets, &none));
+    }
+    if (none > 0) {
+        all->left = 0;
+        return WEIR_OK;
+    }
+    for (uint32_t i = 0; i < work->component->item_count; ++i) {
+        all->stands_aside[i] = all->stands_aside[i] && all->offsets[i] < all->line;
+    }
+    all->peak = keep(work, all->offsets);
+    work->budget->peak = work->peak * work->sections->unit;
+    return WEIR_OK;
+}
+
+// Places what does not stand aside, and the rest around it.
+static weir_status place_around(task* work, beside* all, uint64_t target) {
+    scratch_block* mark = work->scratch->last;
+    all->line = PLAN_NO_PEAK;
+    all->left = 0;
+    const weir_status status = place_kept(work, all, target);
+    plan_scratch_release(work->scratch, mark);
+    WEIR_TRY(status);
+    return all->line == PLAN_NO_PEAK ? WEIR_OK : lay_aside(work, all);
+}
+
+// The same; what then finds no place joins the others and is brought below their line, as long as
+// it grows less.
+static weir_status place_and_join(task* work, beside* all) {
+    const uint64_t count = work->component->item_count;
+    uint32_t left = UINT32_MAX;
+    all->work = EJECT_WORK * count;
+    for (uint32_t i = 0; i < count; ++i) {
+        all->work += all->stands_aside[i] ? EJECT_WORK_ASIDE - EJECT_WORK : 0;
+    }
+    WEIR_TRY(place_around(work, all, work->target));
+    all->work = JOIN_WORK * count;
+    for (uint32_t round = 0;
+         round < JOIN_ROUNDS && all->left > 0 && all->left < left && !work->budget->is_stopped;
+         ++round) {
+        left = all->left;
+        WEIR_TRY(place_around(work, all, all->line));
+    }
+    return WEIR_OK;
+}
+
+// Takes what a long search may spend on lowering once more; leaves nothing that is too little.
+static bool take_rounds(plan_budget* budget) {
+    if (budget->is_stopped || budget->rounds < AGAIN_ROUNDS) {
+        budget->rounds = 0;
+        return false;
+    }
+    budget->rounds -= budget->rounds == UINT64_MAX ? 0 : AGAIN_ROUNDS;
+    return plan_budget_goes_on(budget);
+}
+
+// Places all but what stands aside, and that around it; then lowers what is best so far, as long as
+// that helps.
+static weir_status place_beside(task* work, beside* all) {
+    WEIR_TRY(scratch_take(work->scratch, &all->offsets, work->component->item_count));
+    all->peak = PLAN_NO_PEAK;
+    if (work->peak == PLAN_NO_PEAK) {
+        WEIR_TRY(place_and_join(work, all));
+    }
+    while (work->may_search && work->peak > work->target && take_rounds(work->budget)) {
+        const uint64_t before = work->peak;
+        for (uint32_t i = 0; i < work->component->item_count; ++i) {
+            const uint32_t index = work->component->items[i].index;
+            all->offsets[i] = work->offsets[index] / work->sections->unit;
+        }
+        all->peak = before;
+        WEIR_TRY(place_and_join(work, all));
+        work->budget->rounds = work->peak < before ? work->budget->rounds : 0;
+    }
+    return WEIR_OK;
+}
+
+static weir_status place_component(task* work) {
+    beside all = {0};
+    uint32_t count = 0;
+    if (!may_eject(work->component)) {
+        return place_whole(work);
+    }
+    WEIR_TRY(scratch_take(work->scratch, &all.stands_aside, work->component->item_count));
+    WEIR_TRY(plan_aside_mark(work->scratch, work->component, all.stands_aside, &count));
+    if (count == 0) {
+        return place_whole(work);
+    }
+    return place_beside(work, &all);
 }
 
 // Places one component in scratch memory of its own.
