@@ -529,6 +529,28 @@ static void values_moved_onto_each_other_are_reported(void** state) {
     weir_schedule_destroy(schedule);
 }
 
+// A dispatch that stores rows is made to read the state, as one of two operations in it might.
+static void operations_in_one_dispatch_may_not_read_rows_that_they_store(void** state) {
+    const fixture* f = *state;
+    const weir_shape row = shape2(1, 32);
+    const weir_value kept = new_state(f, "kept", 16);
+    weir_value one = WEIR_VALUE_NONE;
+    assert_ok(weir_graph_input(f->graph, "one", WEIR_DTYPE_F32, &row, WEIR_PARAM_NONE, &one));
+    assert_ok(weir_graph_set_rows(f->graph, one, kept, f->position));
+    weir_schedule* schedule = schedule_of(f);
+    schedule_operand* operands = schedule->operands.items;
+    schedule->dispatches.items[0].source_count = 2;
+    assert_ok(weir_schedule_check(schedule));
+    const schedule_operand read = operands[0];
+    operands[0] = operands[1];
+    operands[0].kind = WEIR_ACCESS_READ;
+    assert_status(weir_schedule_check(schedule), WEIR_INTERNAL);
+    assert_message_has("reads a state by operand 0");
+    operands[0] = read;
+    schedule->dispatches.items[0].source_count = 1;
+    weir_schedule_destroy(schedule);
+}
+
 static void groups_order_nothing_within_themselves(void** state) {
     const fixture* f = *state;
     weir_target target = f->target;
@@ -573,6 +595,7 @@ int main(void) {
         with_graph(any_edge_taken_out_of_a_diamond_is_found_by_the_check),
         with_graph(an_edge_to_a_later_dispatch_is_reported),
         with_graph(values_moved_onto_each_other_are_reported),
+        with_graph(operations_in_one_dispatch_may_not_read_rows_that_they_store),
         with_graph(groups_order_nothing_within_themselves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

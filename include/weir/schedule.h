@@ -184,9 +184,10 @@ WEIR_API WEIR_MUST_USE weir_status weir_schedule_tradeoff(const weir_allocator* 
 
 // Proves the schedule again: the plan by the verifier, and every pair of dispatches whose placed
 // ranges share a byte by the order of the edges or groups, which must be that of the graph where
-// they touch one value.
+// they touch one value. A dispatch of several operations may not read a state where it writes it.
 //
-// Errors:  WEIR_INTERNAL two dispatches are not ordered, both named with their ranges;
+// Errors:  WEIR_INTERNAL two dispatches are not ordered, both named with their ranges, or one is
+//          not in itself;
 //          WEIR_OUT_OF_MEMORY.
 // Threads: thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_schedule_check(const weir_schedule* schedule);

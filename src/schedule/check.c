@@ -146,8 +146,34 @@ static weir_status check_pair(const weir_schedule* schedule, uint32_t earlier, u
     return WEIR_OK;
 }
 
+// Operations that are computed together have no order among themselves: where one of them stores
+// rows of a state, none reads them. A value of the arena may lie on one that its own kernel reads.
+static weir_status check_together(const weir_schedule* schedule, uint32_t dispatch) {
+    const schedule_dispatch* item = &schedule->dispatches.items[dispatch];
+    const schedule_operand* operands = &schedule->operands.items[item->operand_begin];
+    for (uint32_t i = 0; item->source_count > 1 && i < item->operand_count; i++) {
+        for (uint32_t j = 0; j < item->operand_count; j++) {
+            if (operands[i].root != operands[j].root || operands[i].kind != WEIR_ACCESS_READ ||
+                operands[j].kind == WEIR_ACCESS_READ ||
+                schedule->placements[operands[i].root].region != WEIR_REGION_STATE) {
+                continue;
+            }
+            const weir_range read = weir_schedule_placed_range(schedule, &operands[i]);
+            const weir_range written = weir_schedule_placed_range(schedule, &operands[j]);
+            if (weir_range_overlaps(&read, &written)) {
+                return WEIR_FAIL(WEIR_INTERNAL,
+                                 "dispatch %u (%s) reads a state by operand %u where it writes it "
+                                 "by operand %u",
+                                 dispatch, item->name, i, j);
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
 static weir_status check_pairs(const weir_schedule* schedule, uint8_t* marks) {
     for (uint32_t later = 0; later < schedule->dispatches.count; later++) {
+        WEIR_TRY(check_together(schedule, later));
         WEIR_TRY(mark_ancestors(schedule, later, marks));
         for (uint32_t earlier = 0; earlier < later; earlier++) {
             WEIR_TRY(check_pair(schedule, earlier, later, marks[earlier] != 0));
