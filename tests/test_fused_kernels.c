@@ -444,29 +444,29 @@ static void products_turn_and_store_their_rows(void** state) {
     }
 }
 
-// Every type that is multiplied as bytes, with a norm or with what is added. Rows of 1536 elements
-// are whole words in each.
+// Every type that is multiplied as bytes: one row, which workgroups keep, with a norm, and two with
+// what is added. Rows of 1536 elements are whole words in each.
 static void check_rounded_types(void) {
     static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1,
                                         WEIR_DTYPE_Q5_0, WEIR_DTYPE_Q5_1, WEIR_DTYPE_Q4_K,
                                         WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
     for (uint32_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
-        if (i % 2 == 0) {
-            check_matmul_add(dtypes[i], WEIR_DTYPE_NONE, 2, 19, 1536);
-        } else {
-            check_rms_norm_matmul(dtypes[i], factor_types[i / 2 % 3], i % 4 * 4, 1, 19, 1536);
-        }
+        check_matmul_add(dtypes[i], WEIR_DTYPE_NONE, 2, 19, 1536);
+        check_rms_norm_matmul(dtypes[i], factor_types[i % 3], i % 2 * 4, 1, 19, 1536);
     }
+    check_rms_norm_matmul(WEIR_DTYPE_Q8_0, WEIR_DTYPE_F32, 0, 1, 3, 32768); // too long to be kept
 }
 
 static void check_rounded_fusions(void) {
     static const projection_case cases[] = {
         {WEIR_DTYPE_Q4_0, WEIR_DTYPE_NONE, 1, 5, 1536, true, false, &adjacent},
+        {WEIR_DTYPE_Q8_0, WEIR_DTYPE_F16, 1, 3, 320, false, true, &halves},
         {WEIR_DTYPE_Q8_0, WEIR_DTYPE_F16, 3, 3, 256, true, true, &halves},
         {WEIR_DTYPE_Q4_K, WEIR_DTYPE_BF16, 1, 7, 768, false, false, NULL},
     };
     check_gate_up(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K, 1, 19, 1536);
-    check_rms_norm_gate_up(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, 2, 1536);
+    check_rms_norm_gate_up(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, 1, 1536);
+    check_rms_norm_gate_up(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, 2, 512);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         check_projection(&cases[i]);
     }
@@ -474,17 +474,21 @@ static void check_rounded_fusions(void) {
 
 static void products_of_bytes_agree(void** state) {
     (void)state;
+    static const weir_vulkan_tuning cuts[] = {
+        {.unit_x = WEIR_VULKAN_X_8_BITS},
+        {.unit_x = WEIR_VULKAN_X_8_BITS, .unit_columns = 3, .held_columns = 2},
+        {.unit_x = WEIR_VULKAN_X_8_BITS, .held_columns = 1, .held_threads = 96, .held_groups = 2}};
     weir_device* device = kernels_on.device;
-    if (!device || weir_vulkan_tune(
-                       device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_8_BITS}) != WEIR_OK) {
+    if (!device || weir_vulkan_tune(device, &cuts[0]) != WEIR_OK) {
         print_message("skipped: %s\n", device ? weir_last_error() : "no device");
         skip();
     }
     rounds = true;
     check_rounded_fusions();
-    assert_ok(weir_vulkan_tune(
-        device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_8_BITS, .unit_columns = 3}));
+    assert_ok(weir_vulkan_tune(device, &cuts[1]));
     check_rounded_types();
+    assert_ok(weir_vulkan_tune(device, &cuts[2]));
+    check_rms_norm_matmul(WEIR_DTYPE_Q4_0, WEIR_DTYPE_F32, 0, 1, 37, 2304);
     rounds = false;
     assert_ok(weir_vulkan_tune(device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
 }

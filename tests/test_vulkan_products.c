@@ -97,6 +97,9 @@ static void cuts_that_cannot_be_are_refused(void** state) {
     assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_threads = 48}),
                   WEIR_INVALID_ARGUMENT);
     assert_message_has("48 threads");
+    assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.held_threads = 16}),
+                  WEIR_INVALID_ARGUMENT);
+    assert_message_has("16 threads");
     assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.unit_x = (weir_vulkan_x)3}),
                   WEIR_INVALID_ARGUMENT);
     assert_message_has("unit_x is 3");

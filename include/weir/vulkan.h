@@ -115,10 +115,11 @@ typedef enum weir_vulkan_x {
 } weir_vulkan_x;
 
 // How products are cut into workgroups: of up to 4 rows those with weights of plain types (few) and
-// in blocks (unit), and those of more (tile). Columns are rows of weights that a workgroup reads,
-// 1 to 32, of two matrices together; threads are its invocations, a multiple of 32, at most 256. A
-// tile has 64 rows and 64 or 128 columns of y, 64 where there are two matrices. 0: as it is without
-// this.
+// in blocks (unit), or whose workgroups keep a row of x in 8 bits (held), and those of more (tile).
+// Columns are rows of weights that a workgroup reads at once, or 32 of its invocations in those
+// that keep x: 1 to 32, of two matrices together; threads are its invocations, a multiple of 32, at
+// most 256. A tile has 64 rows and 64 or 128 columns of y, 64 where there are two matrices. 0: as
+// it is without this.
 typedef struct weir_vulkan_tuning {
     uint32_t few_columns, few_threads;
     uint32_t unit_columns, unit_threads;
@@ -126,6 +127,8 @@ typedef struct weir_vulkan_tuning {
     weir_vulkan_x unit_x;   // 8 bits only with VK_KHR_shader_integer_dot_product
     uint32_t tile_columns;
     uint32_t tiles_wanted; // of a product: with fewer they are made smaller
+    uint32_t held_columns, held_threads;
+    uint32_t held_groups; // workgroups, where there are as many groups of columns, which they share
 } weir_vulkan_tuning;
 
 // Sets the cut for programs made from now on. Other numbers add in another order: results differ in

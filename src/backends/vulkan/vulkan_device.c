@@ -122,9 +122,21 @@ static weir_status make_locks(vulkan_device* device) {
 // x is rounded where that spares the device work.
 static weir_vulkan_tuning usual_tuning(const vulkan_device* device) {
     const vulkan_probe* probe = &device->probe;
-    weir_vulkan_tuning tuning = {4, 128, 16, 64, 512, WEIR_VULKAN_X_F32, 128, 256};
+    weir_vulkan_tuning tuning = {.few_columns = 4,
+                                 .few_threads = 128,
+                                 .unit_columns = 16,
+                                 .unit_threads = 64,
+                                 .groups_wanted = 512,
+                                 .unit_x = WEIR_VULKAN_X_F32,
+                                 .held_columns = 4,
+                                 .held_threads = 256,
+                                 .held_groups = 264,
+                                 .tile_columns = 128,
+                                 .tiles_wanted = 256};
     if (probe->type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
-        tuning = (weir_vulkan_tuning){8, 32, 8, 32, 1, WEIR_VULKAN_X_F32, 128, 1};
+        tuning.few_columns = tuning.unit_columns = 8;
+        tuning.few_threads = tuning.unit_threads = tuning.held_threads = 32;
+        tuning.groups_wanted = tuning.held_groups = tuning.tiles_wanted = 1;
     }
     if (probe->integer_dot && probe->fast_dots) {
         tuning.unit_x = WEIR_VULKAN_X_8_BITS;
@@ -197,11 +209,8 @@ weir_status vulkan_device_open(const weir_device_desc* desc, const weir_target* 
     return WEIR_OK;
 }
 
-static weir_status check_tile(uint32_t columns) {
-    return columns == VULKAN_TILE || columns == 2 * VULKAN_TILE
-               ? WEIR_OK
-               : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: tiles of %u columns; expected %d or %d",
-                           columns, VULKAN_TILE, 2 * VULKAN_TILE);
+static uint32_t usual_unless(uint32_t wanted, uint32_t usual) {
+    return wanted > 0 ? wanted : usual;
 }
 
 static weir_status check_cut(uint32_t columns, uint32_t threads) {
@@ -214,6 +223,13 @@ static weir_status check_cut(uint32_t columns, uint32_t threads) {
                            columns, threads, CUT_COLUMNS_MAX, CUT_THREADS_STEP, CUT_THREADS_MAX);
 }
 
+static weir_status check_tile(uint32_t columns) {
+    return columns == VULKAN_TILE || columns == 2 * VULKAN_TILE
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: tiles of %u columns; expected %d or %d",
+                           columns, VULKAN_TILE, 2 * VULKAN_TILE);
+}
+
 weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning) {
     if (!vulkan_is_device(base)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: not a device of Vulkan");
@@ -221,14 +237,17 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
     vulkan_device* device = vulkan_device_of(base);
     const weir_vulkan_tuning usual = usual_tuning(device);
     const weir_vulkan_tuning wanted = {
-        .few_columns = tuning->few_columns > 0 ? tuning->few_columns : usual.few_columns,
-        .few_threads = tuning->few_threads > 0 ? tuning->few_threads : usual.few_threads,
-        .unit_columns = tuning->unit_columns > 0 ? tuning->unit_columns : usual.unit_columns,
-        .unit_threads = tuning->unit_threads > 0 ? tuning->unit_threads : usual.unit_threads,
-        .groups_wanted = tuning->groups_wanted > 0 ? tuning->groups_wanted : usual.groups_wanted,
+        .few_columns = usual_unless(tuning->few_columns, usual.few_columns),
+        .few_threads = usual_unless(tuning->few_threads, usual.few_threads),
+        .unit_columns = usual_unless(tuning->unit_columns, usual.unit_columns),
+        .unit_threads = usual_unless(tuning->unit_threads, usual.unit_threads),
+        .groups_wanted = usual_unless(tuning->groups_wanted, usual.groups_wanted),
         .unit_x = tuning->unit_x > 0 ? tuning->unit_x : usual.unit_x,
-        .tile_columns = tuning->tile_columns > 0 ? tuning->tile_columns : usual.tile_columns,
-        .tiles_wanted = tuning->tiles_wanted > 0 ? tuning->tiles_wanted : usual.tiles_wanted};
+        .held_columns = usual_unless(tuning->held_columns, usual.held_columns),
+        .held_threads = usual_unless(tuning->held_threads, usual.held_threads),
+        .held_groups = usual_unless(tuning->held_groups, usual.held_groups),
+        .tile_columns = usual_unless(tuning->tile_columns, usual.tile_columns),
+        .tiles_wanted = usual_unless(tuning->tiles_wanted, usual.tiles_wanted)};
     if (wanted.unit_x > WEIR_VULKAN_X_8_BITS) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: unit_x is %u", (unsigned)wanted.unit_x);
     }
@@ -237,6 +256,7 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
     }
     WEIR_TRY(check_cut(wanted.few_columns, wanted.few_threads));
     WEIR_TRY(check_cut(wanted.unit_columns, wanted.unit_threads));
+    WEIR_TRY(check_cut(wanted.held_columns, wanted.held_threads));
     WEIR_TRY(check_tile(wanted.tile_columns));
     if (vulkan_tuning_bytes(&wanted) > device->probe.shared_bytes_max) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: workgroups share %u bytes; %s has %u",

@@ -223,6 +223,7 @@ weir_status vulkan_work_encode(vulkan_work* work) {
     work_encoder encoder = {
         .base = {.binding_bytes_max = work->device->probe.binding_bytes_max,
                  .group_count_max = work->device->probe.group_count_max,
+                 .shared_bytes_max = work->device->probe.shared_bytes_max,
                  .tuning = &work->device->tuning,
                  .allocator = &work->device->base.allocator,
                  .run_bytes_max = vulkan_storage_run_bytes,

@@ -21,6 +21,9 @@ static const uint32_t matmul_dots_words[] = {
 static const uint32_t matmul_few_words[] = {
 #include "backends/vulkan/spirv/matmul_few.inc"
 };
+static const uint32_t matmul_held_words[] = {
+#include "backends/vulkan/spirv/matmul_held.inc"
+};
 static const uint32_t matmul_units_words[] = {
 #include "backends/vulkan/spirv/matmul_units.inc"
 };

@@ -77,6 +77,7 @@ typedef struct vulkan_encoder vulkan_encoder;
 struct vulkan_encoder {
     uint64_t binding_bytes_max;
     uint32_t group_count_max;
+    uint32_t shared_bytes_max; // of a workgroup
     const weir_vulkan_tuning* tuning;
     const weir_allocator* allocator;
     // Returns the most bytes of a run of rows of an operand, so that each lies in one allocation.

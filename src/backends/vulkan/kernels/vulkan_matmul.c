@@ -8,6 +8,8 @@
 #define ROUND 8
 #define UNIT 32
 #define UNIT_TYPE_LAST 10 // Q6_K
+#define TEAM 32
+#define HELD_QUADS 8 // of x that an invocation brings at once
 #define FEW_UNROLL 4
 #define PLAIN_TYPES 3 // the first types: their loads are worth having under way together
 #define UP_NONE UINT32_MAX
@@ -196,6 +198,40 @@ static void size_few(const vulkan_encoder* encoder, bool in_units, vulkan_launch
     launch->groups[1] = divide_up(groups, launch->groups[0]);
 }
 
+// Bytes of shared memory that shaders/held_products.glsl takes: x, twice what is added up, and
+// parts of the sum of the squares.
+static uint64_t held_bytes(uint64_t units, uint32_t threads, uint32_t sums) {
+    const uint32_t shares = threads / TEAM * sums * (TEAM / 4 + 1);
+    const uint32_t magnitudes = HELD_QUADS * threads / 4;
+    const uint32_t half = shares > magnitudes ? shares : magnitudes;
+    return (units * 3 + 2 * half) * 4 * ELEMENT_BYTES + threads / TEAM * ELEMENT_BYTES;
+}
+
+// Workgroups that keep a row of x, each of which takes as many groups of columns. False where there
+// are fewer groups than workgroups, for which x need not be kept, or x does not fit.
+static bool size_held(const vulkan_encoder* encoder, vulkan_launch* launch) {
+    const weir_vulkan_tuning* tuning = encoder->tuning;
+    const uint32_t matrices = launch->constants[5] != UP_NONE ? 2 : 1;
+    const uint32_t least = launch->constants[ROTATION] != 0 ? 2 : 1; // pairs stay together
+    const uint32_t wanted = tuning->held_columns > matrices ? tuning->held_columns / matrices : 1;
+    const uint32_t columns = divide_up(wanted, least) * least;
+    const uint32_t groups = divide_up(launch->push.columns, tuning->held_threads / TEAM * columns);
+    const uint32_t units = launch->push.width / UNIT;
+    if (tuning->unit_x != WEIR_VULKAN_X_8_BITS || launch->push.rows != 1 ||
+        groups < tuning->held_groups || tuning->held_groups > encoder->group_count_max ||
+        held_bytes(units, tuning->held_threads, columns * matrices) > encoder->shared_bytes_max) {
+        return false;
+    }
+    launch->shader = VULKAN_SHADER_matmul_held;
+    launch->constants[2] = 1;
+    launch->constants[7] = columns;
+    launch->constants[8] = tuning->held_threads;
+    launch->constants[9] = units;
+    launch->groups[0] = divide_up(groups, divide_up(groups, tuning->held_groups));
+    launch->groups[1] = 1;
+    return true;
+}
+
 // The wider tile where there are enough of them: less is read for a product then.
 static void size_tiles(const vulkan_encoder* encoder, vulkan_launch* launch) {
     const weir_vulkan_tuning* tuning = encoder->tuning;
@@ -317,7 +353,9 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
         if (launch.push.rows <= FEW_ROWS) {
             bind_factors(p, &launch);
             bind_projection(p, &launch);
-            size_few(encoder, in_units, &launch);
+            if (!in_units || !size_held(encoder, &launch)) {
+                size_few(encoder, in_units, &launch);
+            }
         } else {
             size_tiles(encoder, &launch);
         }

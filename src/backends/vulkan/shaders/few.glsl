@@ -22,8 +22,6 @@
 #include "cache.glsl"
 #include "turns.glsl"
 
-#define ROUND 8u // sums that are added up together
-
 #define FACTORS_NONE 0u
 #define FACTORS_QUADS 1u // of f32, on 16-byte borders
 #define FACTORS_F32 2u
@@ -49,11 +47,9 @@ layout(constant_id = 10) const uint FACTORS = FACTORS_NONE;
 layout(constant_id = 12) const uint ROTATION = ROTATION_NONE;
 layout(constant_id = 13) const uint HEAD_DIM = 2u; // even
 
-const uint SIZE = gl_WorkGroupSize.x; // a multiple of ROUND
-const uint LANES = SIZE / ROUND;
+const uint SIZE = gl_WorkGroupSize.x; // a multiple of 32
 const uint MATRICES = UP_TYPE == UP_NONE ? 1u : 2u;
 const uint SUMS = ROWS * COLUMNS * MATRICES;
-const uint TURNS = (SUMS + ROUND - 1u) / ROUND; // in which they are added up
 
 layout(set = 0, binding = 1, std430) readonly buffer X { float x[]; };
 layout(set = 0, binding = 1, std430) readonly buffer X4 { vec4 x4[]; };
@@ -74,17 +70,6 @@ layout(set = 0, binding = 7, std430) readonly buffer Rates { vec2 rates[]; };
 #define SECOND_BINDING 4
 #include "second.glsl"
 
-shared float shares[ROUND][SIZE];
-shared float partial[ROUND][LANES];
-
-// Of the squares of x, added up beside the first sums.
-shared float square_shares[ROWS][FACTORS == FACTORS_NONE ? 1u : SIZE];
-shared float square_partial[ROWS][FACTORS == FACTORS_NONE ? 1u : LANES];
-
-uint first_slot() {
-    return (gl_WorkGroupID.x + gl_WorkGroupID.y * gl_NumWorkGroups.x) * COLUMNS;
-}
-
 // The column that a slot stands for: the two of a pair that turns are neighbours, an even slot and
 // the odd one behind it.
 uint column_of(uint slot) {
@@ -94,27 +79,16 @@ uint column_of(uint slot) {
                : slot;
 }
 
-// Where the row of matrix `m` begins that slot `c` of this workgroup takes. Slots behind the last one
-// take its row and are not stored.
-uint row_at(uint m, uint c) {
+// Where the row of matrix `m` begins that a slot takes. Slots behind the last one take its row and are
+// not stored.
+uint row_of(uint m, uint slot) {
     const uint operand = m == 0u ? 1u : 3u;
-    const uint column = column_of(min(first_slot() + c, push.columns - 1u));
-    return push.offset[operand] + column * push.stride[operand];
+    return push.offset[operand] + column_of(min(slot, push.columns - 1u)) * push.stride[operand];
 }
 
 // The number of a sum, those of the two matrices side by side.
 uint sum_of(uint row, uint c, uint m) {
     return (row * COLUMNS + c) * MATRICES + m;
-}
-
-// The row of x and the slot that an invocation stores in a turn; false for none.
-bool stores(uint turn, out uint row, out uint slot) {
-    const uint begins_at = gl_LocalInvocationID.x * MATRICES;
-    const uint element = (turn * ROUND + begins_at) / MATRICES;
-    row = element / COLUMNS;
-    slot = first_slot() + element % COLUMNS;
-    return begins_at < ROUND && turn * ROUND + begins_at < SUMS && row < row_count() &&
-           slot < push.columns;
 }
 
 // The factor of element k of x, and those of a quad of it.
@@ -145,26 +119,21 @@ struct ending {
     uint position;
 };
 
-// Read first, since it arrives while the product is computed. y may lie on what is added: only what
-// an invocation has read itself is written.
-void load_endings(out ending endings[TURNS]) {
-    [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
-        uint row = 0u;
-        uint slot = 0u;
-        endings[turn] = ending(STATE_POSITION == NONE ? 0u : params[STATE_POSITION], 0.0, 1.0,
-                               vec2(0.0), 0u);
-        if (SECOND != SECOND_NONE && stores(turn, row, slot)) {
-            endings[turn].addend = second_at(3u, row, slot);
-        }
-        if (ROTATION != ROTATION_NONE && stores(turn, row, slot) && slot % HEAD_DIM < 2u * PAIRS) {
-            const uint pair = slot % HEAD_DIM / 2u;
-            endings[turn].position = params[POSITION] + row;
-            endings[turn].rate = rates[pair];
-            if (HAS_DIVISORS == 1u) {
-                endings[turn].divisor = divisors[push.offset[DIVISOR_SLOT] + pair];
-            }
+ending ending_of(uint row, uint slot) {
+    ending made = ending(STATE_POSITION == NONE ? 0u : params[STATE_POSITION], 0.0, 1.0, vec2(0.0),
+                         0u);
+    if (SECOND != SECOND_NONE) {
+        made.addend = second_at(3u, row, slot);
+    }
+    if (ROTATION != ROTATION_NONE && slot % HEAD_DIM < 2u * PAIRS) {
+        const uint pair = slot % HEAD_DIM / 2u;
+        made.position = params[POSITION] + row;
+        made.rate = rates[pair];
+        if (HAS_DIVISORS == 1u) {
+            made.divisor = divisors[push.offset[DIVISOR_SLOT] + pair];
         }
     }
+    return made;
 }
 
 // One number of a pair, of which the other is `other`.
@@ -194,83 +163,6 @@ void store(uint row, uint slot, float sum, float other, ending with) {
         y[to] = number;
     } else {
         half_y[to] = uint16_t(to_half(floatBitsToUint(number)));
-    }
-}
-
-float total_of(uint at) {
-    float total = 0.0;
-    for (uint i = 0u; i < LANES; i++) {
-        total += partial[at][i];
-    }
-    return total;
-}
-
-// The number that the sums of a row are multiplied by; `square_partial` is complete.
-float scale_of(uint row) {
-    if (FACTORS == FACTORS_NONE) {
-        return 1.0;
-    }
-    precise float total = 0.0;
-    for (uint i = 0u; i < LANES; i++) {
-        total += square_partial[row][i];
-    }
-    precise float scale = 1.0 / sqrt(total / float(push.width) + uintBitsToFloat(EPSILON));
-    return scale;
-}
-
-void share_squares(float squares[ROWS]) {
-    [[unroll]] for (uint row = 0u; row < ROWS; row++) {
-        square_shares[row][gl_LocalInvocationID.x] = squares[row];
-    }
-}
-
-void add_squares() {
-    const uint at = gl_LocalInvocationID.x;
-    [[unroll]] for (uint row = 0u; row < ROWS; row++) {
-        if (at / LANES == row) { // there are at least as many lanes eight times as rows
-            float sum = 0.0;
-            [[unroll]] for (uint i = 0u; i < ROUND; i++) {
-                sum += square_shares[row][at % LANES + i * LANES];
-            }
-            square_partial[row][at % LANES] = sum;
-        }
-    }
-}
-
-// `squares` are the shares of the sums of the squares of x.
-void add_and_store(float sums[SUMS], float squares[ROWS], ending endings[TURNS]) {
-    const uint at = gl_LocalInvocationID.x;
-    [[unroll]] for (uint turn = 0u; turn < TURNS; turn++) {
-        const uint begin = turn * ROUND;
-        [[unroll]] for (uint i = 0u; i < ROUND; i++) {
-            if (begin + i < SUMS) {
-                shares[i][at] = sums[begin + i];
-            }
-        }
-        if (FACTORS != FACTORS_NONE && turn == 0u) {
-            share_squares(squares);
-        }
-        barrier();
-        if (begin + at / LANES < SUMS) {
-            float sum = 0.0;
-            [[unroll]] for (uint i = 0u; i < ROUND; i++) {
-                sum += shares[at / LANES][at % LANES + i * LANES];
-            }
-            partial[at / LANES][at % LANES] = sum;
-        }
-        if (FACTORS != FACTORS_NONE && turn == 0u) {
-            add_squares();
-        }
-        barrier();
-        uint row = 0u;
-        uint slot = 0u;
-        if (stores(turn, row, slot)) {
-            const uint sum_at = at * MATRICES;
-            const bool has_other = MATRICES == 2u || ROTATION != ROTATION_NONE;
-            const float scale = scale_of(row);
-            store(row, slot, total_of(sum_at) * scale,
-                  has_other ? total_of(sum_at ^ 1u) * scale : 0.0, endings[turn]);
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 #define DOTS
 #include "common.glsl"
 #include "few.glsl"
+#include "few_sums.glsl"
 #include "units.glsl"
 #include "unit_dots.glsl"
 #include "unit_products.glsl"

@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "few.glsl"
+#include "few_sums.glsl"
 
 layout(constant_id = 9) const uint UNROLL = 1u; // eights whose loads are under way together
 

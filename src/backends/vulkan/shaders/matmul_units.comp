@@ -3,5 +3,6 @@
 #extension GL_GOOGLE_include_directive : require
 #include "common.glsl"
 #include "few.glsl"
+#include "few_sums.glsl"
 #include "units.glsl"
 #include "unit_products.glsl"

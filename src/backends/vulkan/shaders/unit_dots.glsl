@@ -20,21 +20,36 @@ struct rounded_x {
 
 // The largest magnitude is found by its bits: those of a NaN are larger than any other, and so no NaN
 // hides from it.
+uint most_of(vec4 quad) {
+    const uvec4 bits = floatBitsToUint(quad) & 0x7FFFFFFFu;
+    return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+float inverse_of(uint most) {
+    return most > 0u ? 127.0 / uintBitsToFloat(most) : 0.0;
+}
+
+float scale_of_most(uint most) {
+    return uintBitsToFloat(most) / 127.0;
+}
+
+int round_quad(vec4 quad, float inverse) {
+    precise vec4 scaled = quad * inverse;
+    const uvec4 whole = floatBitsToUint(scaled + ROUND_TO_INTEGER) & 0xFFu;
+    return int(whole.x | whole.y << 8 | whole.z << 16 | whole.w << 24);
+}
+
 rounded_x round_x(vec4 quads[8]) {
     rounded_x rounded;
-    uvec4 most4 = uvec4(0u);
+    uint most = 0u;
     [[unroll]] for (uint g = 0u; g < 8u; g++) {
-        most4 = max(most4, floatBitsToUint(quads[g]) & 0x7FFFFFFFu);
+        most = max(most, most_of(quads[g]));
     }
-    const uint bits = max(max(most4.x, most4.y), max(most4.z, most4.w));
-    const float most = uintBitsToFloat(bits);
-    const float inverse = bits > 0u ? 127.0 / most : 0.0;
-    rounded.scale = most / 127.0;
+    const float inverse = inverse_of(most);
+    rounded.scale = scale_of_most(most);
     int sums[2] = int[2](0, 0);
     [[unroll]] for (uint g = 0u; g < 8u; g++) {
-        precise vec4 scaled = quads[g] * inverse;
-        const uvec4 whole = floatBitsToUint(scaled + ROUND_TO_INTEGER) & 0xFFu;
-        rounded.bytes[g] = int(whole.x | whole.y << 8 | whole.z << 16 | whole.w << 24);
+        rounded.bytes[g] = round_quad(quads[g], inverse);
         sums[g / 4u] += dot_bytes(rounded.bytes[g], 0x01010101, 0);
     }
     rounded.totals = rounded.scale * vec2(sums[0], sums[1]);
