@@ -7,9 +7,11 @@
 #include "plan/plan_exact_parts.h"
 
 // Lowers the peak component by component. Between the proven bound and the best placement known,
-// three capacities are tried in turn: the bound itself, which most often can be met; half way; and
-// one less than the best. Each gets as many nodes, in each of three orders. Every decision moves
-// the bound or the best, so both hold whenever the budget ends.
+// four capacities are tried in turn: the bound itself, which most often can be met; a quarter of
+// the way down to it, again as long as that is met; half way, likewise; and one less than the best.
+// Each gets as many nodes, in each of three orders, but no more than half of the work that is left:
+// low capacities may take all of it and decide nothing. Every decision moves the bound or the best,
+// so both hold whenever the budget ends.
 
 #define FIRST_NODES_PER_CLASS 2
 #define CHANGES_PER_CLASS 16 // room to begin with
@@ -264,26 +266,43 @@ static uint64_t nodes_of_round(const descent* down) {
     return ((uint64_t)down->search.count * FIRST_NODES_PER_CLASS) << __builtin_ctzll(turn);
 }
 
+// The same, with half of the work that is left unless it is the only capacity tried.
+static weir_status probe_in_part(descent* down, uint64_t capacity, bool is_alone, uint64_t nodes,
+                                 bool* decided) {
+    plan_exact_budget* budget = down->search.budget;
+    const uint64_t held = is_alone ? 0 : budget->work / 2;
+    budget->work -= held;
+    const weir_status status = probe(down, capacity, nodes, decided);
+    budget->work += held;
+    return status;
+}
+
+// How far above the bound a step of a round tries, of `gap` that is undecided.
+static uint64_t part_of(uint64_t gap, int step) {
+    return step == 0 ? 0 : step == 1 ? gap - gap / 4 : step == 2 ? gap / 2 : gap;
+}
+
 // A capacity is only ever tried between what is proven and what is known, so no outcome is lost on
 // values that another has already decided.
 static weir_status descend(descent* down, uint64_t enough) {
     while (!has_ended(down, enough)) {
         const uint64_t nodes = nodes_of_round(down);
-        for (int step = 0; step < 3 && !has_ended(down, enough); ++step) {
+        for (int step = 0; step < 4 && !has_ended(down, enough); ++step) {
             const uint64_t gap = down->best - 1 - down->least;
-            uint64_t capacity = down->least + (step == 0 ? 0 : step == 1 ? gap / 2 : gap);
+            const uint64_t best = down->best;
             bool decided = false;
-            if (enough > 0) {
-                capacity = enough;
-            } else if ((step == 1 && gap < 2 * down->search.unit) || (step == 2 && gap == 0)) {
+            if (step > 0 && (gap == 0 || (step < 3 && gap < 4 * down->search.unit))) {
                 continue;
             }
-            WEIR_TRY(probe(down, capacity, nodes, &decided));
+            const uint64_t capacity = enough > 0 ? enough : down->least + part_of(gap, step);
+            WEIR_TRY(probe_in_part(down, capacity, enough > 0, nodes, &decided));
             down->search.budget->peak = down->best > down->others ? down->best : down->others;
             down->search.budget->bound = down->least;
             if (enough > 0 || (decided && step == 0)) {
                 break;
             }
+            // What was met is cheap to go on with.
+            step -= step < 3 && down->best < best;
         }
         ++down->round;
     }
