@@ -354,7 +354,8 @@ static weir_graph* product_graph(weir_dtype dtype, int64_t n, int64_t k, int cou
 #define CUT(columns, threads, of_units, threads_of_units, groups)                                  \
     {                                                                                              \
         .few_columns = (columns), .few_threads = (threads), .unit_columns = (of_units),            \
-        .unit_threads = (threads_of_units), .groups_wanted = (groups)                              \
+        .unit_threads = (threads_of_units), .groups_wanted = (groups),                             \
+        .held_groups = (groups) > 0 ? UINT32_MAX : 0 /* no workgroups that keep x */               \
     }
 
 // With the default cut of few rows, and where `sweep` says so with others.

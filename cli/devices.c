@@ -12,11 +12,11 @@ static const char usage[] =
     "      --json  print one object\n";
 
 static void print_line(const weir_device_info* info) {
-    printf("%-10s %s\n", info->name, info->description);
+    printf("%-15s %s\n", info->name, info->description);
     if (!info->available) {
         return;
     }
-    printf("%-10s %.1f GiB%s", "", (double)info->memory_bytes / (1024.0 * 1024.0 * 1024.0),
+    printf("%-15s %.1f GiB%s", "", (double)info->memory_bytes / (1024.0 * 1024.0 * 1024.0),
            info->unified ? ", shared with the host" : "");
     if (info->budget_bytes > 0) {
         printf(", %.1f GiB for one process now",

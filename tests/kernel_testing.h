@@ -305,7 +305,7 @@ static inline int open_kernel_device(void** state) {
         assert_ok(status);
         kernels_on.target = weir_device_target(kernels_on.device);
         tensor_border = 2;
-        // Kernels that round x have a test of their own, in test_vulkan_products.
+        // Kernels that round x have a test of their own, in test_fused_kernels.
         if (strncmp(test_device(), "vulkan", 6) == 0) {
             assert_ok(weir_vulkan_tune(kernels_on.device,
                                        &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));

@@ -257,12 +257,37 @@ static void products_agree_for_large_matrices(void** state) {
     (void)state;
     check_matmul(WEIR_DTYPE_Q8_0, 1, 1989, 1056);
     check_matmul(WEIR_DTYPE_Q8_0, 2, 81, 256 * 97 + 32);
-    check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q8_0, 1, 1989, 1056);
+    check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, 1, 1989, 1024); // not of one type
     for (int64_t m = 1; m <= 4; m++) {
+        check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q8_0, m, 1989, 1056);
         check_matmul(WEIR_DTYPE_F16, m, 11 + m, 2048 + 8 * m);
         check_matmul(WEIR_DTYPE_F32, m, 2 * m, 2049);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F16, m, 21 + m, 2048);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_BF16, m, 67, 2080);
+    }
+}
+
+// A pass with fewer rows than its bound, down to none.
+static void products_of_no_rows_touch_nothing(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16,
+                                        WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K};
+    for (uint32_t i = 0; i < 3 * sizeof dtypes / sizeof *dtypes; i++) {
+        tensor x = new_random(&random_state, WEIR_DTYPE_F32, 2 + i % 3 * 8, 2048, 0);
+        tensor w = new_random(&random_state, dtypes[i / 3], 9, 2048, 0);
+        tensor y = new_tensor(WEIR_DTYPE_F32, x.rows, 9, 0);
+        kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
+        run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+        weir_view views[KERNEL_OPERANDS];
+        kernel_views(&run, views);
+        views[0].shape.dims[0] = views[2].shape.dims[0] = 0;
+        void* pointers[KERNEL_OPERANDS] = {NULL, tensor_row(&w, 0), NULL};
+        const weir_kernel_call call = {views,           pointers, 3, 0, 1, &(weir_op_constants){0},
+                                       (uint64_t[]){0}, NULL};
+        assert_ok(run.kernel->run(&call));
+        free_tensor(&x);
+        free_tensor(&w);
+        free_tensor(&y);
     }
 }
 
@@ -481,6 +506,7 @@ int main(void) {
         cmocka_unit_test(products_agree_for_long_rows),
         cmocka_unit_test(products_agree_for_many_rows),
         cmocka_unit_test(products_agree_for_large_matrices),
+        cmocka_unit_test(products_of_no_rows_touch_nothing),
         cmocka_unit_test(rows_of_zeros_give_zeros),
         cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),

@@ -444,14 +444,15 @@ static void products_turn_and_store_their_rows(void** state) {
     }
 }
 
-// Every type that is multiplied as bytes: one row, which workgroups keep, with a norm, and two with
-// what is added. Rows of 1536 elements are whole words in each.
+// Every type that is multiplied as bytes: one row, which workgroups keep, with a norm or with what
+// is added, and two with what is added. Rows of 1536 elements are whole words in each.
 static void check_rounded_types(void) {
     static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_1,
                                         WEIR_DTYPE_Q5_0, WEIR_DTYPE_Q5_1, WEIR_DTYPE_Q4_K,
                                         WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K};
     for (uint32_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
         check_matmul_add(dtypes[i], WEIR_DTYPE_NONE, 2, 19, 1536);
+        check_matmul_add(dtypes[i], i % 2 ? WEIR_DTYPE_F16 : WEIR_DTYPE_NONE, 1, 19, 1536);
         check_rms_norm_matmul(dtypes[i], factor_types[i % 3], i % 2 * 4, 1, 19, 1536);
     }
     check_rms_norm_matmul(WEIR_DTYPE_Q8_0, WEIR_DTYPE_F32, 0, 1, 3, 32768); // too long to be kept

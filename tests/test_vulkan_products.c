@@ -89,6 +89,44 @@ static void products_are_right_however_they_are_cut(void** state) {
     assert_ok(weir_vulkan_tune(gpu, &tunings[0]));
 }
 
+static void run_product(const product* p, float* y) {
+    float x[PRODUCT_WIDTH];
+    for (int i = 0; i < PRODUCT_WIDTH; i++) {
+        x[i] = (float)(i % 31) / 7.0f - 2.0f;
+    }
+    assert_ok(weir_program_write(p->program, p->x, x, sizeof x));
+    assert_ok(weir_program_run(p->program, NULL, 0));
+    memcpy(y, weir_program_contents(p->program, p->y), PRODUCT_COLUMNS * sizeof *y);
+}
+
+// Workgroups keep x for all pieces of a product, or for none.
+static void products_in_pieces_have_the_bits_of_whole_ones(void** state) {
+    (void)state;
+    static const weir_vulkan_tuning tuning = {.unit_x = WEIR_VULKAN_X_8_BITS,
+                                              .held_columns = 1,
+                                              .held_threads = 32,
+                                              .held_groups = PRODUCT_COLUMNS / 2};
+    vulkan_device* device = vulkan_device_of(gpu);
+    const uint64_t cap = device->probe.binding_bytes_max;
+    float whole[PRODUCT_COLUMNS];
+    float pieces[PRODUCT_COLUMNS];
+    product p;
+    if (weir_vulkan_tune(gpu, &tuning) != WEIR_OK) {
+        print_message("skipped: %s\n", weir_last_error());
+        skip();
+    }
+    open_product(&p);
+    run_product(&p, whole);
+    close_product(&p);
+    device->probe.binding_bytes_max = PRODUCT_COLUMNS / 3 * PRODUCT_ROW_BYTES;
+    open_product(&p);
+    run_product(&p, pieces);
+    close_product(&p);
+    device->probe.binding_bytes_max = cap;
+    assert_memory_equal(pieces, whole, sizeof whole);
+    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){0}));
+}
+
 static void cuts_that_cannot_be_are_refused(void** state) {
     (void)state;
     assert_status(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){.few_columns = 33}),
@@ -160,6 +198,7 @@ static void the_target_fuses_as_that_of_the_processor_does(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_right_however_they_are_cut),
+        cmocka_unit_test(products_in_pieces_have_the_bits_of_whole_ones),
         cmocka_unit_test(cuts_that_cannot_be_are_refused),
         cmocka_unit_test(heads_that_no_binding_holds_are_not_turned_within_a_product),
         cmocka_unit_test(the_target_fuses_as_that_of_the_processor_does),

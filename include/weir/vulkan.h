@@ -128,7 +128,9 @@ typedef struct weir_vulkan_tuning {
     uint32_t tile_columns;
     uint32_t tiles_wanted; // of a product: with fewer they are made smaller
     uint32_t held_columns, held_threads;
-    uint32_t held_groups; // workgroups, where there are as many groups of columns, which they share
+    // Workgroups that keep x. They share the groups of columns of a product that has as many; with
+    // fewer, or where x does not fit the shared memory beside them, x is not kept.
+    uint32_t held_groups;
 } weir_vulkan_tuning;
 
 // Sets the cut for programs made from now on. Other numbers add in another order: results differ in

@@ -207,18 +207,21 @@ static uint64_t held_bytes(uint64_t units, uint32_t threads, uint32_t sums) {
     return (units * 3 + 2 * half) * 4 * ELEMENT_BYTES + threads / TEAM * ELEMENT_BYTES;
 }
 
-// Workgroups that keep a row of x, each of which takes as many groups of columns. False where there
-// are fewer groups than workgroups, for which x need not be kept, or x does not fit.
-static bool size_held(const vulkan_encoder* encoder, vulkan_launch* launch) {
+// Workgroups that keep a row of x, each of which takes as many groups of columns. False where the
+// product, of `all` columns in all its launches, has fewer groups than workgroups, for which x need
+// not be kept, or x does not fit.
+static bool size_held(const vulkan_encoder* encoder, uint32_t all, vulkan_launch* launch) {
     const weir_vulkan_tuning* tuning = encoder->tuning;
     const uint32_t matrices = launch->constants[5] != UP_NONE ? 2 : 1;
     const uint32_t least = launch->constants[ROTATION] != 0 ? 2 : 1; // pairs stay together
     const uint32_t wanted = tuning->held_columns > matrices ? tuning->held_columns / matrices : 1;
     const uint32_t columns = divide_up(wanted, least) * least;
-    const uint32_t groups = divide_up(launch->push.columns, tuning->held_threads / TEAM * columns);
+    const uint32_t together = tuning->held_threads / TEAM * columns;
+    const uint32_t groups = divide_up(launch->push.columns, together);
     const uint32_t units = launch->push.width / UNIT;
     if (tuning->unit_x != WEIR_VULKAN_X_8_BITS || launch->push.rows != 1 ||
-        groups < tuning->held_groups || tuning->held_groups > encoder->group_count_max ||
+        divide_up(all, together) < tuning->held_groups ||
+        tuning->held_groups > encoder->group_count_max ||
         held_bytes(units, tuning->held_threads, columns * matrices) > encoder->shared_bytes_max) {
         return false;
     }
@@ -353,7 +356,8 @@ static weir_status encode_product(vulkan_encoder* encoder, const product* p) {
         if (launch.push.rows <= FEW_ROWS) {
             bind_factors(p, &launch);
             bind_projection(p, &launch);
-            if (!in_units || !size_held(encoder, &launch)) {
+            const uint32_t all = (uint32_t)w->shape.dims[0];
+            if (!in_units || !size_held(encoder, all, &launch)) {
                 size_few(encoder, in_units, &launch);
             }
         } else {

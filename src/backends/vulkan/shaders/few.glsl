@@ -1,6 +1,7 @@
-// What the products with few rows of x share: a workgroup computes COLUMNS columns of y for all
-// rows, so that every weight is read once. Each invocation sums its share of k, and the shares are
-// added in an order that does not depend on the device.
+// What the products with few rows of x share: a workgroup (or a team of invocations in it that keeps
+// x, held_products.glsl) computes COLUMNS columns of y for all rows, so that every weight is read
+// once. Each invocation sums its share of k, and the shares are added in an order that does not
+// depend on the device.
 //
 // With a second matrix y = silu(x * transpose(w)) * (x * transpose(up)).
 //
