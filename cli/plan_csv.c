@@ -40,8 +40,13 @@ static bool show_progress(void* context, uint64_t peak, uint64_t lower_bound) {
     const uint64_t now = job->draw ? cli_now() : 0;
     if (job->draw && now - job->drawn_ns >= REDRAW_NS) {
         job->drawn_ns = now;
-        fprintf(stderr, "\rpeak %" PRIu64 ", lower bound %" PRIu64 ", %.1f s\033[K", peak,
-                lower_bound, (double)(now - job->begin_ns) / 1e9);
+        const double seconds = (double)(now - job->begin_ns) / 1e9;
+        if (peak == UINT64_MAX) {
+            fprintf(stderr, "\rlower bound %" PRIu64 ", %.1f s\033[K", lower_bound, seconds);
+        } else {
+            fprintf(stderr, "\rpeak %" PRIu64 ", lower bound %" PRIu64 ", %.1f s\033[K", peak,
+                    lower_bound, seconds);
+        }
     }
     return !interrupted;
 }

@@ -24,7 +24,8 @@ static plan_component random_component(test_random* random, uint32_t count, uint
         first = first + step < sections ? first + (uint32_t)step : first;
         const uint64_t most = is_long || random_below(random, 8) == 0 ? sections / 2 + 1 : 4;
         const uint64_t end = first + 1 + random_below(random, most);
-        items[i] = (plan_item){.size = 1 + (random_below(random, 1000) >> random_below(random, 8)),
+        const uint64_t size = random_below(random, 1000);
+        items[i] = (plan_item){.size = 1 + (size >> random_below(random, 8)),
                                .alignment = 1,
                                .first = first,
                                .end = end < sections ? (uint32_t)end : sections,

@@ -481,6 +481,46 @@ static void a_long_placement_can_be_stopped(void** state) {
     give_room(&made);
 }
 
+#define VERY_MANY 263000 // more than are searched as a whole
+
+static bool expect_true_peak(void* context, uint64_t peak, uint64_t lower_bound) {
+    assert_true(peak >= lower_bound);
+    ++*(int*)context;
+    return true;
+}
+
+// Small short-lived buffers stand aside and are laid around the others.
+static void very_many_buffers_come_close_to_the_bound(void** state) {
+    (void)state;
+    test_random random = {31};
+    weir_plan_buffer* buffers = calloc(VERY_MANY, sizeof *buffers);
+    weir_plan_interval* intervals = calloc(VERY_MANY, sizeof *intervals);
+    assert_true(buffers && intervals);
+    for (uint32_t i = 0; i < VERY_MANY; ++i) {
+        const bool is_long = random_below(&random, 50) == 0;
+        const int64_t begin = (int64_t)random_below(&random, 60000);
+        const uint64_t life = random_below(&random, is_long ? 30000 : 4);
+        intervals[i] = (weir_plan_interval){begin, begin + 1 + (int64_t)life};
+        buffers[i] =
+            (weir_plan_buffer){.byte_size = 1 + random_below(&random, is_long ? 1000000 : 4000),
+                               .interval_begin = i,
+                               .interval_count = 1};
+    }
+    int calls = 0;
+    const weir_plan_problem problem = {.buffers = buffers,
+                                       .buffer_count = VERY_MANY,
+                                       .intervals = intervals,
+                                       .interval_count = VERY_MANY,
+                                       .effort = WEIR_PLAN_PLACE,
+                                       .progress = expect_true_peak,
+                                       .progress_context = &calls};
+    const weir_plan_result result = plan_of(&problem);
+    assert_true(result.peak - result.lower_bound <= result.lower_bound / 50);
+    assert_true(calls > 0);
+    free(buffers);
+    free(intervals);
+}
+
 static void a_capacity_that_is_met_ends_the_search(void** state) {
     (void)state;
     test_random random = {23};
@@ -539,6 +579,7 @@ int main(void) {
         cmocka_unit_test(sizes_are_counted_in_the_greatest_step_of_all_offsets),
         cmocka_unit_test(a_search_that_is_stopped_keeps_a_valid_plan),
         cmocka_unit_test(a_long_placement_can_be_stopped),
+        cmocka_unit_test(very_many_buffers_come_close_to_the_bound),
         cmocka_unit_test(a_capacity_that_is_met_ends_the_search),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };

@@ -15,7 +15,7 @@ typedef struct product {
 } product;
 
 #define PRODUCT_COLUMNS 37
-#define PRODUCT_WIDTH 544
+#define PRODUCT_WIDTH 2112 // of which rows are whole words: units of 32 are read
 #define PRODUCT_ROW_BYTES (PRODUCT_WIDTH / 32 * 34)
 
 static void open_product(product* p) {

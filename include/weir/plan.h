@@ -71,6 +71,7 @@ typedef enum weir_plan_effort {
 } weir_plan_effort;
 
 // Called now and then during a search; returning false ends it, and the best plan so far is kept.
+// `peak` is UINT64_MAX while there is no plan.
 typedef bool (*weir_plan_progress_fn)(void* context, uint64_t peak, uint64_t lower_bound);
 
 typedef struct weir_plan_problem {

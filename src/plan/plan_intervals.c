@@ -501,10 +501,11 @@ static weir_status place_beside(task* work, beside* all) {
     return WEIR_OK;
 }
 
+// Of fewer buffers further rounds make more than others that stand aside.
 static weir_status place_component(task* work) {
     beside all = {0};
     uint32_t count = 0;
-    if (!may_eject(work->component)) {
+    if (work->component->item_count <= MANY_ITEMS || !may_eject(work->component)) {
         return place_whole(work);
     }
     WEIR_TRY(scratch_take(work->scratch, &all.stands_aside, work->component->item_count));
@@ -520,6 +521,8 @@ static weir_status run_task(task* work, uint32_t component, uint64_t* peak) {
     scratch_block* mark = work->scratch->last;
     work->component = &work->sections->components[component];
     work->peak = *peak;
+    work->budget->peak =
+        *peak == PLAN_NO_PEAK ? UINT64_MAX : *peak * work->sections->unit; // of this one so far
     const weir_status status = place_component(work);
     plan_scratch_release(work->scratch, mark);
     *peak = work->peak;
@@ -611,7 +614,8 @@ static weir_status place_sections(plan_scratch* scratch, const plan_instance* in
 plan_budget plan_budget_of(const weir_plan_problem* problem) {
     const uint64_t count = problem->buffer_count > 0 ? problem->buffer_count : 1;
     plan_budget budget = {.progress = problem->progress,
-                          .progress_context = problem->progress_context};
+                          .progress_context = problem->progress_context,
+                          .peak = UINT64_MAX};
     if (problem->effort == WEIR_PLAN_PLACE) {
         return budget;
     }
