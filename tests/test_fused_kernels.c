@@ -222,8 +222,8 @@ static void see_normal_row(const float* x, int64_t count, double* seen) {
     for (int64_t c = 0; c < count; c++) {
         squares += (double)x[c] * (double)x[c];
     }
-    float* scaled = calloc((size_t)count, sizeof *scaled); // which is what is rounded
-    assert_non_null(scaled);
+    static float scaled[32768]; // which is what is rounded
+    assert_true((size_t)count <= sizeof scaled / sizeof *scaled);
     for (int64_t c = 0; c < count; c++) {
         scaled[c] = x[c] * (float)tensor_at(norm_within.factors, 0, c);
     }
@@ -231,7 +231,6 @@ static void see_normal_row(const float* x, int64_t count, double* seen) {
     for (int64_t c = 0; c < count; c++) {
         seen[c] /= sqrt(squares / (double)count + (double)norm_within.epsilon);
     }
-    free(scaled);
 }
 
 // The factors begin `skipped` bytes behind a border.
