@@ -33,7 +33,7 @@ static void leave_out_ties(tensor* x, const tensor* factors) {
             for (int64_t c = 0; c < 32; c++) {
                 seen[c] =
                     (double)row[begin + c] * (factors ? tensor_at(factors, 0, begin + c) : 1.0);
-                largest = fmax(largest, fabs(seen[c]));
+                largest = fabs(seen[c]) > largest ? fabs(seen[c]) : largest;
             }
             for (int64_t c = 0; c < 32; c++) {
                 const double scaled = fabs(seen[c]) / largest * 127.0;
