@@ -14,7 +14,9 @@ static ssize_t write_through(void* cookie, const char* bytes, size_t length) {
     size_t done = 0;
     while (done < length && output->error == 0) {
         const ssize_t put = write(output->descriptor, bytes + done, length - done);
-        if (put < 0 && errno != EINTR) {
+        if (put == 0) { // a device that takes nothing would be asked for ever
+            output->error = EIO;
+        } else if (put < 0 && errno != EINTR) {
             output->error = errno;
         }
         done += put > 0 ? (size_t)put : 0;

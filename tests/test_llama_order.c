@@ -57,6 +57,26 @@ static void waits_are_the_depth_and_bytes_the_bound(void** state) {
     }
 }
 
+// Vulkan has kernels for other fusions than the processor, and boundaries: planning needs no GPU.
+static void boundaries_on_vulkan_are_the_depth(void** state) {
+    (void)state;
+    const llama_shape* shapes[] = {&llama_110m, &llama_1100m};
+    weir_target target;
+    if (weir_target_find("vulkan", &target) != WEIR_OK) {
+        print_message("skipped: %s\n", weir_last_error());
+        skip();
+    }
+    for (uint32_t i = 0; i < 12; i++) {
+        const weir_schedule_options options = {.without_fusions = fusion_sets[i % 3].without};
+        weir_schedule* schedule =
+            plan(shapes[i / 6], i / 3 % 2 ? 512 : 1, 512, false, "vulkan", options);
+        assert_true(schedule->report.depth > 2 * shapes[i / 6]->blocks);
+        assert_int_equal(schedule->report.waits, schedule->report.depth);
+        assert_ok(weir_schedule_check_plan(schedule));
+        weir_schedule_destroy(schedule);
+    }
+}
+
 // In the order of the graph the writes to the caches open groups of their own: one for each block.
 static void the_order_of_the_graph_waits_once_more_in_each_block(void** state) {
     (void)state;
@@ -238,6 +258,7 @@ static void every_point_between_bytes_and_waits_gives_the_same_bits(void** state
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waits_are_the_depth_and_bytes_the_bound),
+        cmocka_unit_test(boundaries_on_vulkan_are_the_depth),
         cmocka_unit_test(the_order_of_the_graph_waits_once_more_in_each_block),
         cmocka_unit_test(any_edge_taken_out_is_reported),
         cmocka_unit_test(any_boundary_taken_out_is_reported),

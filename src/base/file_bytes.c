@@ -97,7 +97,10 @@ static bool write_through(int descriptor, const uint8_t* bytes, size_t byte_size
     size_t done = 0;
     while (done < byte_size) {
         const ssize_t put = write(descriptor, bytes + done, byte_size - done);
-        if (put < 0 && errno != EINTR) {
+        if (put == 0) { // a device that takes nothing would be asked for ever
+            errno = EIO;
+        }
+        if (put == 0 || (put < 0 && errno != EINTR)) {
             return false;
         }
         done += put > 0 ? (size_t)put : 0;

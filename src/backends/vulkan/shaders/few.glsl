@@ -80,8 +80,8 @@ uint column_of(uint slot) {
                : slot;
 }
 
-// Where the row of matrix `m` begins that a slot takes. Slots behind the last one take its row and are
-// not stored.
+// Where the row of matrix `m` begins that a slot takes. Slots behind the last one take its row and
+// are not stored.
 uint row_of(uint m, uint slot) {
     const uint operand = m == 0u ? 1u : 3u;
     return push.offset[operand] + column_of(min(slot, push.columns - 1u)) * push.stride[operand];
@@ -108,6 +108,12 @@ vec4 factors_of(uint quad) {
     }
     const uint k = quad * 4u;
     return vec4(factor_at(k), factor_at(k + 1u), factor_at(k + 2u), factor_at(k + 3u));
+}
+
+// What sums are multiplied by where x is normalised; `total` is the sum of the squares of x.
+float scale_of_squares(float total) {
+    precise float scale = 1.0 / sqrt(total / float(push.width) + uintBitsToFloat(EPSILON));
+    return scale;
 }
 
 // What an invocation needs for what it stores in a turn besides the product: what is added, or the

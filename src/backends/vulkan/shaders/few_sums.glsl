@@ -1,5 +1,5 @@
-// Sums of products with few rows of x that all invocations of a workgroup have shares of: they are added
-// up and stored, ROUND at a time.
+// Sums of products with few rows of x that all invocations of a workgroup have shares of: they are
+// added up and stored, ROUND at a time.
 #ifndef FEW_SUMS_GLSL
 #define FEW_SUMS_GLSL
 
@@ -63,8 +63,7 @@ float scale_of(uint row) {
     for (uint i = 0u; i < LANES; i++) {
         total += square_partial[row][i];
     }
-    precise float scale = 1.0 / sqrt(total / float(push.width) + uintBitsToFloat(EPSILON));
-    return scale;
+    return scale_of_squares(total);
 }
 
 void share_squares(float squares[ROWS]) {

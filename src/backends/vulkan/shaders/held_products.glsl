@@ -1,5 +1,6 @@
-// Products of units of 32 elements with one row of x that a workgroup keeps in 8 bits: it is brought,
-// normalised and rounded once, and then the workgroup takes one group of columns after the other.
+// Products of units of 32 elements with one row of x that a workgroup keeps in 8 bits: it is
+// brought, normalised and rounded once, and then the workgroup takes one group of columns after the
+// other.
 //
 // Teams of invocations have columns of their own, and their members units of these. What is read of
 // the weights is under way one unit ahead, across the borders of groups, and while x is rounded.
@@ -143,8 +144,7 @@ float scale_of_sums() {
     [[unroll]] for (uint i = 0u; i < PARTS; i++) {
         total += square_parts[i];
     }
-    precise float scale = 1.0 / sqrt(total / float(push.width) + uintBitsToFloat(EPSILON));
-    return scale;
+    return scale_of_squares(total);
 }
 
 uint slot_at(uint group, uint c) {

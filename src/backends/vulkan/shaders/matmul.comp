@@ -21,8 +21,8 @@
 
 layout(local_size_x = SIZE) in;
 layout(constant_id = 4) const uint QUADS = 0u; // rows of x begin on 16-byte borders
-// Fours of columns of each matrix, for each invocation. There are as many planes of a tile as matrices
-// times fours: two at most.
+// Fours of columns of each matrix, for each invocation. There are as many planes of a tile as
+// matrices times fours: two at most.
 layout(constant_id = 7) const uint FOURS = 1u;
 
 const uint MATRICES = UP_TYPE == UP_NONE ? 1u : 2u;
@@ -38,8 +38,8 @@ layout(set = 0, binding = 3, std430) writeonly buffer Y { float y[]; };
 #define SECOND_BINDING 4
 #include "second.glsl"
 
-// Of a step, the rows of x and those of the matrices. The quads of a row change places (place_of), so
-// that those of eight neighbouring rows lie in different banks.
+// Of a step, the rows of x and those of the matrices. The quads of a row change places (place_of),
+// so that those of eight neighbouring rows lie in different banks.
 shared vec4 left[TILE * QUADS_OF_STEP];
 shared vec4 right[PLANES * TILE * QUADS_OF_STEP];
 
@@ -113,8 +113,8 @@ void put_share(share held) {
 }
 
 // The first row and column of the tile that are for this invocation; it has every sixteenth. 32
-// neighbours have 4 rows and 8 columns, and two that differ in one of the lowest bits of their number
-// have the same row or the same column: so they share what they read.
+// neighbours have 4 rows and 8 columns, and two that differ in one of the lowest bits of their
+// number have the same row or the same column: so they share what they read.
 uvec2 corner() {
     const uint at = gl_LocalInvocationID.x;
     const uint row = (at >> 1 & 1u) | (at >> 4 & 1u) << 1 | (at >> 6) << 2;
