@@ -108,9 +108,9 @@ static void print_text(const bench_options* options, bench_case* cases, size_t c
         putchar('\n');
         copies |= c->by_copies;
     }
-    printf("Medians of %u rounds, and how far a round was off at most. Prefill and decode in "
+    printf("Medians of %u %s, and how far a round was off at most. Prefill and decode in "
            "tokens per\nsecond; decode of %u tokens.%s\n",
-           options->rounds, options->tokens,
+           options->rounds, options->rounds == 1 ? "round" : "rounds", options->tokens,
            copies ? " Rates of devices that run no host functions are those of copies." : "");
 }
 

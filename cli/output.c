@@ -2,8 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 // What stdio writes to a file by. The reason of a failure is kept where it is known, and a reader
@@ -33,8 +36,16 @@ static int close_through(void* cookie) {
     return output->error == 0 ? 0 : EOF;
 }
 
+static bool is_file_of_output(const char* path) {
+    struct stat there;
+    struct stat here;
+    return stat(path, &there) == 0 && S_ISREG(there.st_mode) && fstat(STDOUT_FILENO, &here) == 0 &&
+           here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
 bool cli_is_output_stream(const char* path) {
-    return path && (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0);
+    return path &&
+           (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0 || is_file_of_output(path));
 }
 
 weir_status cli_output_open(const char* path, cli_output* output) {
@@ -86,6 +97,18 @@ weir_status cli_output_close(cli_output* output, weir_status status) {
         failed = true;
         output->error = output->error != 0 ? output->error : errno;
     }
+    if (failed && file != stdout) {
+        cli_output_remove(output->name);
+    }
     output->file = NULL;
     return failed && (status == WEIR_OK || status == WEIR_IO) ? fail_write(output) : status;
+}
+
+void cli_output_remove(const char* path) {
+    struct stat facts;
+    char target[PATH_MAX];
+    if (!cli_is_output_stream(path) && realpath(path, target) && lstat(target, &facts) == 0 &&
+        S_ISREG(facts.st_mode) && access(target, W_OK) == 0) {
+        remove(target);
+    }
 }

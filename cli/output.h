@@ -1,5 +1,6 @@
-// Where a command writes to: a file that is made anew, or standard output, by "-" or /dev/stdout,
-// which goes on behind what is in it.
+// Where a command writes to: a file that is made anew, or standard output, by "-", /dev/stdout or
+// a path of the file that it goes to, and then behind what is in it. A file that could not be
+// written whole is removed.
 //
 // A reader that leaves a named pipe is an error of the file like a full disk. One that leaves
 // standard output ends the program by SIGPIPE, without a word, as it does with others.
@@ -39,5 +40,9 @@ bool cli_output_write(void* output, const char* bytes, size_t length);
 //
 // Errors: WEIR_IO.
 WEIR_MUST_USE weir_status cli_output_close(cli_output* output, weir_status status);
+
+// Removes a file of which a part was written. Devices, pipes and links keep their names: what a
+// link leads to goes. So does what may not be written, since it was not begun.
+void cli_output_remove(const char* path);
 
 #endif

@@ -1,11 +1,8 @@
 // weir synth: a model of any shape and type with made-up weights, for benchmarks without a
 // download. The numbers are drawn from a seed: the same command writes the same file.
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <weir-llm/llama.h>
 
 #include "gguf_write.h"
@@ -354,17 +351,6 @@ static weir_status write_part(synth* run, uint32_t part) {
     return write_file(run, part, path);
 }
 
-// Devices, pipes and links keep their names: what a link leads to goes. What may not be written was
-// not begun.
-static void remove_file(const char* path) {
-    struct stat facts;
-    char target[PATH_MAX];
-    if (!cli_is_output_stream(path) && realpath(path, target) && lstat(target, &facts) == 0 &&
-        S_ISREG(facts.st_mode) && access(target, W_OK) == 0) {
-        remove(target);
-    }
-}
-
 // A set is of use as a whole only: without one part the others go as well, those of an older set
 // under the same names with them. Nothing goes where nothing was overwritten yet.
 static weir_status write_parts(synth* run) {
@@ -377,7 +363,7 @@ static weir_status write_parts(synth* run) {
     for (uint32_t part = 0; status != WEIR_OK && run->begun && part < parts; part++) {
         char path[4096];
         if (name_part(run->options, part, path, sizeof path) == WEIR_OK) {
-            remove_file(path);
+            cli_output_remove(path);
         }
     }
     return status;

@@ -98,6 +98,9 @@ static void standard_output_by_its_name_is_not_opened_anew(void** state) {
     assert_int_equal(shell("plan a.csv -o /dev/stdout >>log && cmp log both"), 0);
     assert_int_equal(shell("plan $M -o plans >out"), 0);
     assert_int_equal(shell("plan $M -o /dev/stdout >whole && cmp whole plans"), 0);
+    assert_int_equal(shell("plan a.csv -o /dev/fd/1 >>log && cat both placed | cmp - log"), 0);
+    assert_int_equal(shell("plan a.csv -o log >>log && cat both placed placed | cmp - log"), 0);
+    assert_int_equal(shell("--version >out; cp both log"), 0);
     write_named("ids", "1 4 5 6\n", 8);
     assert_int_equal(shell("eval $M --ids ids --logits part >out"), 0);
     assert_int_equal(shell("eval $M --ids ids --logits - >>log && cat both part | cmp - log"), 0);
@@ -134,6 +137,12 @@ static void a_file_over_the_limit_is_an_error(void** state) {
     assert_int_equal(weir("--version; ulimit -f 2000; $W synth limited " LARGE), 1);
     assert_has(cli.errors, "limited: cannot write: File too large");
     assert_one_line(cli.errors);
+    assert_int_equal(weir("--version; test ! -e limited"), 0);
+    assert_int_equal(weir("--version; { echo id,lower,upper,size; seq 9000 | "
+                          "sed 's/.*/&,0,9,64/'; } >many.csv; $W plan many.csv -o limited"),
+                     0);
+    assert_int_equal(weir("--version; ulimit -f 16; $W plan many.csv -o limited"), 1);
+    assert_has(cli.errors, "limited: cannot write: File too large");
     assert_int_equal(weir("--version; test ! -e limited"), 0);
 }
 

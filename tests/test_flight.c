@@ -21,10 +21,11 @@ static weir_access random_access(test_random* random) {
         access.range = weir_range_make(memory, random_below(random, BYTES - length), length);
         return access;
     }
-    const weir_range_level level = {.count = 2 + random_below(random, 4),
-                                    .stride = 5 + random_below(random, 6)};
-    assert_ok(weir_range_pattern(memory, random_below(random, 40), 1 + random_below(random, 4),
-                                 &level, 1, &access.range, NULL));
+    weir_range_level level = {.count = 2 + random_below(random, 4)};
+    level.stride = 5 + random_below(random, 6);
+    const uint64_t begin = random_below(random, 40);
+    assert_ok(weir_range_pattern(memory, begin, 1 + random_below(random, 4), &level, 1,
+                                 &access.range, NULL));
     return access;
 }
 

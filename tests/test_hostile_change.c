@@ -60,7 +60,8 @@ static void changed_bytes_after_the_parse_lead_nowhere_else(void** state) {
         assert_ok(weir_gguf_parse(NULL, bytes, byte_size, "changing", &gguf));
         for (uint64_t i = random_below(&random, 12); i > 0; i--) {
             const uint8_t often[] = {0, 1, 3, 0xff};
-            bytes[random_below(&random, byte_size)] = often[random_below(&random, 4)];
+            const uint64_t at = random_below(&random, byte_size);
+            bytes[at] = often[random_below(&random, 4)];
         }
         seen = touch(gguf);
         weir_tokenizer* tokenizer = NULL;

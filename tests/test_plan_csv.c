@@ -328,8 +328,9 @@ static void every_prefix_and_flipped_byte_is_read_or_refused(void** state) {
         memcpy(text, fuzz_seed, sizeof text);
         for (uint64_t flips = 1 + random_below(&random, 3); flips > 0; --flips) {
             const uint64_t at = random_below(&random, sizeof text - 1);
-            text[at] = random_below(&random, 2) ? (char)random_below(&random, 256)
-                                                : likely[random_below(&random, sizeof likely - 1)];
+            const bool any = random_below(&random, 2) == 1;
+            text[at] = any ? (char)random_below(&random, 256)
+                           : likely[random_below(&random, sizeof likely - 1)];
         }
         read += touch(text, sizeof text - 1);
     }

@@ -106,7 +106,8 @@ static void every_size_gets_the_smallest_class_that_holds_it(void** state) {
         assert_true(pool_class_bytes(i) > pool_class_bytes(i - 1));
     }
     for (uint32_t round = 0; round < 100000; round++) {
-        const uint64_t size = (random_u64(&random) >> random_below(&random, 64)) % (15ull << 60);
+        const uint64_t shift = random_below(&random, 64);
+        const uint64_t size = (random_u64(&random) >> shift) % (15ull << 60);
         uint32_t index = 0;
         assert_true(pool_class_of(size, &index));
         assert_in_range(index, 1, POOL_CLASS_COUNT - 1);

@@ -52,7 +52,8 @@ static bool set_holds(const byte_set* outer, const byte_set* inner) {
 
 // A range as a caller could fill it by hand: levels in any order, also of one repetition.
 static weir_range random_range(test_random* random) {
-    weir_range range = weir_range_make(1, random_below(random, 200), random_below(random, 7));
+    const uint64_t begin = random_below(random, 200);
+    weir_range range = weir_range_make(1, begin, random_below(random, 7));
     range.level_count = (uint32_t)random_below(random, WEIR_RANGE_LEVELS + 1);
     for (uint32_t k = 0; k < range.level_count; ++k) {
         range.levels[k].count = 1 + random_below(random, 4);
@@ -174,11 +175,11 @@ static void short_progressions_meet_only_within_their_counts(void** state) {
     for (int round = 0; round < 20000; ++round) {
         weir_range ranges[2];
         for (int i = 0; i < 2; ++i) {
-            ranges[i] =
-                weir_range_make(9, random_below(&random, 40000), 1 + random_below(&random, 4));
+            const uint64_t begin = random_below(&random, 40000);
+            ranges[i] = weir_range_make(9, begin, 1 + random_below(&random, 4));
             ranges[i].level_count = 1;
-            ranges[i].levels[0] =
-                (weir_range_level){2 + random_below(&random, 60), 5 + random_below(&random, 700)};
+            ranges[i].levels[0].count = 2 + random_below(&random, 60);
+            ranges[i].levels[0].stride = 5 + random_below(&random, 700);
         }
         bool expected = false;
         for (uint64_t i = 0; i < ranges[0].levels[0].count && !expected; ++i) {

@@ -119,10 +119,14 @@ static void model_record(model* bytes, const program_dispatch* dispatch, uint32_
 static weir_range random_range(test_random* random, bool strided) {
     weir_range range = weir_range_make(1 + random_below(random, MEMORIES), 0, 0);
     if (strided && random_below(random, 2) == 0) {
-        const weir_range_level levels[] = {{1 + random_below(random, 3), random_below(random, 12)},
-                                           {1 + random_below(random, 3), random_below(random, 7)}};
-        assert_ok(weir_range_pattern(range.memory_id, random_below(random, 8),
-                                     1 + random_below(random, 3), levels, 2, &range, NULL));
+        weir_range_level levels[2];
+        for (int i = 0; i < 2; ++i) {
+            levels[i].count = 1 + random_below(random, 3);
+            levels[i].stride = random_below(random, i == 0 ? 12 : 7);
+        }
+        const uint64_t begin = random_below(random, 8);
+        assert_ok(weir_range_pattern(range.memory_id, begin, 1 + random_below(random, 3), levels, 2,
+                                     &range, NULL));
         return range;
     }
     const uint64_t length = random_below(random, random_below(random, 4) == 0 ? SPACE : 9);

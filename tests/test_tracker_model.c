@@ -80,7 +80,8 @@ static place_map random_map(test_random* random, bool even) {
     bool distinct = false;
     while (!distinct) {
         for (uint64_t p = 0; p <= PLACES; ++p) {
-            map.offsets[p] = random_u64(random) >> random_below(random, 50);
+            const uint64_t shift = random_below(random, 50);
+            map.offsets[p] = random_u64(random) >> shift;
         }
         map.offsets[0] = 0;
         map.offsets[1] = UINT64_MAX;

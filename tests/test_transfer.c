@@ -103,7 +103,8 @@ static void make_case(const fixture* f, test_random* random, random_case* made) 
     shape.rank = shape.rank > 3 ? 3 : shape.rank;
     for (uint32_t i = 0; i < shape.rank; i++) {
         const bool last = i + 1 == shape.rank;
-        shape.dims[i] = (int64_t)(random_below(random, 5) + (random_below(random, 30) > 0)) *
+        const bool more = random_below(random, 30) > 0;
+        shape.dims[i] = (int64_t)(random_below(random, 5) + (more ? 1 : 0)) *
                         (last ? (int64_t)info->block_elements : 1);
     }
     uint32_t axes[2][WEIR_RANK_MAX];

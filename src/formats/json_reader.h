@@ -15,7 +15,7 @@ typedef struct json_reader {
     uint64_t end;         // of the JSON in it
     uint64_t position;    // <= end
     const char* file_name;
-    weir_text tensor; // whose members are read, as it stands in the source; empty: none
+    weir_text tensor; // whose members are read, as it stands in the source; NULL bytes: none
 } json_reader;
 
 // Raises "FILE: offset N: tensor "NAME": FIELD: found ..., expected ...".
