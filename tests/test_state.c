@@ -4,6 +4,8 @@
 
 #include <unistd.h>
 
+#include "device/backend.h"
+
 static weir_state* create(weir_device* device, int64_t row_elements, int64_t rows, uint32_t slots) {
     const weir_state_desc desc = {.dtype = WEIR_DTYPE_F32,
                                   .row = weir_shape_make(1, &row_elements),
@@ -35,7 +37,7 @@ static void reserving_takes_addresses_and_growth_takes_memory(void** name) {
     weir_state* state = create(device, 1024, 1 << 20, 4);
     assert_int_equal(weir_state_reserved_bytes(state), UINT64_C(16) << 30);
     assert_int_equal(weir_state_committed_bytes(state), 0);
-    assert_int_equal(weir_storage_byte_size(weir_state_storage(state)), UINT64_C(16) << 30);
+    assert_int_equal(weir_storage_byte_size(weir_state_storage(state, 0)), UINT64_C(16) << 30);
     const long before = resident_kilobytes();
     for (int64_t rows = 1; rows <= 256; rows++) {
         assert_ok(weir_state_grow(state, rows));
@@ -243,10 +245,102 @@ static void bad_states_are_refused(void** name) {
     weir_device_destroy(device);
 }
 
-static void failed_growth_leaves_the_state_as_it_was(void** name) {
+// A device of which no storage is larger than `limit`.
+static weir_device* open_capped(const char* name, uint64_t limit, test_allocator* counter) {
+    weir_device* device = open_device(name, 1, counter);
+    device->target.storage_bytes_max = limit;
+    return device;
+}
+
+static void slots_lie_in_storages_no_larger_than_the_device_allows(void** name) {
+    weir_device* device = open_capped(*name, 2 * 16384 + 100, NULL);
+    weir_device* free_device = open_device(*name, 1, NULL);
+    weir_state* state = create(device, 1024, 4, 7); // slots of 16384 bytes
+    weir_state* whole = create(free_device, 1024, 4, 7);
+    assert_int_equal(weir_state_storage_count(state), 4);
+    assert_int_equal(weir_state_storage_count(whole), 1);
+    assert_int_equal(weir_state_reserved_bytes(state), weir_state_reserved_bytes(whole));
+    static const int64_t counts[] = {1, 3, 4, 2, 4, 0, 4};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        const int64_t before = weir_state_row_count(state);
+        const bool grows = counts[i] > before;
+        assert_ok((grows ? weir_state_grow : weir_state_truncate)(state, counts[i]));
+        assert_ok((grows ? weir_state_grow : weir_state_truncate)(whole, counts[i]));
+        assert_int_equal(weir_state_committed_bytes(state), weir_state_committed_bytes(whole));
+        for (uint32_t slot = 0; slot < 7; slot++) {
+            weir_view view;
+            assert_ok(weir_state_rows(state, slot, 0, counts[i], &view));
+            assert_ptr_equal(view.storage, weir_state_storage(state, slot));
+            assert_true(weir_storage_byte_size(view.storage) <= 2 * 16384 + 100);
+            assert_int_equal(view.byte_offset, slot % 2 * 16384);
+            uint8_t* bytes = weir_view_contents(&view);
+            for (int64_t at = 0; bytes && at < before && at < counts[i]; at++) {
+                assert_int_equal(bytes[at * 4096], 10 * (int)slot + (int)at); // as it was left
+            }
+            for (int64_t at = 0; at < counts[i]; at++) {
+                memset(bytes + at * 4096, 10 * (int)slot + (int)at, 4096);
+            }
+        }
+    }
+    assert_ptr_equal(weir_state_storage(state, 2), weir_state_storage(state, 3));
+    assert_ptr_not_equal(weir_state_storage(state, 1), weir_state_storage(state, 2));
+    assert_null(weir_state_storage(state, 7));
+    weir_state_destroy(state);
+    weir_state_destroy(whole);
+    weir_device_destroy(device);
+    weir_device_destroy(free_device);
+}
+
+static void a_slot_that_no_storage_holds_is_refused(void** name) {
+    weir_device* device = open_capped(*name, 16383, NULL);
+    const weir_state_desc desc = {.dtype = WEIR_DTYPE_F32,
+                                  .row = weir_shape_make(1, (const int64_t[]){1024}),
+                                  .row_count_max = 4,
+                                  .name = "cache"};
+    weir_state* state = NULL;
+    assert_status(weir_state_create(device, &desc, &state), WEIR_DEVICE_OUT_OF_MEMORY);
+    assert_message_has("a slot of cache takes 16384 bytes, the largest storage of ");
+    assert_message_has(" has 16383");
+    assert_null(state);
+    weir_device_destroy(device);
+}
+
+static void rows_of_every_storage_are_looked_at_before_they_go(void** name) {
     (void)name;
-    weir_device* device = open_device("null", 1, NULL);
+    weir_device* device = open_manual();
+    device->target.storage_bytes_max = 4096;
+    weir_session* session = NULL;
+    assert_ok(weir_session_create(device, &session));
+    weir_state* state = create(device, 4, 10, 3); // a page each
+    assert_int_equal(weir_state_storage_count(state), 3);
+    assert_ok(weir_state_grow(state, 10));
+    for (uint32_t slot = 0; slot < 3; slot++) {
+        weir_operand operand = {.kind = WEIR_ACCESS_READ};
+        assert_ok(weir_state_grow(state, 10));
+        assert_ok(weir_state_rows(state, slot, 5, 2, &operand.view));
+        const weir_dispatch_desc dispatch = {
+            .kernel = touch_nothing, .operands = &operand, .operand_count = 1};
+        weir_ticket ticket;
+        assert_ok(weir_session_dispatch(session, &dispatch, NULL));
+        assert_ok(weir_session_commit(session, &ticket));
+        assert_status(weir_state_truncate(state, 6), WEIR_BUSY);
+        assert_ok(weir_state_truncate(state, 7));
+        assert_int_equal(weir_null_complete(device, 1, WEIR_OK), 1);
+        assert_ok(weir_state_truncate(state, 6));
+        assert_ok(weir_session_dispatch(session, &dispatch, NULL)); // past the rows now
+        assert_status(weir_session_commit(session, &ticket), WEIR_OUT_OF_RANGE);
+        weir_session_destroy(session);
+        assert_ok(weir_session_create(device, &session));
+    }
+    weir_session_destroy(session);
+    weir_state_destroy(state);
+    weir_device_destroy(device);
+}
+
+static void check_failed_growth(uint64_t storage_bytes_max) {
+    weir_device* device = open_capped("null", storage_bytes_max, NULL);
     weir_state* state = create(device, 1024, 1000, 3);
+    assert_int_equal(weir_state_storage_count(state), storage_bytes_max > 0 ? 3 : 1);
     assert_ok(weir_state_grow(state, 1));
     const uint64_t committed = weir_state_committed_bytes(state);
     for (uint32_t call = 0; call < 3; call++) {
@@ -267,13 +361,20 @@ static void failed_growth_leaves_the_state_as_it_was(void** name) {
     weir_device_destroy(device);
 }
 
+static void failed_growth_leaves_the_state_as_it_was(void** name) {
+    (void)name;
+    check_failed_growth(0);
+    check_failed_growth(1000 * 4096);
+}
+
+// With a storage for each of five slots.
 static void each_allocation_may_fail(void** name) {
     for (size_t fail_at = 0;; fail_at++) {
         test_allocator counter = {.fail_at = SIZE_MAX};
-        weir_device* device = open_device(*name, 1, &counter);
+        weir_device* device = open_capped(*name, 4096, &counter);
         const size_t before = atomic_load(&counter.live_bytes);
         counter.fail_at = atomic_load(&counter.calls) + fail_at;
-        const weir_state_desc desc = {.dtype = WEIR_DTYPE_U8, .row_count_max = 64};
+        const weir_state_desc desc = {.dtype = WEIR_DTYPE_U8, .row_count_max = 64, .slot_count = 5};
         weir_state* state = NULL;
         const weir_status status = weir_state_create(device, &desc, &state);
         if (status == WEIR_OK) {
@@ -284,7 +385,7 @@ static void each_allocation_may_fail(void** name) {
         assert_int_equal(atomic_load(&counter.live_bytes), before);
         weir_device_destroy(device);
         if (status == WEIR_OK) {
-            assert_true(fail_at >= 2);
+            assert_true(fail_at >= 7);
             break;
         }
         assert_int_equal(status, WEIR_OUT_OF_MEMORY);
@@ -300,6 +401,9 @@ int main(void) {
         cmocka_unit_test(truncation_waits_for_nobody),
         ON_BOTH(passes_past_the_rows_are_refused),
         ON_BOTH(bad_states_are_refused),
+        ON_BOTH(slots_lie_in_storages_no_larger_than_the_device_allows),
+        ON_BOTH(a_slot_that_no_storage_holds_is_refused),
+        cmocka_unit_test(rows_of_every_storage_are_looked_at_before_they_go),
         cmocka_unit_test(failed_growth_leaves_the_state_as_it_was),
         ON_BOTH(each_allocation_may_fail),
     };

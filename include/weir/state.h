@@ -14,7 +14,8 @@
 //     weir_state_grow(state, position + count);            // before the pass that writes them
 //     weir_state_rows(state, 0, position, count, &view);   // where a kernel appends
 //
-// A device without reserved addresses takes the memory for all rows at once.
+// A device without reserved addresses takes the memory for all rows at once. Where a storage is
+// capped (weir_target.storage_bytes_max) the slots are shared out to several; a slot lies in one.
 #ifndef WEIR_STATE_H
 #define WEIR_STATE_H
 
@@ -36,13 +37,14 @@ typedef struct weir_state_desc {
 //
 // Ownership: the caller destroys it.
 // Errors:    WEIR_INVALID_ARGUMENT a bad row or no rows; WEIR_OUT_OF_RANGE the size passes 2^63 - 1
-//            bytes; WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY.
+//            bytes; WEIR_DEVICE_OUT_OF_MEMORY a slot passes the largest storage of the device, or
+//            there is no more; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_state_create(weir_device* device,
                                                      const weir_state_desc* desc,
                                                      weir_state** state);
 
-// Drops the state's reference to its memory; NULL is a no-op. Programs and sessions that use it
+// Drops the state's references to its memory; NULL is a no-op. Programs and sessions that use it
 // keep theirs.
 //
 // Threads: thread-compatible.
@@ -51,7 +53,7 @@ WEIR_API void weir_state_destroy(weir_state* state);
 // Makes a view of all rows of a slot, [row_count_max, row...]: what programs bind. A pass that
 // would touch rows that the state has not grown to is refused at its commit (WEIR_OUT_OF_RANGE).
 //
-// Ownership: the view borrows the state's storage.
+// Ownership: the view borrows the storage of the slot.
 // Errors:    WEIR_NOT_FOUND no such slot.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_state_view(const weir_state* state, uint32_t slot,
@@ -59,7 +61,7 @@ WEIR_API WEIR_MUST_USE weir_status weir_state_view(const weir_state* state, uint
 
 // Makes a view of rows [first, first + count) of a slot, [count, row...].
 //
-// Ownership: the view borrows the state's storage.
+// Ownership: the view borrows the storage of the slot.
 // Errors:    WEIR_NOT_FOUND no such slot; WEIR_OUT_OF_RANGE rows that the state has not.
 // Threads:   thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_state_rows(const weir_state* state, uint32_t slot,
@@ -81,11 +83,13 @@ WEIR_API WEIR_MUST_USE weir_status weir_state_grow(weir_state* state, int64_t ro
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_state_truncate(weir_state* state, int64_t row_count);
 
-// Return facts of a state: its storage (borrowed), the rows of each slot, the bytes that are
-// committed for all slots, and those that would be with all rows.
+// Return facts of a state: how many storages it has, the one of a slot (borrowed; NULL: no such
+// slot), the rows of each slot, the bytes that are committed for all slots, and those that would be
+// with all rows.
 //
 // Threads: thread-compatible.
-WEIR_API weir_storage* weir_state_storage(const weir_state* state);
+WEIR_API uint32_t weir_state_storage_count(const weir_state* state);
+WEIR_API weir_storage* weir_state_storage(const weir_state* state, uint32_t slot);
 WEIR_API int64_t weir_state_row_count(const weir_state* state);
 WEIR_API uint64_t weir_state_committed_bytes(const weir_state* state);
 WEIR_API uint64_t weir_state_reserved_bytes(const weir_state* state);

@@ -7,10 +7,13 @@
 #define STEP_BYTES 65536
 
 // Invariants: row_count * row_bytes <= committed <= slot_stride; slot_stride and committed are
-// whole granules of the device.
+// whole granules of the device. Storage i has slots [i * share, (i + 1) * share), the last one what
+// is left: none passes the largest storage of the device, and no slot lies in two.
 struct weir_state {
     weir_device* device;
-    weir_storage* storage;
+    weir_storage** storages;
+    uint32_t storage_count;
+    uint32_t share; // slots of a storage
     weir_dtype dtype;
     weir_shape shape; // of a slot
     uint64_t row_bytes;
@@ -19,6 +22,26 @@ struct weir_state {
     uint64_t committed; // bytes from the beginning of each slot
     int64_t row_count;
 };
+
+// Where a slot lies.
+typedef struct slot_place {
+    weir_storage* storage;
+    uint64_t byte_offset;
+} slot_place;
+
+static slot_place place_of(const weir_state* state, uint64_t slot) {
+    return (slot_place){state->storages[slot / state->share],
+                        slot % state->share * state->slot_stride};
+}
+
+static uint64_t slots_of(const weir_state* state, uint32_t storage) {
+    const uint64_t begin = (uint64_t)storage * state->share;
+    return state->slot_count - begin < state->share ? state->slot_count - begin : state->share;
+}
+
+static const char* name_of(const weir_state* state) {
+    return state->storages[0]->name;
+}
 
 weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size, const char* name,
                                weir_storage** storage) {
@@ -79,8 +102,8 @@ static weir_status shape_slot(const weir_state_desc* desc, weir_state* state) {
     return weir_view_layout(state->dtype, &state->shape, &layout); // rows of whole blocks
 }
 
-static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
-    WEIR_TRY(shape_slot(desc, state));
+// Finds the bytes of a slot and of all.
+static weir_status size_slots(const weir_state_desc* desc, weir_state* state) {
     uint64_t slot_bytes = 0;
     uint64_t byte_size = 0;
     state->slot_count = desc->slot_count > 0 ? desc->slot_count : 1;
@@ -90,10 +113,41 @@ static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "a state of %llu slots passes 2^63 - 1 bytes",
                          (unsigned long long)state->slot_count);
     }
+    return WEIR_OK;
+}
+
+// Shares the slots out to as few storages as the device allows, each about as large.
+static weir_status share_slots(const weir_state_desc* desc, weir_state* state) {
+    const weir_target* target = &state->device->target;
+    const uint64_t limit = target->storage_bytes_max > 0 ? target->storage_bytes_max : UINT64_MAX;
+    const uint64_t fit = limit / state->slot_stride;
+    if (fit == 0) {
+        return WEIR_FAIL(WEIR_DEVICE_OUT_OF_MEMORY,
+                         "a slot of %s takes %llu bytes, the largest storage of %s has %llu",
+                         desc->name ? desc->name : "a state",
+                         (unsigned long long)state->slot_stride, target->name,
+                         (unsigned long long)limit);
+    }
+    const uint64_t count = (state->slot_count - 1) / fit + 1;
+    state->share = (uint32_t)((state->slot_count - 1) / count + 1);
+    state->storage_count = (uint32_t)((state->slot_count - 1) / state->share + 1);
+    return weir_alloc_zeroed(&state->device->allocator,
+                             state->storage_count * sizeof *state->storages,
+                             (void**)&state->storages);
+}
+
+static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
+    weir_device* device = state->device;
     const char* name = desc->name ? desc->name : "state";
-    WEIR_TRY(state->device->vtable->reserve(state->device, byte_size, name, &state->storage));
-    state->storage->slot_stride = state->slot_stride;
-    identity_join(state->storage);
+    WEIR_TRY(shape_slot(desc, state));
+    WEIR_TRY(size_slots(desc, state));
+    WEIR_TRY(share_slots(desc, state));
+    for (uint32_t i = 0; i < state->storage_count; i++) {
+        const uint64_t byte_size = slots_of(state, i) * state->slot_stride;
+        WEIR_TRY(device->vtable->reserve(device, byte_size, name, &state->storages[i]));
+        state->storages[i]->slot_stride = state->slot_stride;
+        identity_join(state->storages[i]);
+    }
     return WEIR_OK;
 }
 
@@ -115,19 +169,25 @@ weir_status weir_state_create(weir_device* device, const weir_state_desc* desc,
 }
 
 void weir_state_destroy(weir_state* state) {
-    if (state) {
-        weir_storage_release(state->storage);
-        object_free(&state->device->allocator, state);
+    if (!state) {
+        return;
     }
+    const weir_allocator* allocator = &state->device->allocator;
+    for (uint32_t i = 0; state->storages && i < state->storage_count; i++) {
+        weir_storage_release(state->storages[i]);
+    }
+    weir_free(allocator, state->storages, state->storage_count * sizeof *state->storages,
+              _Alignof(max_align_t));
+    object_free(allocator, state);
 }
 
 weir_status weir_state_view(const weir_state* state, uint32_t slot, weir_view* view) {
     if (slot >= state->slot_count) {
-        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: no slot %u, there are %llu", state->storage->name,
-                         slot, (unsigned long long)state->slot_count);
+        return WEIR_FAIL(WEIR_NOT_FOUND, "%s: no slot %u, there are %llu", name_of(state), slot,
+                         (unsigned long long)state->slot_count);
     }
-    return weir_view_make(state->storage, slot * state->slot_stride, state->dtype, &state->shape,
-                          view);
+    const slot_place place = place_of(state, slot);
+    return weir_view_make(place.storage, place.byte_offset, state->dtype, &state->shape, view);
 }
 
 weir_status weir_state_rows(const weir_state* state, uint32_t slot, int64_t first, int64_t count,
@@ -136,7 +196,7 @@ weir_status weir_state_rows(const weir_state* state, uint32_t slot, int64_t firs
     WEIR_TRY(weir_state_view(state, slot, &whole));
     if (first < 0 || count < 0 || count > state->row_count - first) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: rows [%lld, +%lld), there are %lld",
-                         state->storage->name, (long long)first, (long long)count,
+                         name_of(state), (long long)first, (long long)count,
                          (long long)state->row_count);
     }
     return weir_view_narrow(&whole, 0, first, count, view);
@@ -156,8 +216,9 @@ static uint64_t bytes_ahead(const weir_state* state, int64_t row_count) {
 
 static void decommit(weir_state* state, uint64_t slots, uint64_t begin, uint64_t end) {
     for (uint64_t slot = 0; slot < slots; slot++) {
-        const uint64_t base = slot * state->slot_stride;
-        state->device->vtable->decommit(state->storage, base + begin, base + end);
+        const slot_place place = place_of(state, slot);
+        state->device->vtable->decommit(place.storage, place.byte_offset + begin,
+                                        place.byte_offset + end);
     }
 }
 
@@ -165,15 +226,16 @@ static void decommit(weir_state* state, uint64_t slots, uint64_t begin, uint64_t
 static void set_rows(weir_state* state, int64_t row_count) {
     const bool all = row_count == state->shape.dims[0];
     state->row_count = row_count;
-    atomic_store(&state->storage->slot_bytes,
-                 all ? state->slot_stride : (uint64_t)row_count * state->row_bytes);
+    for (uint32_t i = 0; i < state->storage_count; i++) {
+        atomic_store(&state->storages[i]->slot_bytes,
+                     all ? state->slot_stride : (uint64_t)row_count * state->row_bytes);
+    }
 }
 
 weir_status weir_state_grow(weir_state* state, int64_t row_count) {
     if (row_count > state->shape.dims[0]) {
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: %lld rows, the limit is %lld",
-                         state->storage->name, (long long)row_count,
-                         (long long)state->shape.dims[0]);
+        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: %lld rows, the limit is %lld", name_of(state),
+                         (long long)row_count, (long long)state->shape.dims[0]);
     }
     if (row_count <= state->row_count) {
         return WEIR_OK;
@@ -181,9 +243,9 @@ weir_status weir_state_grow(weir_state* state, int64_t row_count) {
     if ((uint64_t)row_count * state->row_bytes > state->committed) {
         const uint64_t end = bytes_ahead(state, row_count);
         for (uint64_t slot = 0; slot < state->slot_count; slot++) {
-            const uint64_t base = slot * state->slot_stride;
-            const weir_status status =
-                state->device->vtable->commit(state->storage, base + state->committed, base + end);
+            const slot_place place = place_of(state, slot);
+            const weir_status status = state->device->vtable->commit(
+                place.storage, place.byte_offset + state->committed, place.byte_offset + end);
             if (status != WEIR_OK) {
                 decommit(state, slot, state->committed, end);
                 return status;
@@ -195,41 +257,45 @@ weir_status weir_state_grow(weir_state* state, int64_t row_count) {
     return WEIR_OK;
 }
 
+// Lists bytes [begin, end) of every slot of a storage, by every name.
+static weir_status list_bytes(const weir_state* state, uint32_t index, uint64_t begin, uint64_t end,
+                              access_array* list) {
+    weir_storage* storage = state->storages[index];
+    const weir_range_level slots = {.count = slots_of(state, index), .stride = state->slot_stride};
+    const size_t position = list->count;
+    WEIR_TRY(array_reserve(&state->device->allocator, list, position + 1));
+    weir_access* access = &list->items[list->count++];
+    access->kind = WEIR_ACCESS_READ_WRITE;
+    WEIR_TRY(weir_range_pattern(storage->memory_id, storage->memory_offset + begin, end - begin,
+                                &slots, 1, &access->range, NULL));
+    return identity_append_names(storage, position, list);
+}
+
 // Tells whether a pass in flight touches a row from `row_count` on, of any slot.
 static weir_status check_idle(const weir_state* state, int64_t row_count) {
     weir_device* device = state->device;
     const uint64_t begin = (uint64_t)row_count * state->row_bytes;
     const uint64_t end = (uint64_t)state->row_count * state->row_bytes;
-    const weir_range_level slots = {.count = state->slot_count, .stride = state->slot_stride};
     access_array list = {0};
-    bool busy = false;
+    weir_status status = WEIR_OK;
     if (weir_device_is_idle(device)) {
         return WEIR_OK;
     }
-    weir_status status = array_reserve(&device->allocator, &list, 1);
-    if (status == WEIR_OK) {
-        weir_access* access = &list.items[list.count++];
-        access->kind = WEIR_ACCESS_READ_WRITE;
-        status =
-            weir_range_pattern(state->storage->memory_id, state->storage->memory_offset + begin,
-                               end - begin, &slots, 1, &access->range, NULL);
+    for (uint32_t i = 0; i < state->storage_count && status == WEIR_OK; i++) {
+        status = list_bytes(state, i, begin, end, &list);
     }
-    if (status == WEIR_OK) {
-        status = identity_append_names(state->storage, 0, &list);
-    }
-    if (status == WEIR_OK) {
-        busy = weir_device_in_flight(device, list.items, (uint32_t)list.count, NULL);
-    }
+    const bool busy =
+        status == WEIR_OK && weir_device_in_flight(device, list.items, (uint32_t)list.count, NULL);
     array_free(&device->allocator, &list);
     return busy ? WEIR_FAIL(WEIR_BUSY, "%s: a pass in flight touches rows from %lld on",
-                            state->storage->name, (long long)row_count)
+                            name_of(state), (long long)row_count)
                 : status;
 }
 
 weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
     if (row_count < 0 || row_count > state->row_count) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s: cannot be cut to %lld rows, there are %lld",
-                         state->storage->name, (long long)row_count, (long long)state->row_count);
+                         name_of(state), (long long)row_count, (long long)state->row_count);
     }
     if (row_count == state->row_count) {
         return WEIR_OK;
@@ -244,8 +310,12 @@ weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
     return WEIR_OK;
 }
 
-weir_storage* weir_state_storage(const weir_state* state) {
-    return state->storage;
+uint32_t weir_state_storage_count(const weir_state* state) {
+    return state->storage_count;
+}
+
+weir_storage* weir_state_storage(const weir_state* state, uint32_t slot) {
+    return slot < state->slot_count ? place_of(state, slot).storage : NULL;
 }
 
 int64_t weir_state_row_count(const weir_state* state) {
