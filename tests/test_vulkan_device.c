@@ -192,6 +192,254 @@ static void memory_is_shared_by_file_descriptors(void** state) {
     weir_storage_release(in);
 }
 
+// What the driver at hand need not say of memory that is shared with others.
+static struct {
+    PFN_vkAllocateMemory allocate;
+    VkExternalMemoryFeatureFlags features;
+    VkExternalMemoryHandleTypeFlagBits kind;
+    VkBufferUsageFlags usage;
+    VkBuffer alone[4]; // of each allocation the buffer that it is for; NULL: any
+    uint32_t allocations;
+} sharing;
+
+static void VKAPI_PTR tell_sharing(VkPhysicalDevice device,
+                                   const VkPhysicalDeviceExternalBufferInfo* info,
+                                   VkExternalBufferProperties* found) {
+    (void)device;
+    sharing.kind = info->handleType;
+    sharing.usage = info->usage;
+    found->externalMemoryProperties.externalMemoryFeatures = sharing.features;
+}
+
+static VkResult VKAPI_PTR note_alone(VkDevice device, const VkMemoryAllocateInfo* info,
+                                     const VkAllocationCallbacks* callbacks,
+                                     VkDeviceMemory* memory) {
+    assert_true(sharing.allocations < 4);
+    VkBuffer* alone = &sharing.alone[sharing.allocations++];
+    *alone = VK_NULL_HANDLE;
+    for (const VkBaseInStructure* item = info->pNext; item; item = item->pNext) {
+        if (item->sType == VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO) {
+            *alone = ((const VkMemoryDedicatedAllocateInfo*)(const void*)item)->buffer;
+        }
+    }
+    return sharing.allocate(device, info, callbacks, memory);
+}
+
+// A device whose driver says `features` of shared memory.
+static weir_device* open_sharing(VkExternalMemoryFeatureFlags features) {
+    weir_device* device = open_vulkan(NULL);
+    vulkan_api* api = &vulkan_device_of(device)->instance.api;
+    sharing.allocate = api->AllocateMemory;
+    sharing.features = features;
+    sharing.allocations = 0;
+    api->GetPhysicalDeviceExternalBufferProperties = tell_sharing;
+    api->AllocateMemory = note_alone;
+    return device;
+}
+
+static void sharing_that_the_driver_does_not_offer_is_refused(void** state) {
+    (void)state;
+    if (!vulkan_device_of(gpu)->probe.external_memory_fd) {
+        print_message("skipped: the device shares no memory by file descriptors\n");
+        skip();
+    }
+    weir_device* device = open_sharing(VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT);
+    weir_storage* storage = NULL;
+    int fd = -1;
+    assert_status(weir_vulkan_storage_export(device, 4096, NULL, &storage, &fd), WEIR_UNSUPPORTED);
+    assert_message_has("cannot export buffers by opaque file descriptors");
+    assert_message_has("vkGetPhysicalDeviceExternalBufferProperties");
+    assert_int_equal(sharing.kind, VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT);
+    assert_true((sharing.usage & VK_BUFFER_USAGE_STORAGE_BUFFER_BIT) != 0);
+    assert_int_equal(fd, -1);
+    sharing.features = VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT;
+    assert_status(weir_vulkan_storage_import(device, 0, 4096, NULL, &storage), WEIR_UNSUPPORTED);
+    assert_message_has("cannot import buffers by opaque file descriptors");
+    if (vulkan_device_of(gpu)->probe.external_memory_host) {
+        static _Alignas(65536) float numbers[16384];
+        const weir_storage_wrap_desc desc = {.pointer = numbers, .byte_size = sizeof numbers};
+        assert_status(weir_storage_wrap(device, &desc, &storage), WEIR_UNSUPPORTED);
+        assert_message_has("cannot import buffers of host memory");
+        assert_int_equal(sharing.kind, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT);
+    }
+    assert_null(storage);
+    assert_int_equal(sharing.allocations, 0);
+    weir_device_destroy(device);
+}
+
+static void memory_is_for_one_buffer_where_the_driver_demands_it(void** state) {
+    (void)state;
+    const VkExternalMemoryFeatureFlags both =
+        VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT | VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT;
+    if (!vulkan_device_of(gpu)->probe.external_memory_fd) {
+        print_message("skipped: the device shares no memory by file descriptors\n");
+        skip();
+    }
+    for (int dedicated = 0; dedicated < 2; dedicated++) {
+        weir_device* device = open_sharing(
+            both | (dedicated ? VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT : (VkFlags)0));
+        weir_storage* out = NULL;
+        weir_storage* in = NULL;
+        int fd = -1;
+        assert_ok(weir_vulkan_storage_export(device, 4096, "out", &out, &fd));
+        assert_ok(weir_vulkan_storage_import(device, fd, 4096, "in", &in));
+        const weir_view views[] = {floats(out, 0, 1), floats(in, 0, 1)};
+        assert_int_equal(sharing.allocations, 2);
+        for (int i = 0; i < 2; i++) {
+            weir_native native;
+            assert_ok(weir_view_native(&views[i], &native));
+            const uint64_t alone = (uint64_t)(uintptr_t)sharing.alone[i];
+            assert_true(dedicated ? alone == native.handle : alone == 0 || alone == native.handle);
+        }
+        weir_storage_release(out);
+        weir_storage_release(in);
+        weir_device_destroy(device);
+    }
+}
+
+// Features that a caller has switched on, by any of the structures that can say so.
+typedef struct feature_chain {
+    VkPhysicalDeviceFeatures2 all;
+    VkPhysicalDeviceVulkan11Features core11;
+    VkPhysicalDevice8BitStorageFeatures storage8;
+    VkPhysicalDeviceShaderFloat16Int8Features half;
+    VkPhysicalDeviceVulkan13Features core13;
+} feature_chain;
+
+static void make_chain(feature_chain* chain) {
+    *chain = (feature_chain){
+        .all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &chain->core11},
+        .core11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                   .pNext = &chain->storage8,
+                   .storageBuffer16BitAccess = VK_TRUE},
+        .storage8 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES,
+                     .pNext = &chain->half,
+                     .storageBuffer8BitAccess = VK_TRUE},
+        .half = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+                 .pNext = &chain->core13,
+                 .shaderFloat16 = VK_TRUE},
+        .core13 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
+                   .synchronization2 = VK_TRUE,
+                   .shaderIntegerDotProduct = VK_TRUE}};
+}
+
+static void features_of_a_caller_are_used_as_far_as_they_are_switched_on(void** state) {
+    (void)state;
+    const vulkan_probe* has = &vulkan_device_of(gpu)->probe;
+    weir_vulkan_handles handles = handles_of(vulkan_device_of(gpu));
+    weir_device* device = NULL;
+    assert_ok(weir_vulkan_device_wrap(NULL, &handles, &device)); // nobody tells
+    const vulkan_probe* uses = &vulkan_device_of(device)->probe;
+    assert_false(uses->integer_dot || uses->float16 || uses->memory_priority);
+    assert_false(weir_device_target(device)->native_f16);
+    const weir_vulkan_tuning dots = {.unit_x = WEIR_VULKAN_X_8_BITS};
+    assert_status(weir_vulkan_tune(device, &dots), WEIR_UNSUPPORTED);
+    weir_device_destroy(device);
+
+    feature_chain chain;
+    make_chain(&chain);
+    handles.features = &chain.all;
+    assert_ok(weir_vulkan_device_wrap(NULL, &handles, &device));
+    uses = &vulkan_device_of(device)->probe;
+    assert_int_equal(uses->integer_dot, has->integer_dot);
+    assert_int_equal(uses->float16, has->float16);
+    assert_false(uses->int8 || uses->memory_priority || uses->pageable_memory);
+    assert_status(weir_vulkan_tune(device, &dots), has->integer_dot ? WEIR_OK : WEIR_UNSUPPORTED);
+    weir_device_destroy(device);
+
+    chain.storage8.storageBuffer8BitAccess = VK_FALSE;
+    assert_status(weir_vulkan_device_wrap(NULL, &handles, &device), WEIR_UNSUPPORTED);
+    assert_message_has("lacks 8-bit storage");
+    chain.storage8.storageBuffer8BitAccess = VK_TRUE;
+    chain.core13.synchronization2 = VK_FALSE;
+    assert_status(weir_vulkan_device_wrap(NULL, &handles, &device), WEIR_UNSUPPORTED);
+    assert_message_has("lacks synchronization2");
+}
+
+// Each optional feature by each structure that can switch it on, on a device that has them all.
+static void every_structure_of_features_is_understood(void** state) {
+    (void)state;
+    VkPhysicalDeviceVulkan12Features core12 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
+        .storageBuffer8BitAccess = VK_TRUE,
+        .shaderInt8 = VK_TRUE};
+    VkPhysicalDevice16BitStorageFeatures storage16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+        .pNext = &core12,
+        .storageBuffer16BitAccess = VK_TRUE};
+    VkPhysicalDeviceSynchronization2Features order = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SYNCHRONIZATION_2_FEATURES,
+        .pNext = &storage16,
+        .synchronization2 = VK_TRUE};
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dots = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+        .pNext = &order,
+        .shaderIntegerDotProduct = VK_TRUE};
+    VkPhysicalDevicePageableDeviceLocalMemoryFeaturesEXT pageable = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PAGEABLE_DEVICE_LOCAL_MEMORY_FEATURES_EXT,
+        .pNext = &dots,
+        .pageableDeviceLocalMemory = VK_TRUE};
+    VkPhysicalDeviceMemoryPriorityFeaturesEXT priorities = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PRIORITY_FEATURES_EXT,
+        .pNext = &pageable,
+        .memoryPriority = VK_TRUE};
+    vulkan_probe all = vulkan_device_of(gpu)->probe;
+    all.float16 = all.int8 = all.integer_dot = true;
+    all.memory_priority = all.pageable_memory = true;
+    vulkan_probe probe = all;
+    vulkan_probe_enabled(&priorities, &probe);
+    assert_ok(vulkan_probe_check(&probe));
+    assert_true(probe.int8 && probe.integer_dot);
+    assert_true(probe.memory_priority && probe.pageable_memory);
+    assert_false(probe.float16);
+    priorities.memoryPriority = VK_FALSE; // the other extension builds on it
+    core12.shaderFloat16 = VK_TRUE;
+    probe = all;
+    vulkan_probe_enabled(&priorities, &probe);
+    assert_false(probe.memory_priority || probe.pageable_memory);
+    assert_true(probe.float16);
+    storage16.storageBuffer16BitAccess = VK_FALSE;
+    probe = all;
+    vulkan_probe_enabled(&priorities, &probe);
+    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
+    assert_message_has("lacks 16-bit storage");
+}
+
+static void VKAPI_PTR list_three_families(VkPhysicalDevice device, uint32_t* count,
+                                          VkQueueFamilyProperties* families) {
+    (void)device;
+    for (uint32_t i = 0; families && i < *count && i < 3; i++) {
+        families[i] = (VkQueueFamilyProperties){.queueFlags = i == 1 ? VK_QUEUE_TRANSFER_BIT
+                                                                     : VK_QUEUE_COMPUTE_BIT,
+                                                .queueCount = 1,
+                                                .timestampValidBits = i == 0 ? 64 : 0};
+    }
+    *count = 3;
+}
+
+static void times_are_those_of_the_family_of_the_queue(void** state) {
+    (void)state;
+    vulkan_instance instance = vulkan_device_of(gpu)->instance;
+    vulkan_probe probe = vulkan_device_of(gpu)->probe;
+    instance.api.GetPhysicalDeviceQueueFamilyProperties = list_three_families;
+    assert_ok(vulkan_probe_use_family(&instance, 2, &probe));
+    assert_int_equal(probe.queue_family, 2);
+    assert_int_equal(probe.timestamp_bits, 0);
+    assert_false(probe.calibrated);
+    assert_ok(vulkan_probe_use_family(&instance, 0, &probe));
+    assert_int_equal(probe.timestamp_bits, 64);
+    assert_int_equal(probe.calibrated, vulkan_device_of(gpu)->probe.calibrated);
+    assert_status(vulkan_probe_use_family(&instance, 1, &probe), WEIR_INVALID_ARGUMENT);
+    assert_message_has("queue family 1 of");
+    assert_status(vulkan_probe_use_family(&instance, 3, &probe), WEIR_INVALID_ARGUMENT);
+    assert_int_equal(probe.queue_family, 0);
+    weir_vulkan_handles handles = handles_of(vulkan_device_of(gpu));
+    weir_device* device = NULL;
+    handles.queue_family = 1000;
+    assert_status(weir_vulkan_device_wrap(NULL, &handles, &device), WEIR_INVALID_ARGUMENT);
+    assert_message_has("queue family 1000 of");
+}
+
 static void other_devices_are_refused(void** state) {
     (void)state;
     weir_device* cpu = NULL;
@@ -278,6 +526,11 @@ int main(void) {
         cmocka_unit_test(devices_and_buffers_of_a_caller_are_wrapped),
         cmocka_unit_test(buffers_of_one_memory_are_one_memory),
         cmocka_unit_test(memory_is_shared_by_file_descriptors),
+        cmocka_unit_test(sharing_that_the_driver_does_not_offer_is_refused),
+        cmocka_unit_test(memory_is_for_one_buffer_where_the_driver_demands_it),
+        cmocka_unit_test(features_of_a_caller_are_used_as_far_as_they_are_switched_on),
+        cmocka_unit_test(every_structure_of_features_is_understood),
+        cmocka_unit_test(times_are_those_of_the_family_of_the_queue),
         cmocka_unit_test(other_devices_are_refused),
         cmocka_unit_test(pipelines_are_kept_and_damaged_files_replaced),
     };

@@ -353,7 +353,7 @@ static void members_give_the_driver_their_priorities(void** state) {
     weir_residency_flush(set);
     assert_int_equal(priorities.count, 1);
     assert_true(priorities.memory[0] == memory_of(a));
-    assert_true(priorities.value[0] == 0.5f); // the default of Vulkan
+    assert_true(priorities.value[0] == VULKAN_PRIORITY_USUAL);
     static const int rising[] = {INT32_MIN / 2, -3, -1, 1, 2, 1000};
     for (size_t i = 0; i < sizeof rising / sizeof *rising; i++) {
         assert_ok(weir_residency_register(set, a, &(weir_residency_options){rising[i], NULL}));
@@ -361,7 +361,7 @@ static void members_give_the_driver_their_priorities(void** state) {
         assert_int_equal(priorities.count, 2 + i);
         assert_true(last >= 0.0f && last <= 1.0f);
         assert_true(i == 0 || last > priorities.value[priorities.count - 2]);
-        assert_true((rising[i] > 0) == (last > 0.5f));
+        assert_true((rising[i] > 0) == (last > VULKAN_PRIORITY_USUAL));
     }
     assert_ok(weir_residency_unregister(set, a));
     weir_residency_flush(set);
@@ -369,6 +369,134 @@ static void members_give_the_driver_their_priorities(void** state) {
     weir_storage_release(a);
     weir_residency_destroy(set);
     weir_device_destroy(device);
+}
+
+#define ALLOCATIONS_MAX 16
+
+// The allocations of a driver with VK_EXT_memory_priority, which the one at hand need not have.
+static struct {
+    PFN_vkAllocateMemory allocate;
+    float priority[ALLOCATIONS_MAX]; // -1: none was given
+    uint32_t count;
+} allocations;
+
+static VkResult VKAPI_PTR note_allocation(VkDevice device, const VkMemoryAllocateInfo* info,
+                                          const VkAllocationCallbacks* callbacks,
+                                          VkDeviceMemory* memory) {
+    const VkMemoryPriorityAllocateInfoEXT* first = info->pNext;
+    VkMemoryAllocateInfo passed = *info;
+    const bool has = first && first->sType == VK_STRUCTURE_TYPE_MEMORY_PRIORITY_ALLOCATE_INFO_EXT;
+    assert_true(allocations.count < ALLOCATIONS_MAX);
+    allocations.priority[allocations.count++] = has ? first->priority : -1.0f;
+    passed.pNext = has ? first->pNext : info->pNext;
+    return allocations.allocate(device, &passed, callbacks, memory);
+}
+
+static weir_device* open_with_priorities(bool has_priorities) {
+    weir_device* device = open_vulkan(NULL);
+    vulkan_api* api = &vulkan_device_of(device)->instance.api;
+    allocations.allocate = api->AllocateMemory;
+    allocations.count = 0;
+    api->AllocateMemory = note_allocation;
+    api->SetDeviceMemoryPriorityEXT = NULL; // VK_EXT_memory_priority alone cannot change them
+    vulkan_device_of(device)->probe.memory_priority = has_priorities;
+    return device;
+}
+
+static weir_storage* allocate_lazily(weir_device* device) {
+    const weir_storage_desc desc = {.byte_size = 4096, .device_only = true, .lazy = true};
+    weir_storage* storage = NULL;
+    assert_ok(weir_storage_allocate(device, &desc, &storage));
+    return storage;
+}
+
+static void memory_is_allocated_with_its_priority(void** state) {
+    (void)state;
+    weir_device* device = open_with_priorities(true);
+    weir_storage* storages[5] = {allocate(device, MIB, WEIR_FILL_NONE, true)};
+    assert_int_equal(allocations.count, 1);
+    assert_true(allocations.priority[0] == VULKAN_PRIORITY_USUAL);
+    const weir_storage_desc desc = {.byte_size = 4096, .host_reads = true}; // as staging buffers
+    assert_ok(weir_storage_allocate(device, &desc, &storages[1]));
+    assert_true(allocations.priority[1] == VULKAN_PRIORITY_STAGING);
+    weir_residency* set = open_set(device);
+    static const int wanted[] = {3, -3, 0};
+    for (uint32_t i = 0; i < 3; i++) { // registered before it has memory
+        weir_storage* storage = storages[2 + i] = allocate_lazily(device);
+        assert_int_equal(allocations.count, 2 + i);
+        assert_ok(
+            weir_residency_register(set, storage, &(weir_residency_options){wanted[i], NULL}));
+        assert_int_equal(allocations.count, 3 + i);
+        assert_true(allocations.priority[2 + i] == vulkan_priority_of(wanted[i]));
+    }
+    assert_true(allocations.priority[2] > allocations.priority[4]);
+    assert_true(allocations.priority[3] < allocations.priority[4]);
+    for (uint32_t i = 0; i < 5; i++) {
+        weir_storage_release(storages[i]);
+    }
+    weir_residency_destroy(set);
+    weir_device_destroy(device);
+}
+
+static void drivers_without_priorities_are_given_none(void** state) {
+    (void)state;
+    weir_device* device = open_with_priorities(false);
+    weir_storage* storage = allocate(device, MIB, WEIR_FILL_NONE, true);
+    assert_int_equal(allocations.count, 1);
+    assert_true(allocations.priority[0] == -1.0f);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+#define GIB (UINT64_C(1) << 30)
+#define LOCAL VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+#define VISIBLE (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+
+// What drivers of AMD show: a heap of the host, and one of the device that the host maps.
+static vulkan_probe probe_two_heaps(VkPhysicalDeviceType type, uint64_t host_bytes,
+                                    uint64_t local_bytes) {
+    vulkan_probe probe = {.type = type};
+    probe.memory = (VkPhysicalDeviceMemoryProperties){
+        .memoryTypeCount = 4,
+        .memoryTypes = {{LOCAL, 1},
+                        {VISIBLE, 0},
+                        {LOCAL | VISIBLE, 1},
+                        {VISIBLE | VK_MEMORY_PROPERTY_HOST_CACHED_BIT, 0}},
+        .memoryHeapCount = 2,
+        .memoryHeaps = {{host_bytes, 0}, {local_bytes, VK_MEMORY_HEAP_DEVICE_LOCAL_BIT}}};
+    vulkan_probe_memory(&probe);
+    return probe;
+}
+
+static void what_shares_the_memory_of_the_host_is_told_by_its_kind(void** state) {
+    (void)state;
+    vulkan_probe probe = probe_two_heaps(VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 15 * GIB, GIB / 2);
+    assert_true(probe.unified);
+    assert_int_equal(probe.memory_bytes, 15 * GIB + GIB / 2);
+    // The carved-out part is too small for weights, and no nearer than the rest.
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_DEVICE), 0);
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_SHARED), 0);
+    probe = probe_two_heaps(VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, 5 * GIB, 10 * GIB);
+    assert_true(probe.unified);
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_DEVICE), 1);
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_SHARED), 1);
+    probe = probe_two_heaps(VK_PHYSICAL_DEVICE_TYPE_CPU, 8 * GIB, 8 * GIB);
+    assert_true(probe.unified);
+    assert_int_equal(probe.memory_bytes, 16 * GIB);
+}
+
+static void cards_have_their_own_memory_whatever_the_host_has(void** state) {
+    (void)state;
+    vulkan_probe probe = probe_two_heaps(VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, 64 * GIB, 8 * GIB);
+    assert_false(probe.unified);
+    assert_int_equal(probe.memory_bytes, 8 * GIB);
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_DEVICE), 1);
+    assert_int_equal(vulkan_memory_heap(&probe, VULKAN_PLACE_SHARED), 1);
+    probe = probe_two_heaps(VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU, 64 * GIB, 8 * GIB);
+    assert_false(probe.unified); // nobody knows what is behind it
+    probe.memory.memoryHeaps[0].flags = VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
+    vulkan_probe_memory(&probe);
+    assert_true(probe.unified); // unless all of it is its own
 }
 
 int main(void) {
@@ -386,6 +514,10 @@ int main(void) {
         cmocka_unit_test(the_budget_of_the_driver_is_told),
         cmocka_unit_test(members_keep_to_the_budget_of_the_driver),
         cmocka_unit_test(members_give_the_driver_their_priorities),
+        cmocka_unit_test(memory_is_allocated_with_its_priority),
+        cmocka_unit_test(drivers_without_priorities_are_given_none),
+        cmocka_unit_test(what_shares_the_memory_of_the_host_is_told_by_its_kind),
+        cmocka_unit_test(cards_have_their_own_memory_whatever_the_host_has),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }

@@ -44,16 +44,24 @@ typedef struct weir_vulkan_handles {
     void* queue;           // VkQueue, which computes
     uint32_t queue_family;
     void (*get_instance_proc_addr)(void); // PFN_vkGetInstanceProcAddr
+    // What the VkDevice was made with: VkDeviceCreateInfo.pNext, or a chain of the same structures
+    // of features (VkPhysicalDeviceFeatures2, VkPhysicalDeviceVulkan12Features, ...). NULL: not
+    // told, and only the base is used.
+    const void* features;
 } weir_vulkan_handles;
 
 // Opens a device on handles of the caller. The VkDevice must have been made with
 // VK_KHR_synchronization2 and the features synchronization2, storageBuffer16BitAccess and
-// storageBuffer8BitAccess; extensions for external memory are used where they were switched on. Of
-// `desc` (may be NULL) allocator, log, cache and options count.
+// storageBuffer8BitAccess. Of other features those are used that `features` has switched on, with
+// their extensions (shaderFloat16, shaderIntegerDotProduct, memoryPriority,
+// pageableDeviceLocalMemory); extensions for external memory, and for clocks, where their
+// functions are found. Of `desc` (may be NULL) allocator, log, cache and options count.
 //
-// Ownership: the caller destroys the device; the handles stay the caller's and outlive it.
-// Errors:    WEIR_INVALID_ARGUMENT a handle is missing; WEIR_UNSUPPORTED the device lacks the base;
-//            WEIR_OUT_OF_MEMORY; WEIR_IO no thread.
+// Ownership: the caller destroys the device; the handles stay the caller's and outlive it;
+//            `features` is only read.
+// Errors:    WEIR_INVALID_ARGUMENT a handle is missing, or no such queue family computes;
+//            WEIR_UNSUPPORTED the device lacks the base, or `features` does; WEIR_OUT_OF_MEMORY;
+//            WEIR_IO no thread.
 // Threads:   thread-safe; nobody else uses the queue while weir does, which is within commits and
 //            calls that allocate, fill or map storages.
 WEIR_API WEIR_MUST_USE weir_status weir_vulkan_device_wrap(const weir_device_desc* desc,

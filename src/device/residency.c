@@ -381,6 +381,17 @@ void weir_residency_join(weir_storage* storage) {
     }
 }
 
+int weir_residency_priority(const weir_storage* storage) {
+    weir_residency* set = atomic_load(&storage->device->residency);
+    int priority = 0;
+    if (set) {
+        pthread_mutex_lock(&set->lock);
+        priority = storage->residency.priority;
+        pthread_mutex_unlock(&set->lock);
+    }
+    return priority;
+}
+
 static void change_priority(weir_residency* set, weir_storage* storage, int priority) {
     storage_residency* member = &storage->residency;
     const bool is_held = member->state == RESIDENCY_RESIDENT || member->state == RESIDENCY_LEAVING;
@@ -401,9 +412,14 @@ weir_status weir_residency_register(weir_residency* set, weir_storage* storage,
     if (storage->slot_stride > 0) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "storage %s is committed as it grows", storage->name);
     }
+    storage_residency* member = &storage->residency;
+    pthread_mutex_lock(&set->lock);
+    if (member->state == RESIDENCY_NONE) { // memory that is taken now is taken with it
+        member->priority = options->priority;
+    }
+    pthread_mutex_unlock(&set->lock);
     WEIR_TRY(weir_storage_touch(storage));
     pthread_mutex_lock(&set->lock);
-    storage_residency* member = &storage->residency;
     if (member->state == RESIDENCY_NONE) {
         join(set, storage, options->priority, options->session);
     } else if (member->state == RESIDENCY_LEAVING) { // it never went

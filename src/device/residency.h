@@ -8,6 +8,9 @@
 // Makes an allocated storage a member.
 void weir_residency_join(weir_storage* storage);
 
+// The priority that a storage was registered with, from before its memory is taken on; else 0.
+int weir_residency_priority(const weir_storage* storage);
+
 // Called with the last reference gone. True: the set destroys the storage with its next flush.
 bool weir_residency_leave(weir_storage* storage);
 

@@ -23,6 +23,7 @@
     X(GetPhysicalDeviceFeatures2)                                                                  \
     X(GetPhysicalDeviceMemoryProperties2)                                                          \
     X(GetPhysicalDeviceQueueFamilyProperties)                                                      \
+    X(GetPhysicalDeviceExternalBufferProperties)                                                   \
     X(EnumerateDeviceExtensionProperties)                                                          \
     X(CreateDevice)                                                                                \
     X(GetDeviceProcAddr)
@@ -38,6 +39,7 @@
     X(CreateBuffer)                                                                                \
     X(DestroyBuffer)                                                                               \
     X(GetBufferMemoryRequirements)                                                                 \
+    X(GetBufferMemoryRequirements2)                                                                \
     X(BindBufferMemory)                                                                            \
     X(CreateShaderModule)                                                                          \
     X(DestroyShaderModule)                                                                         \

@@ -88,15 +88,16 @@ static void set_priority(const weir_storage* storage, float priority) {
     }
 }
 
-// Maps any number to the range of Vulkan, rising: 0 is the default of all memory, one half.
-static float priority_of(int priority) {
-    return priority >= 0 ? 1.0f - 0.5f / (1.0f + (float)priority) : 0.5f / (1.0f - (float)priority);
+float vulkan_priority_of(int priority) {
+    const float above = 1.0f - VULKAN_PRIORITY_USUAL;
+    return priority >= 0 ? 1.0f - above / (1.0f + (float)priority)
+                         : VULKAN_PRIORITY_USUAL / (1.0f - (float)priority);
 }
 
 weir_status vulkan_storage_hold(const weir_storage* storage, weir_residency_mode mode,
                                 int priority) {
     (void)mode;
-    set_priority(storage, priority_of(priority));
+    set_priority(storage, vulkan_priority_of(priority));
     return WEIR_OK;
 }
 

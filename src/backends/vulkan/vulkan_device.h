@@ -124,6 +124,12 @@ void vulkan_budget_give(vulkan_device* device, uint32_t heap, uint64_t byte_size
 // Fails with `status` and the figures of a heap that had no room.
 WEIR_MUST_USE weir_status vulkan_budget_explain(vulkan_device* device, uint32_t heap,
                                                 uint64_t byte_size, weir_status status);
+// Which memory the driver pages out first, from 0 to 1, as VK_EXT_memory_priority has it: what only
+// goes to or comes from the host before what the passes use. Memory of others has 0.5.
+#define VULKAN_PRIORITY_STAGING 0.25f
+#define VULKAN_PRIORITY_USUAL 0.75f
+// Maps the priority of a member of the residency set to that range, rising: 0 is the usual one.
+float vulkan_priority_of(int priority);
 // Entries of the device vtable.
 weir_device_memory vulkan_device_memory(weir_device* base);
 WEIR_MUST_USE weir_status vulkan_storage_hold(const weir_storage* storage, weir_residency_mode mode,
@@ -134,8 +140,10 @@ void vulkan_storage_let_go(const weir_storage* storage, void* pages, uint64_t by
 // vulkan_memory.c
 // The heap from which memory of a place comes.
 uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place);
+// `priority` is that of the residency set, 0 where there is none; memory for the host is staging.
 WEIR_MUST_USE weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place,
-                                               uint64_t byte_size, vulkan_memory* memory);
+                                               int priority, uint64_t byte_size,
+                                               vulkan_memory* memory);
 // Makes memory of the device out of host memory, without a copy. `pointer` and `byte_size` are
 // multiples of the device's import alignment.
 WEIR_MUST_USE weir_status vulkan_memory_import(vulkan_device* device, void* pointer,

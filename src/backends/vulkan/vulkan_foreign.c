@@ -16,19 +16,20 @@ static weir_status adopt(vulkan_device* device, const weir_device_desc* desc,
     instance->api.GetInstanceProcAddr = (PFN_vkGetInstanceProcAddr)handles->get_instance_proc_addr;
     WEIR_TRY(vulkan_api_instance(&instance->api, instance->handle));
     WEIR_TRY(vulkan_probe_device(instance, handles->physical_device, &device->probe));
-    device->probe.queue_family = handles->queue_family;
+    WEIR_TRY(vulkan_probe_use_family(instance, handles->queue_family, &device->probe));
+    vulkan_probe_enabled(handles->features, &device->probe);
     WEIR_TRY(vulkan_probe_check(&device->probe));
     device->handle = handles->device;
     device->queue = handles->queue;
     device->borrowed = true;
     WEIR_TRY(vulkan_api_device(&instance->api, device->handle));
-    // What the device can do is not what the caller has switched on.
+    // Extensions with functions of their own are switched on where these are found.
     device->probe.external_memory_host = instance->api.GetMemoryHostPointerPropertiesEXT != NULL;
     device->probe.external_memory_fd = instance->api.GetMemoryFdKHR != NULL;
     device->probe.calibrated =
         device->probe.calibrated && instance->api.GetCalibratedTimestampsEXT != NULL;
-    device->probe.integer_dot = false; // nothing tells
-    device->probe.pageable_memory = instance->api.SetDeviceMemoryPriorityEXT != NULL;
+    device->probe.pageable_memory =
+        device->probe.pageable_memory && instance->api.SetDeviceMemoryPriorityEXT != NULL;
     return WEIR_OK;
 }
 

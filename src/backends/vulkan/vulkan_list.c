@@ -35,7 +35,7 @@ static void describe(const vulkan_instance* instance, const vulkan_probe* probe,
     append_feature(info, probe->external_memory_host, "host-import");
     append_feature(info, probe->external_memory_fd, "fd");
     append_feature(info, probe->memory_budget, "budget");
-    append_feature(info, probe->pageable_memory, "priority");
+    append_feature(info, probe->memory_priority, "priority");
     append_feature(info, probe->timestamp_bits > 0, "timestamps");
     append_feature(info, probe->calibrated, "host-clock");
 }

@@ -20,8 +20,8 @@ static const VkMemoryPropertyFlags wishes[][WISHES] = {
     [VULKAN_PLACE_DEVICE] = {LOCAL},
 };
 
-// Some cards show the host a window of little memory, which is not for what may be large.
-static uint32_t find_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
+// Windows have little memory, which is not for what may be large.
+static uint32_t match_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
     const VkPhysicalDeviceMemoryProperties* memory = &probe->memory;
     allowed &= ~probe->window_types;
     for (int wish = 0; wish < WISHES && wishes[place][wish] != 0; wish++) {
@@ -33,6 +33,14 @@ static uint32_t find_type(const vulkan_probe* probe, vulkan_place place, uint32_
         }
     }
     return NO_TYPE;
+}
+
+// All memory of a device that shares it with the host is as near.
+static uint32_t find_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
+    const uint32_t type = match_type(probe, place, allowed);
+    return type == NO_TYPE && place == VULKAN_PLACE_DEVICE && probe->unified
+               ? match_type(probe, VULKAN_PLACE_SHARED, allowed)
+               : type;
 }
 
 uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place) {
@@ -77,7 +85,18 @@ static weir_status take_memory(vulkan_device* device, uint32_t type, uint64_t by
                          "vkBindBufferMemory");
 }
 
-static weir_status allocate(vulkan_device* device, vulkan_place place, vulkan_memory* made) {
+// Puts the priority of an allocation in front of `next`, where the device knows of any.
+static const void* with_priority(const vulkan_device* device, float priority, const void* next,
+                                 VkMemoryPriorityAllocateInfoEXT* info) {
+    *info = (VkMemoryPriorityAllocateInfoEXT){
+        .sType = VK_STRUCTURE_TYPE_MEMORY_PRIORITY_ALLOCATE_INFO_EXT,
+        .pNext = next,
+        .priority = priority};
+    return device->probe.memory_priority ? info : next;
+}
+
+static weir_status allocate(vulkan_device* device, vulkan_place place, int priority,
+                            vulkan_memory* made) {
     const vulkan_api* api = &device->instance.api;
     VkMemoryRequirements needed;
     api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
@@ -86,7 +105,11 @@ static weir_status allocate(vulkan_device* device, vulkan_place place, vulkan_me
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s has no memory %s", device->probe.name,
                          place == VULKAN_PLACE_DEVICE ? "of its own" : "that the host can map");
     }
-    WEIR_TRY(take_memory(device, type, needed.size, NULL, made));
+    VkMemoryPriorityAllocateInfoEXT info;
+    const float wanted =
+        place == VULKAN_PLACE_HOST ? VULKAN_PRIORITY_STAGING : vulkan_priority_of(priority);
+    WEIR_TRY(
+        take_memory(device, type, needed.size, with_priority(device, wanted, NULL, &info), made));
     const VkMemoryPropertyFlags flags = device->probe.memory.memoryTypes[type].propertyFlags;
     if (place == VULKAN_PLACE_DEVICE || (flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) == 0) {
         return WEIR_OK;
@@ -96,8 +119,8 @@ static weir_status allocate(vulkan_device* device, vulkan_place place, vulkan_me
         "vkMapMemory");
 }
 
-weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place, uint64_t byte_size,
-                                 vulkan_memory* memory) {
+weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place, int priority,
+                                 uint64_t byte_size, vulkan_memory* memory) {
     vulkan_memory made = {.byte_size = byte_size};
     if (byte_size > device->probe.allocation_bytes_max) {
         return WEIR_FAIL(WEIR_DEVICE_OUT_OF_MEMORY,
@@ -106,12 +129,43 @@ weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place, uint
                          (unsigned long long)device->probe.allocation_bytes_max);
     }
     WEIR_TRY(create_buffer(device, byte_size, NULL, &made.buffer));
-    const weir_status status = allocate(device, place, &made);
+    const weir_status status = allocate(device, place, priority, &made);
     if (status != WEIR_OK) {
         vulkan_memory_destroy(device, &made);
         return status;
     }
     *memory = made;
+    return WEIR_OK;
+}
+
+// What shares memory outside of Vulkan, in messages.
+static const char* name_of(VkExternalMemoryHandleTypeFlagBits kind) {
+    return kind == VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT ? "by opaque file descriptors"
+                                                                : "of host memory";
+}
+
+// Asks whether buffers such as weir's can be exported or imported, and whether their memory must
+// then be for one buffer alone.
+static weir_status ask_sharing(const vulkan_device* device, VkExternalMemoryHandleTypeFlagBits kind,
+                               VkExternalMemoryFeatureFlagBits wanted, bool* is_dedicated) {
+    const VkPhysicalDeviceExternalBufferInfo info = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO,
+        .usage = USAGE,
+        .handleType = kind};
+    VkExternalBufferProperties found = {.sType = VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES};
+    device->instance.api.GetPhysicalDeviceExternalBufferProperties(device->probe.handle, &info,
+                                                                   &found);
+    const VkExternalMemoryProperties* can = &found.externalMemoryProperties;
+    if ((can->externalMemoryFeatures & (VkFlags)wanted) == 0) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED,
+                         "vulkan: %s cannot %s buffers %s "
+                         "(vkGetPhysicalDeviceExternalBufferProperties: features %#x)",
+                         device->probe.name,
+                         wanted == VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT ? "export" : "import",
+                         name_of(kind), (unsigned)can->externalMemoryFeatures);
+    }
+    *is_dedicated =
+        (can->externalMemoryFeatures & VK_EXTERNAL_MEMORY_FEATURE_DEDICATED_ONLY_BIT) != 0;
     return WEIR_OK;
 }
 
@@ -152,6 +206,9 @@ weir_status vulkan_memory_import(vulkan_device* device, void* pointer, uint64_t 
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s cannot import host memory",
                          device->probe.name);
     }
+    bool is_dedicated = false; // which no driver may ask of host memory
+    WEIR_TRY(ask_sharing(device, VK_EXTERNAL_MEMORY_HANDLE_TYPE_HOST_ALLOCATION_BIT_EXT,
+                         VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT, &is_dedicated));
     vulkan_memory made = {.byte_size = byte_size};
     const VkExternalMemoryBufferCreateInfo external = {
         .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
@@ -167,30 +224,47 @@ weir_status vulkan_memory_import(vulkan_device* device, void* pointer, uint64_t 
     return WEIR_OK;
 }
 
-// Memory of the device under a buffer that may be shared; `next` goes to the allocation.
-static weir_status allocate_shared(vulkan_device* device, const void* next, vulkan_memory* made) {
-    const vulkan_api* api = &device->instance.api;
+// Memory of the device under a buffer that is exported or imported; `next` goes to the allocation.
+// Whoever imports must know whether the memory is for one buffer: both sides ask the same question.
+static weir_status allocate_shared(vulkan_device* device, VkExternalMemoryFeatureFlagBits way,
+                                   const void* next, vulkan_memory* made) {
+    const VkExternalMemoryHandleTypeFlagBits kind = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT;
     const VkExternalMemoryBufferCreateInfo external = {
-        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO,
-        .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT};
-    VkMemoryRequirements needed;
+        .sType = VK_STRUCTURE_TYPE_EXTERNAL_MEMORY_BUFFER_CREATE_INFO, .handleTypes = kind};
+    VkMemoryDedicatedRequirements alone = {.sType =
+                                               VK_STRUCTURE_TYPE_MEMORY_DEDICATED_REQUIREMENTS};
+    VkMemoryRequirements2 needed = {.sType = VK_STRUCTURE_TYPE_MEMORY_REQUIREMENTS_2,
+                                    .pNext = &alone};
+    bool is_dedicated = false;
+    WEIR_TRY(ask_sharing(device, kind, way, &is_dedicated));
     WEIR_TRY(create_buffer(device, made->byte_size, &external, &made->buffer));
-    api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
-    const uint32_t type = find_type(&device->probe, VULKAN_PLACE_DEVICE, needed.memoryTypeBits);
+    const VkBufferMemoryRequirementsInfo2 which = {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_MEMORY_REQUIREMENTS_INFO_2, .buffer = made->buffer};
+    device->instance.api.GetBufferMemoryRequirements2(device->handle, &which, &needed);
+    const VkMemoryDedicatedAllocateInfo dedicated = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,
+        .pNext = next,
+        .buffer = made->buffer};
+    const uint32_t type =
+        find_type(&device->probe, VULKAN_PLACE_DEVICE, needed.memoryRequirements.memoryTypeBits);
     if (type == NO_TYPE) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s shares no memory of its own",
                          device->probe.name);
     }
-    return take_memory(device, type, needed.size, next, made);
+    return take_memory(device, type, needed.memoryRequirements.size,
+                       is_dedicated || alone.requiresDedicatedAllocation ? &dedicated : next, made);
 }
 
 weir_status vulkan_memory_export(vulkan_device* device, uint64_t byte_size, vulkan_memory* memory,
                                  int* fd) {
+    VkMemoryPriorityAllocateInfoEXT priority;
     const VkExportMemoryAllocateInfo exported = {
         .sType = VK_STRUCTURE_TYPE_EXPORT_MEMORY_ALLOCATE_INFO,
+        .pNext = with_priority(device, vulkan_priority_of(0), NULL, &priority),
         .handleTypes = VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT};
     vulkan_memory made = {.byte_size = byte_size > 0 ? byte_size : 1};
-    weir_status status = allocate_shared(device, &exported, &made);
+    weir_status status =
+        allocate_shared(device, VK_EXTERNAL_MEMORY_FEATURE_EXPORTABLE_BIT, &exported, &made);
     if (status == WEIR_OK) {
         const VkMemoryGetFdInfoKHR wanted = {.sType = VK_STRUCTURE_TYPE_MEMORY_GET_FD_INFO_KHR,
                                              .memory = made.memory,
@@ -214,7 +288,8 @@ weir_status vulkan_memory_import_fd(vulkan_device* device, int fd, uint64_t byte
                                                   VK_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD_BIT,
                                               .fd = fd};
     vulkan_memory made = {.byte_size = byte_size > 0 ? byte_size : 1};
-    const weir_status status = allocate_shared(device, &imported, &made);
+    const weir_status status =
+        allocate_shared(device, VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT, &imported, &made);
     if (status != WEIR_OK) {
         vulkan_memory_destroy(device, &made);
         return status;

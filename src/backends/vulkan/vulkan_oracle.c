@@ -175,7 +175,7 @@ static weir_status take_memory(vulkan_oracle* oracle, uint64_t classes) {
         return WEIR_OK;
     }
     vulkan_memory_destroy(oracle->device, &oracle->memory);
-    return vulkan_memory_create(oracle->device, VULKAN_PLACE_DEVICE, 2 * byte_size,
+    return vulkan_memory_create(oracle->device, VULKAN_PLACE_DEVICE, 0, 2 * byte_size,
                                 &oracle->memory);
 }
 

@@ -90,19 +90,31 @@ static bool is_local(const VkPhysicalDeviceMemoryProperties* memory, uint32_t he
     return (memory->memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0;
 }
 
+// What shares the memory of the host may show it as two heaps, one of them its own by name alone.
+static void find_unified(vulkan_probe* probe) {
+    bool local = true;
+    for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
+        local = local && is_local(&probe->memory, i);
+    }
+    probe->unified = local || probe->type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU ||
+                     probe->type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+}
+
 static void count_memory(vulkan_probe* probe) {
     probe->memory_bytes = 0;
     for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
-        probe->memory_bytes += is_local(&probe->memory, i) ? probe->memory.memoryHeaps[i].size : 0;
+        const bool counts = probe->unified || is_local(&probe->memory, i);
+        probe->memory_bytes += counts ? probe->memory.memoryHeaps[i].size : 0;
     }
 }
 
 static void find_windows(vulkan_probe* probe) {
+    probe->window_types = 0;
     const VkPhysicalDeviceMemoryProperties* memory = &probe->memory;
     for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
         const VkMemoryType* type = &memory->memoryTypes[i];
         const bool visible = (type->propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) != 0;
-        if (visible && is_local(memory, type->heapIndex) &&
+        if ((visible || probe->unified) && is_local(memory, type->heapIndex) &&
             memory->memoryHeaps[type->heapIndex].size < probe->memory_bytes / 2) {
             probe->window_types |= UINT32_C(1) << i;
         }
@@ -114,36 +126,54 @@ static void probe_memory(const vulkan_instance* instance, vulkan_probe* probe) {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
     instance->api.GetPhysicalDeviceMemoryProperties2(probe->handle, &found);
     probe->memory = found.memoryProperties;
-    probe->unified = true;
-    for (uint32_t i = 0; i < probe->memory.memoryHeapCount; i++) {
-        probe->unified = probe->unified && is_local(&probe->memory, i);
-    }
+    vulkan_probe_memory(probe);
+}
+
+void vulkan_probe_memory(vulkan_probe* probe) {
+    find_unified(probe);
     count_memory(probe);
     find_windows(probe);
+}
+
+typedef struct queue_families {
+    VkQueueFamilyProperties* items; // freed by free_families
+    uint32_t count, room;
+} queue_families;
+
+static weir_status list_families(const vulkan_instance* instance, VkPhysicalDevice device,
+                                 queue_families* families) {
+    uint32_t count = 0;
+    instance->api.GetPhysicalDeviceQueueFamilyProperties(device, &count, NULL);
+    void* memory = NULL;
+    WEIR_TRY(
+        weir_alloc_zeroed(&instance->allocator, count * sizeof(VkQueueFamilyProperties), &memory));
+    *families = (queue_families){.items = memory, .count = count, .room = count};
+    instance->api.GetPhysicalDeviceQueueFamilyProperties(device, &families->count, memory);
+    return WEIR_OK;
+}
+
+static void free_families(const vulkan_instance* instance, queue_families* families) {
+    weir_free(&instance->allocator, families->items, families->room * sizeof *families->items,
+              _Alignof(max_align_t));
 }
 
 // Of the families that compute the first: it is the one that every driver schedules well. One that
 // only copies has engines of its own, and what is copied there does not stand in the way of passes.
 static weir_status probe_queues(const vulkan_instance* instance, vulkan_probe* probe) {
-    uint32_t count = 0;
-    instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, NULL);
-    void* memory = NULL;
-    const size_t byte_size = count * sizeof(VkQueueFamilyProperties);
-    WEIR_TRY(weir_alloc_zeroed(&instance->allocator, byte_size, &memory));
-    VkQueueFamilyProperties* families = memory;
-    const uint32_t room = count;
-    instance->api.GetPhysicalDeviceQueueFamilyProperties(probe->handle, &count, families);
-    probe->queue_family = probe->copy_family = VULKAN_NO_QUEUE;
     const VkQueueFlags kinds = VK_QUEUE_GRAPHICS_BIT | VK_QUEUE_COMPUTE_BIT | VK_QUEUE_TRANSFER_BIT;
-    for (uint32_t i = count; i > 0; i--) {
-        if ((families[i - 1].queueFlags & VK_QUEUE_COMPUTE_BIT) != 0) {
+    queue_families families;
+    WEIR_TRY(list_families(instance, probe->handle, &families));
+    probe->queue_family = probe->copy_family = VULKAN_NO_QUEUE;
+    for (uint32_t i = families.count; i > 0; i--) {
+        const VkQueueFamilyProperties* family = &families.items[i - 1];
+        if ((family->queueFlags & VK_QUEUE_COMPUTE_BIT) != 0) {
             probe->queue_family = i - 1;
-            probe->timestamp_bits = families[i - 1].timestampValidBits;
-        } else if ((families[i - 1].queueFlags & kinds) == VK_QUEUE_TRANSFER_BIT) {
+            probe->timestamp_bits = family->timestampValidBits;
+        } else if ((family->queueFlags & kinds) == VK_QUEUE_TRANSFER_BIT) {
             probe->copy_family = i - 1;
         }
     }
-    weir_free(&instance->allocator, memory, room * sizeof *families, _Alignof(max_align_t));
+    free_families(instance, &families);
     return WEIR_OK;
 }
 
@@ -154,6 +184,7 @@ static void probe_clocks(const vulkan_instance* instance, vulkan_probe* probe) {
     uint32_t count = DOMAINS_MAX;
     bool device = false;
     bool host = false;
+    probe->calibrated = false;
     if (!(probe->calibrated_ext || probe->calibrated_khr) ||
         !instance->api.GetPhysicalDeviceCalibrateableTimeDomainsEXT ||
         instance->api.GetPhysicalDeviceCalibrateableTimeDomainsEXT(probe->handle, &count, domains) <
@@ -180,6 +211,79 @@ weir_status vulkan_probe_device(const vulkan_instance* instance, VkPhysicalDevic
     probe_clocks(instance, &made);
     *probe = made;
     return WEIR_OK;
+}
+
+weir_status vulkan_probe_use_family(const vulkan_instance* instance, uint32_t family,
+                                    vulkan_probe* probe) {
+    queue_families families;
+    WEIR_TRY(list_families(instance, probe->handle, &families));
+    const uint32_t count = families.count;
+    const bool computes =
+        family < count && (families.items[family].queueFlags & VK_QUEUE_COMPUTE_BIT) != 0;
+    if (computes) {
+        probe->queue_family = family;
+        probe->timestamp_bits = families.items[family].timestampValidBits;
+        probe_clocks(instance, probe);
+    }
+    free_families(instance, &families);
+    return computes ? WEIR_OK
+                    : WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                                "vulkan: queue family %u of %s, which has %u, does not compute",
+                                family, probe->name, count);
+}
+
+typedef struct vulkan_features {
+    bool storage16, storage8, float16, int8, synchronization2;
+    bool integer_dot, memory_priority, pageable_memory;
+} vulkan_features;
+
+// X(structure, type, member, feature): where a feature is switched on. Later versions of Vulkan
+// have those of extensions in structures of their own.
+#define FEATURE_PLACES(X)                                                                          \
+    X(VULKAN_1_1_FEATURES, Vulkan11Features, storageBuffer16BitAccess, storage16)                  \
+    X(16BIT_STORAGE_FEATURES, 16BitStorageFeatures, storageBuffer16BitAccess, storage16)           \
+    X(VULKAN_1_2_FEATURES, Vulkan12Features, storageBuffer8BitAccess, storage8)                    \
+    X(8BIT_STORAGE_FEATURES, 8BitStorageFeatures, storageBuffer8BitAccess, storage8)               \
+    X(VULKAN_1_2_FEATURES, Vulkan12Features, shaderFloat16, float16)                               \
+    X(SHADER_FLOAT16_INT8_FEATURES, ShaderFloat16Int8Features, shaderFloat16, float16)             \
+    X(VULKAN_1_2_FEATURES, Vulkan12Features, shaderInt8, int8)                                     \
+    X(SHADER_FLOAT16_INT8_FEATURES, ShaderFloat16Int8Features, shaderInt8, int8)                   \
+    X(VULKAN_1_3_FEATURES, Vulkan13Features, synchronization2, synchronization2)                   \
+    X(SYNCHRONIZATION_2_FEATURES, Synchronization2Features, synchronization2, synchronization2)    \
+    X(VULKAN_1_3_FEATURES, Vulkan13Features, shaderIntegerDotProduct, integer_dot)                 \
+    X(SHADER_INTEGER_DOT_PRODUCT_FEATURES, ShaderIntegerDotProductFeatures,                        \
+      shaderIntegerDotProduct, integer_dot)                                                        \
+    X(MEMORY_PRIORITY_FEATURES_EXT, MemoryPriorityFeaturesEXT, memoryPriority, memory_priority)    \
+    X(PAGEABLE_DEVICE_LOCAL_MEMORY_FEATURES_EXT, PageableDeviceLocalMemoryFeaturesEXT,             \
+      pageableDeviceLocalMemory, pageable_memory)
+
+// Adds what one structure of a chain switches on.
+static void add_features(const VkBaseInStructure* item, vulkan_features* on) {
+    const void* any = item;
+#define FEATURE_ADD(structure, type, member, feature)                                              \
+    if (item->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##structure &&                            \
+        ((const VkPhysicalDevice##type*)any)->member) {                                            \
+        on->feature = true;                                                                        \
+    }
+    FEATURE_PLACES(FEATURE_ADD)
+#undef FEATURE_ADD
+}
+
+void vulkan_probe_enabled(const void* features, vulkan_probe* probe) {
+    // Where nobody tells, the base is switched on, as was demanded, and nothing else.
+    vulkan_features on = {
+        .storage16 = !features, .storage8 = !features, .synchronization2 = !features};
+    for (const VkBaseInStructure* item = features; item; item = item->pNext) {
+        add_features(item, &on);
+    }
+    probe->storage16 = probe->storage16 && on.storage16;
+    probe->storage8 = probe->storage8 && on.storage8;
+    probe->synchronization2_feature = probe->synchronization2_feature && on.synchronization2;
+    probe->float16 = probe->float16 && on.float16;
+    probe->int8 = probe->int8 && on.int8;
+    probe->integer_dot = probe->integer_dot && on.integer_dot;
+    probe->memory_priority = probe->memory_priority && on.memory_priority;
+    probe->pageable_memory = probe->pageable_memory && probe->memory_priority && on.pageable_memory;
 }
 
 weir_status vulkan_probe_check(const vulkan_probe* probe) {

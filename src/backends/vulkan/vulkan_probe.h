@@ -41,9 +41,11 @@ typedef struct vulkan_probe {
     float timestamp_period_ns;
     bool calibrated; // timestamps can be placed on the monotonic clock of the host
     VkPhysicalDeviceMemoryProperties memory;
-    uint32_t window_types; // bit i: memory type i is a small window that some cards show the host
-    bool unified;          // all memory is that of the device
-    uint64_t memory_bytes;
+    // Bit i: memory type i is a small window that some cards show the host, or the lesser part of
+    // memory that is shared with it.
+    uint32_t window_types;
+    bool unified;          // the device shares the memory of the host, whatever heaps it shows
+    uint64_t memory_bytes; // of all heaps where it does, else of those of the device
     uint64_t binding_bytes_max;
     uint64_t allocation_bytes_max;
     uint64_t offset_alignment; // of a binding
@@ -64,6 +66,20 @@ typedef struct vulkan_probe {
 // Asks a device what it can do.
 WEIR_MUST_USE weir_status vulkan_probe_device(const vulkan_instance* instance,
                                               VkPhysicalDevice device, vulkan_probe* probe);
+
+// Finds what follows from the type of a device and from its heaps: whether it shares the memory of
+// the host, how much it has, and which types are windows.
+void vulkan_probe_memory(vulkan_probe* probe);
+
+// Takes queue family `family` in place of the first that computes, with its timestamps.
+//
+// Errors: WEIR_INVALID_ARGUMENT no such family, or it does not compute; WEIR_OUT_OF_MEMORY.
+WEIR_MUST_USE weir_status vulkan_probe_use_family(const vulkan_instance* instance, uint32_t family,
+                                                  vulkan_probe* probe);
+
+// Leaves of what a device can do what a VkDevice of a caller was made with: a chain of structures
+// of features, NULL where nobody tells, which is the base alone.
+void vulkan_probe_enabled(const void* features, vulkan_probe* probe);
 
 // Says what a device lacks of the base.
 //

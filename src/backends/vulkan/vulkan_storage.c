@@ -20,6 +20,7 @@
 #include "backends/vulkan/vulkan_upload.h"
 #include "base/checked.h"
 #include "base/log_line.h"
+#include "device/residency.h"
 
 #define OVERLAP (UINT64_C(32) << 20)   // bytes of parts; more than any row of weights
 #define PART_STEP (UINT64_C(64) << 10) // where a part may begin; whole pages of any size
@@ -91,7 +92,8 @@ static weir_status take_memory(vulkan_storage* made) {
                          (unsigned long long)made->base.byte_size);
     }
     vulkan_memory memory;
-    WEIR_TRY(vulkan_memory_create(device, place, byte_size, &memory));
+    WEIR_TRY(vulkan_memory_create(device, place, weir_residency_priority(&made->base), byte_size,
+                                  &memory));
     const weir_status status = fill_memory(device, &memory, made->fill);
     if (status != WEIR_OK) {
         vulkan_memory_destroy(device, &memory);
@@ -176,7 +178,8 @@ static weir_status copy_parts(vulkan_storage* made) {
     for (uint32_t i = 0; i < made->part_count && status == WEIR_OK; i++) {
         const uint64_t count = part_bytes(made, i, made->base.byte_size);
         parts[i] = (vulkan_upload_part){i > 0 ? made->stride * i : 0, &made->parts[i]};
-        status = vulkan_memory_create(device, VULKAN_PLACE_DEVICE, count, &made->parts[i]);
+        status = vulkan_memory_create(device, VULKAN_PLACE_DEVICE,
+                                      weir_residency_priority(&made->base), count, &made->parts[i]);
     }
     if (status == WEIR_OK) {
         const vulkan_upload_desc upload = {.map = &made->map,

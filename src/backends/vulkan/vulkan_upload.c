@@ -100,7 +100,7 @@ static weir_status make_lane(lane* l) {
     const VkCommandPoolCreateInfo pool = {.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
                                           .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
                                           .queueFamilyIndex = device->copy_family};
-    WEIR_TRY(vulkan_memory_create(device, VULKAN_PLACE_HOST, l->job->chunk_bytes, &l->staging));
+    WEIR_TRY(vulkan_memory_create(device, VULKAN_PLACE_HOST, 0, l->job->chunk_bytes, &l->staging));
     VULKAN_TRY("vkCreateCommandPool",
                api->CreateCommandPool(device->handle, &pool, NULL, &l->pool));
     const VkCommandBufferAllocateInfo buffers = {.sType =

@@ -111,7 +111,7 @@ static weir_status fit_memory(vulkan_work* work, vulkan_place place, uint64_t by
         return WEIR_OK;
     }
     vulkan_memory_destroy(work->device, memory);
-    return vulkan_memory_create(work->device, place, byte_size, memory);
+    return vulkan_memory_create(work->device, place, 0, byte_size, memory);
 }
 
 // The faults are bound while dispatches are encoded: they come before the block.
