@@ -44,11 +44,12 @@ for width in 128 512; do
     LP_NATIVE_VECTOR_WIDTH=$width run test_kernels
 done
 run test_vulkan_layers
-for program in test_vulkan test_vulkan_device test_vulkan_files test_vulkan_memory \
-    test_vulkan_instance test_vulkan_products test_vulkan_tiles test_kernels test_fused_kernels \
-    test_generate test_demo_model; do
+for program in test_vulkan test_vulkan_card test_vulkan_device test_vulkan_files \
+    test_vulkan_memory test_vulkan_instance test_vulkan_products test_vulkan_tiles test_kernels \
+    test_fused_kernels test_generate test_demo_model; do
     run_watched "$program"
 done
+WEIR_TEST_CARD=1 run_watched test_generate # with arena and caches where the host does not reach
 wait "$stories"
 
 echo "best practices, for information:"

@@ -62,8 +62,9 @@ typedef struct weir_arena_desc {
     const char* name;            // for messages; copied (31 bytes); NULL = "arena"
 } weir_arena_desc;
 
-// Allocates the blocks of an arena. The budget and the limits of the device are checked before the
-// first allocation.
+// Allocates the blocks of an arena, where kernels are fastest: the host has pointers only where it
+// maps that memory. The budget and the limits of the device are checked before the first
+// allocation.
 //
 // Ownership: the caller destroys it; the plan is not kept.
 // Errors:    WEIR_OUT_OF_MEMORY over the budget, or the system has no more;

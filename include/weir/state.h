@@ -14,6 +14,7 @@
 //     weir_state_grow(state, position + count);            // before the pass that writes them
 //     weir_state_rows(state, 0, position, count, &view);   // where a kernel appends
 //
+// Rows lie where kernels are fastest: where the host does not map that, sessions copy them.
 // A device without reserved addresses takes the memory for all rows at once. Where a storage is
 // capped (weir_target.storage_bytes_max) the slots are shared out to several; a slot lies in one.
 #ifndef WEIR_STATE_H

@@ -31,10 +31,13 @@ typedef struct weir_storage_desc {
     weir_fill fill;
     const char* name; // for messages; copied (31 bytes), may be NULL
     bool lazy;        // allocate at the first touch: by the host, or by a commit that names it
-    bool
-        device_only; // no host pointer and no host access, on any device; kernels see no difference
-    bool huge_pages; // ask for pages of 2 MiB where that many bytes are needed
-    bool host_reads; // the host reads much of it: cached for the host where the device has a choice
+    bool device_only; // no host pointer and no host access, on any device; kernels see no
+                      // difference
+    bool for_kernels; // the host seldom looks: where kernels are fastest, with a host pointer only
+                      // where the host maps that memory
+    bool huge_pages;  // ask for pages of 2 MiB where that many bytes are needed
+    bool host_reads;  // the host reads much of it: cached for the host where the device has a
+                      // choice
 } weir_storage_desc;
 
 // Allocates memory of the device, aligned to at least 64 bytes. A lazy storage has its size and

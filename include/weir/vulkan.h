@@ -23,6 +23,8 @@ struct weir_vulkan_options {
     uint64_t allocation_bytes_max; // of one allocation; files larger than it lie in parts
     uint64_t binding_bytes_max;    // of what one binding reaches: 128 MiB is all that is promised
     bool copies_files;     // copy mapped files, as for a card, where they could be read in place
+    bool hides_memory;     // the host maps no memory of the device, as of a card without a large
+                           // BAR: what is for kernels is reached by copies alone
     bool without_barriers; // record none between dispatches. Passes compute nonsense: this is for
                            // measuring what the barriers of a schedule cost
 };

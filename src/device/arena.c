@@ -67,7 +67,7 @@ static uint64_t find_budget(weir_device* device, const weir_arena_desc* desc) {
     if (desc->byte_budget > 0) {
         return desc->byte_budget;
     }
-    if (memory.budget_bytes == 0 || !(desc->device_only || device->maps_budget)) {
+    if (memory.budget_bytes == 0 || !(desc->device_only || device->budgets_kernels)) {
         return UINT64_MAX;
     }
     return memory.used_bytes < memory.budget_bytes ? memory.budget_bytes - memory.used_bytes : 0;
@@ -116,12 +116,14 @@ static weir_status allocate_blocks(weir_arena* arena, const weir_arena_desc* des
         arena_block* block = &arena->blocks.items[i];
         const weir_storage_desc memory = {.byte_size = block->byte_size,
                                           .device_only = desc->device_only,
+                                          .for_kernels = true,
                                           .name = desc->name ? desc->name : "arena"};
         WEIR_TRY(weir_storage_allocate(arena->device, &memory, &block->storage));
         if (wants_twin(arena->device, desc)) {
             const weir_storage_desc twin = {.byte_size = twin_size(block->byte_size),
                                             .fill = WEIR_FILL_ZERO, // the padding
                                             .device_only = desc->device_only,
+                                            .for_kernels = true,
                                             .name = "f16 twin"};
             WEIR_TRY(weir_storage_allocate(arena->device, &twin, &block->twin));
         }

@@ -151,10 +151,12 @@ static weir_status read_staged(weir_arena* arena, const weir_arena_range* ranges
 weir_status weir_arena_read_many(weir_arena* arena, const weir_arena_range* ranges,
                                  uint32_t count) {
     weir_view view;
+    bool reachable = true; // of several blocks each may lie elsewhere
     for (uint32_t i = 0; i < count; i++) {
         WEIR_TRY(range_view(arena, &ranges[i], &view));
+        reachable = reachable && weir_view_contents(&view);
     }
-    if (!weir_storage_host_pointer(weir_arena_storage(arena))) {
+    if (!reachable) {
         return read_staged(arena, ranges, count);
     }
     WEIR_TRY(wait_for_ranges(arena, ranges, count));

@@ -253,9 +253,9 @@ struct weir_device {
     weir_log log;
     weir_target target;
     uint32_t thread_count;
-    bool maps_budget;    // memory that the host reaches comes out of the budget of the device, too
-    bool runs_code;      // kernels of the caller are code, not functions of the host
-    uint64_t page_bytes; // of commit and hold; 0: memory has no pages
+    bool budgets_kernels; // memory for kernels comes out of the budget of the device
+    bool runs_code;       // kernels of the caller are code, not functions of the host
+    uint64_t page_bytes;  // of commit and hold; 0: memory has no pages
     _Atomic(weir_residency*) residency;
     weir_tile_hook_fn hook;
     void* hook_context;

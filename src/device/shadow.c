@@ -153,8 +153,10 @@ weir_status weir_shadow_create_at(const weir_view* source, weir_storage* storage
 weir_status weir_shadow_create(const weir_view* source, weir_shadow** shadow) {
     WEIR_TRY(check_source(source));
     const uint64_t count = (uint64_t)weir_view_element_count(source);
-    const weir_storage_desc desc = {
-        .byte_size = (count + count % 2) * 2, .fill = WEIR_FILL_ZERO, .name = "f16 shadow"};
+    const weir_storage_desc desc = {.byte_size = (count + count % 2) * 2,
+                                    .fill = WEIR_FILL_ZERO,
+                                    .name = "f16 shadow",
+                                    .for_kernels = true};
     weir_storage* storage = NULL;
     WEIR_TRY(weir_storage_allocate(source->storage->device, &desc, &storage));
     const weir_status status = weir_shadow_create_at(source, storage, 0, shadow);

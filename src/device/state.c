@@ -45,7 +45,7 @@ static const char* name_of(const weir_state* state) {
 
 weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size, const char* name,
                                weir_storage** storage) {
-    const weir_storage_desc desc = {.byte_size = byte_size, .name = name};
+    const weir_storage_desc desc = {.byte_size = byte_size, .name = name, .for_kernels = true};
     return device->vtable->allocate(device, &desc, storage);
 }
 

@@ -150,8 +150,8 @@ weir_status vulkan_device_start(vulkan_device* device, const weir_device_desc* d
         vulkan_probe_limit(&device->probe, desc->vulkan);
     }
     device->heap = vulkan_memory_heap(&device->probe, VULKAN_PLACE_DEVICE);
-    device->base.maps_budget =
-        device->heap == vulkan_memory_heap(&device->probe, VULKAN_PLACE_SHARED);
+    device->base.budgets_kernels =
+        device->heap == vulkan_memory_heap(&device->probe, VULKAN_PLACE_KERNELS);
     device->base.target = vulkan_probe_target(&device->probe, &device->base.target);
     if (!device->copy_queue) {
         device->copy_queue = device->queue;

@@ -33,9 +33,10 @@ typedef struct vulkan_memory {
 } vulkan_memory;
 
 typedef enum vulkan_place {
-    VULKAN_PLACE_HOST,   // cached for the host
-    VULKAN_PLACE_SHARED, // of the device where the host can map it, else of the host
-    VULKAN_PLACE_DEVICE, // fastest for the device
+    VULKAN_PLACE_HOST,    // cached for the host
+    VULKAN_PLACE_SHARED,  // of the device where the host can map it, else of the host
+    VULKAN_PLACE_KERNELS, // of the device, mapped where the host can map all of it
+    VULKAN_PLACE_DEVICE,  // of the device, never mapped
 } vulkan_place;
 
 // A pipeline, for a shader with constants or for code of the caller.
@@ -138,7 +139,11 @@ void vulkan_storage_let_go(const weir_storage* storage, void* pages, uint64_t by
                            weir_residency_mode mode);
 
 // vulkan_memory.c
-// The heap from which memory of a place comes.
+#define VULKAN_NO_TYPE UINT32_MAX
+
+// The type of memory for a place, among those of which the bit is set in `allowed`, and the heap
+// from which memory of a place comes.
+uint32_t vulkan_memory_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed);
 uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place);
 // `priority` is that of the residency set, 0 where there is none; memory for the host is staging.
 WEIR_MUST_USE weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place,

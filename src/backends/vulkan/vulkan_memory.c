@@ -5,7 +5,6 @@
 #define USAGE                                                                                      \
     (VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |                       \
      VK_BUFFER_USAGE_TRANSFER_DST_BIT)
-#define NO_TYPE UINT32_MAX
 #define WISHES 4
 
 #define VISIBLE (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
@@ -17,6 +16,7 @@
 static const VkMemoryPropertyFlags wishes[][WISHES] = {
     [VULKAN_PLACE_HOST] = {VISIBLE | CACHED, VISIBLE},
     [VULKAN_PLACE_SHARED] = {LOCAL | VISIBLE | CACHED, LOCAL | VISIBLE, VISIBLE | CACHED, VISIBLE},
+    [VULKAN_PLACE_KERNELS] = {LOCAL | VISIBLE | CACHED, LOCAL | VISIBLE, LOCAL},
     [VULKAN_PLACE_DEVICE] = {LOCAL},
 };
 
@@ -32,20 +32,20 @@ static uint32_t match_type(const vulkan_probe* probe, vulkan_place place, uint32
             }
         }
     }
-    return NO_TYPE;
+    return VULKAN_NO_TYPE;
 }
 
 // All memory of a device that shares it with the host is as near.
-static uint32_t find_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
+uint32_t vulkan_memory_type(const vulkan_probe* probe, vulkan_place place, uint32_t allowed) {
     const uint32_t type = match_type(probe, place, allowed);
-    return type == NO_TYPE && place == VULKAN_PLACE_DEVICE && probe->unified
+    return type == VULKAN_NO_TYPE && place >= VULKAN_PLACE_KERNELS && probe->unified
                ? match_type(probe, VULKAN_PLACE_SHARED, allowed)
                : type;
 }
 
 uint32_t vulkan_memory_heap(const vulkan_probe* probe, vulkan_place place) {
-    const uint32_t type = find_type(probe, place, UINT32_MAX);
-    return type == NO_TYPE ? 0 : probe->memory.memoryTypes[type].heapIndex;
+    const uint32_t type = vulkan_memory_type(probe, place, UINT32_MAX);
+    return type == VULKAN_NO_TYPE ? 0 : probe->memory.memoryTypes[type].heapIndex;
 }
 
 static weir_status create_buffer(vulkan_device* device, uint64_t byte_size, const void* next,
@@ -76,9 +76,11 @@ static weir_status take_memory(vulkan_device* device, uint32_t type, uint64_t by
     WEIR_TRY(vulkan_budget_take(device, made->heap, byte_size));
     made->allocated_bytes = byte_size;
     const VkResult result = api->AllocateMemory(device->handle, &info, NULL, &made->memory);
-    const weir_status status = vulkan_status(result, "vkAllocateMemory");
+    weir_status status = vulkan_status(result, "vkAllocateMemory");
     if (status == WEIR_OUT_OF_MEMORY || status == WEIR_DEVICE_OUT_OF_MEMORY) {
-        return vulkan_budget_explain(device, made->heap, byte_size, status);
+        status = vulkan_budget_explain(device, made->heap, byte_size, status);
+        vulkan_budget_give(device, made->heap, byte_size);
+        made->allocated_bytes = 0;
     }
     WEIR_TRY(status);
     return vulkan_status(api->BindBufferMemory(device->handle, made->buffer, made->memory, 0),
@@ -95,28 +97,63 @@ static const void* with_priority(const vulkan_device* device, float priority, co
     return device->probe.memory_priority ? info : next;
 }
 
+// With hidden memory the host maps none of the device.
+static vulkan_place place_within(const vulkan_device* device, vulkan_place place) {
+    if (!device->options.hides_memory) {
+        return place;
+    }
+    return place == VULKAN_PLACE_KERNELS  ? VULKAN_PLACE_DEVICE
+           : place == VULKAN_PLACE_SHARED ? VULKAN_PLACE_HOST
+                                          : place;
+}
+
+static uint32_t types_of_heap(const vulkan_probe* probe, uint32_t heap) {
+    uint32_t types = 0;
+    for (uint32_t i = 0; i < probe->memory.memoryTypeCount; i++) {
+        types |= (uint32_t)(probe->memory.memoryTypes[i].heapIndex == heap) << i;
+    }
+    return types;
+}
+
+// Allocates memory for a place and binds it; `type` receives which was taken.
+static weir_status take_place(vulkan_device* device, vulkan_place place, const void* next,
+                              vulkan_memory* made, uint32_t* type) {
+    const vulkan_probe* probe = &device->probe;
+    VkMemoryRequirements needed;
+    device->instance.api.GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
+    *type = vulkan_memory_type(probe, place, needed.memoryTypeBits);
+    if (*type == VULKAN_NO_TYPE) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s has no memory %s", probe->name,
+                         place < VULKAN_PLACE_KERNELS ? "that the host can map" : "of its own");
+    }
+    const weir_status status = take_memory(device, *type, needed.size, next, made);
+    if (status != WEIR_DEVICE_OUT_OF_MEMORY || made->memory || place != VULKAN_PLACE_KERNELS) {
+        return status;
+    }
+    // What the host does not map serves kernels as well, and may have more room.
+    const uint32_t others = needed.memoryTypeBits & ~types_of_heap(probe, made->heap);
+    const uint32_t other = vulkan_memory_type(probe, place, others);
+    if (other == VULKAN_NO_TYPE) {
+        return status;
+    }
+    *type = other;
+    return take_memory(device, other, needed.size, next, made);
+}
+
 static weir_status allocate(vulkan_device* device, vulkan_place place, int priority,
                             vulkan_memory* made) {
-    const vulkan_api* api = &device->instance.api;
-    VkMemoryRequirements needed;
-    api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
-    const uint32_t type = find_type(&device->probe, place, needed.memoryTypeBits);
-    if (type == NO_TYPE) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s has no memory %s", device->probe.name,
-                         place == VULKAN_PLACE_DEVICE ? "of its own" : "that the host can map");
-    }
-    VkMemoryPriorityAllocateInfoEXT info;
     const float wanted =
         place == VULKAN_PLACE_HOST ? VULKAN_PRIORITY_STAGING : vulkan_priority_of(priority);
-    WEIR_TRY(
-        take_memory(device, type, needed.size, with_priority(device, wanted, NULL, &info), made));
+    VkMemoryPriorityAllocateInfoEXT info;
+    uint32_t type = VULKAN_NO_TYPE;
+    WEIR_TRY(take_place(device, place, with_priority(device, wanted, NULL, &info), made, &type));
     const VkMemoryPropertyFlags flags = device->probe.memory.memoryTypes[type].propertyFlags;
     if (place == VULKAN_PLACE_DEVICE || (flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) == 0) {
         return WEIR_OK;
     }
-    return vulkan_status(
-        api->MapMemory(device->handle, made->memory, 0, VK_WHOLE_SIZE, 0, &made->mapped),
-        "vkMapMemory");
+    return vulkan_status(device->instance.api.MapMemory(device->handle, made->memory, 0,
+                                                        VK_WHOLE_SIZE, 0, &made->mapped),
+                         "vkMapMemory");
 }
 
 weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place, int priority,
@@ -129,7 +166,7 @@ weir_status vulkan_memory_create(vulkan_device* device, vulkan_place place, int 
                          (unsigned long long)device->probe.allocation_bytes_max);
     }
     WEIR_TRY(create_buffer(device, byte_size, NULL, &made.buffer));
-    const weir_status status = allocate(device, place, priority, &made);
+    const weir_status status = allocate(device, place_within(device, place), priority, &made);
     if (status != WEIR_OK) {
         vulkan_memory_destroy(device, &made);
         return status;
@@ -180,9 +217,10 @@ static weir_status import(vulkan_device* device, void* pointer, vulkan_memory* m
     VkMemoryRequirements needed;
     api->GetBufferMemoryRequirements(device->handle, made->buffer, &needed);
     const uint32_t types = needed.memoryTypeBits & allowed.memoryTypeBits;
-    uint32_t type = find_type(&device->probe, VULKAN_PLACE_HOST, types);
-    type = type == NO_TYPE ? find_type(&device->probe, VULKAN_PLACE_DEVICE, types) : type;
-    if (type == NO_TYPE || needed.size > made->byte_size) {
+    uint32_t type = vulkan_memory_type(&device->probe, VULKAN_PLACE_HOST, types);
+    type = type == VULKAN_NO_TYPE ? vulkan_memory_type(&device->probe, VULKAN_PLACE_DEVICE, types)
+                                  : type;
+    if (type == VULKAN_NO_TYPE || needed.size > made->byte_size) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s cannot take host memory for its own",
                          device->probe.name);
     }
@@ -245,9 +283,9 @@ static weir_status allocate_shared(vulkan_device* device, VkExternalMemoryFeatur
         .sType = VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO,
         .pNext = next,
         .buffer = made->buffer};
-    const uint32_t type =
-        find_type(&device->probe, VULKAN_PLACE_DEVICE, needed.memoryRequirements.memoryTypeBits);
-    if (type == NO_TYPE) {
+    const uint32_t type = vulkan_memory_type(&device->probe, VULKAN_PLACE_DEVICE,
+                                             needed.memoryRequirements.memoryTypeBits);
+    if (type == VULKAN_NO_TYPE) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s shares no memory of its own",
                          device->probe.name);
     }

@@ -80,12 +80,20 @@ static weir_status fill_memory(vulkan_device* device, const vulkan_memory* memor
     return vulkan_queue_once(device, record_fill, &command);
 }
 
+static vulkan_place place_of(const vulkan_storage* made) {
+    if (made->base.device_only) {
+        return VULKAN_PLACE_DEVICE;
+    }
+    if (made->for_kernels) {
+        return VULKAN_PLACE_KERNELS;
+    }
+    return made->host_reads ? VULKAN_PLACE_HOST : VULKAN_PLACE_SHARED;
+}
+
 // Takes the memory of an owned storage.
 static weir_status take_memory(vulkan_storage* made) {
     vulkan_device* device = vulkan_device_of(made->base.device);
-    const vulkan_place place = made->base.device_only ? VULKAN_PLACE_DEVICE
-                               : made->host_reads     ? VULKAN_PLACE_HOST
-                                                      : VULKAN_PLACE_SHARED;
+    const vulkan_place place = place_of(made);
     uint64_t byte_size = 0;
     if (!align_u64(made->base.byte_size > 0 ? made->base.byte_size : 1, 64, &byte_size)) {
         return WEIR_FAIL(WEIR_DEVICE_OUT_OF_MEMORY, "%llu bytes pass the address space",
@@ -300,6 +308,7 @@ weir_status vulkan_storage_allocate(weir_device* device, const weir_storage_desc
     made->base.byte_size = desc->byte_size;
     made->base.device_only = desc->device_only;
     made->fill = desc->fill;
+    made->for_kernels = desc->for_kernels;
     made->host_reads = desc->host_reads;
     const weir_status status = desc->lazy ? make_lazy(made) : take_memory(made);
     if (status != WEIR_OK) {

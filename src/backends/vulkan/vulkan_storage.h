@@ -16,7 +16,7 @@ typedef struct vulkan_storage {
     bool borrowed;                           // the buffer belongs to the caller
     uint64_t foreign_memory, foreign_offset; // of the caller: where the first byte lies; 0: unknown
     weir_fill fill;
-    bool host_reads;
+    bool for_kernels, host_reads;
     pthread_mutex_t touch_lock; // of a lazy storage
     file_map map;
     weir_progress_fn progress; // of the copy of a file

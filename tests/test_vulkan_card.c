@@ -1,0 +1,418 @@
+// Cards whose memory the host does not map: where things lie, and that everything the host wants of
+// them still comes to it. lavapipe maps all of its memory: a card is an option of the device, a
+// list of types of memory, or a driver whose entry points are replaced.
+#include "vulkan_testing.h"
+
+#include <weir/access.h>
+#include <weir/arena.h>
+#include <weir/session.h>
+#include <weir/shadow.h>
+#include <weir/state.h>
+
+#include "llama_file.h"
+#include "llm_fixture.h"
+
+#define GIB (UINT64_C(1) << 30)
+#define MIB (UINT64_C(1) << 20)
+
+static const weir_vulkan_options hidden = {.hides_memory = true, .copies_files = true};
+
+#define LOCAL VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT
+#define VISIBLE (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
+#define CACHED VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+
+// The heaps and types of a device, and which type each place takes.
+typedef struct card_memory {
+    const char* name;
+    VkPhysicalDeviceType kind;
+    uint64_t heaps[3]; // bytes; those of which the bit is set in `local` are the device's
+    uint32_t local;
+    struct {
+        VkMemoryPropertyFlags flags;
+        uint32_t heap;
+    } types[4];
+    uint32_t host, shared, kernels, device;
+} card_memory;
+
+static const card_memory cards[] = {
+    {"a card with a window of 256 MiB",
+     VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+     {8 * GIB, 16 * GIB, 256 * MIB},
+     5,
+     {{LOCAL, 0}, {VISIBLE, 1}, {VISIBLE | CACHED, 1}, {LOCAL | VISIBLE, 2}},
+     .host = 2,
+     .shared = 2,
+     .kernels = 0,
+     .device = 0},
+    {"a card without a window",
+     VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+     {8 * GIB, 16 * GIB},
+     1,
+     {{LOCAL, 0}, {VISIBLE, 1}, {VISIBLE | CACHED, 1}},
+     .host = 2,
+     .shared = 2,
+     .kernels = 0,
+     .device = 0},
+    {"a card that shows all of its memory",
+     VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU,
+     {8 * GIB, 16 * GIB},
+     1,
+     {{LOCAL, 0}, {VISIBLE, 1}, {VISIBLE | CACHED, 1}, {LOCAL | VISIBLE, 0}},
+     .host = 2,
+     .shared = 3,
+     .kernels = 3,
+     .device = 0},
+    {"a processor with its graphics",
+     VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU,
+     {16 * GIB},
+     1,
+     {{LOCAL, 0}, {LOCAL | VISIBLE, 0}, {LOCAL | VISIBLE | CACHED, 0}},
+     .host = 2,
+     .shared = 2,
+     .kernels = 2,
+     .device = 0},
+    {"graphics with a part carved out",
+     VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU,
+     {512 * MIB, 15 * GIB},
+     1,
+     {{LOCAL, 0}, {VISIBLE, 1}, {LOCAL | VISIBLE, 0}, {VISIBLE | CACHED, 1}},
+     .host = 3,
+     .shared = 3,
+     .kernels = 3,
+     .device = 3},
+    {"an emulation",
+     VK_PHYSICAL_DEVICE_TYPE_CPU,
+     {16 * GIB},
+     1,
+     {{LOCAL | VISIBLE | CACHED, 0}},
+     .host = 0,
+     .shared = 0,
+     .kernels = 0,
+     .device = 0},
+};
+
+static const card_memory* shown; // by the replaced entry point
+
+static void list_memory(const card_memory* from, VkPhysicalDeviceMemoryProperties* memory) {
+    *memory = (VkPhysicalDeviceMemoryProperties){0};
+    for (uint32_t i = 0; i < 3 && from->heaps[i] > 0; i++) {
+        memory->memoryHeaps[memory->memoryHeapCount++] = (VkMemoryHeap){
+            from->heaps[i], (from->local >> i & 1) != 0 ? VK_MEMORY_HEAP_DEVICE_LOCAL_BIT : 0};
+    }
+    for (uint32_t i = 0; i < 4 && from->types[i].flags != 0; i++) {
+        memory->memoryTypes[memory->memoryTypeCount++] =
+            (VkMemoryType){from->types[i].flags, from->types[i].heap};
+    }
+}
+
+static void VKAPI_PTR show_memory(VkPhysicalDevice device,
+                                  VkPhysicalDeviceMemoryProperties2* found) {
+    (void)device;
+    list_memory(shown, &found->memoryProperties);
+}
+
+static PFN_vkGetPhysicalDeviceProperties2 get_properties;
+
+static void VKAPI_PTR show_kind(VkPhysicalDevice device, VkPhysicalDeviceProperties2* found) {
+    get_properties(device, found);
+    found->properties.deviceType = shown->kind;
+}
+
+static void what_is_for_kernels_lies_in_memory_of_the_device_on_every_card(void** state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+        vulkan_instance instance = vulkan_device_of(gpu)->instance;
+        vulkan_probe probe;
+        shown = &cards[i];
+        get_properties = instance.api.GetPhysicalDeviceProperties2;
+        instance.api.GetPhysicalDeviceProperties2 = show_kind;
+        instance.api.GetPhysicalDeviceMemoryProperties2 = show_memory;
+        assert_ok(vulkan_probe_device(&instance, vulkan_device_of(gpu)->probe.handle, &probe));
+        const uint32_t types[] = {vulkan_memory_type(&probe, VULKAN_PLACE_HOST, UINT32_MAX),
+                                  vulkan_memory_type(&probe, VULKAN_PLACE_SHARED, UINT32_MAX),
+                                  vulkan_memory_type(&probe, VULKAN_PLACE_KERNELS, UINT32_MAX),
+                                  vulkan_memory_type(&probe, VULKAN_PLACE_DEVICE, UINT32_MAX)};
+        const uint32_t wanted[] = {shown->host, shown->shared, shown->kernels, shown->device};
+        for (int k = 0; k < 4; k++) {
+            if (types[k] != wanted[k]) {
+                fail_msg("%s: place %d takes type %u, expected %u", shown->name, k, types[k],
+                         wanted[k]);
+            }
+        }
+    }
+}
+
+// What the driver of a card with two heaps of its own says; its first heap is full on request.
+static struct {
+    PFN_vkGetBufferMemoryRequirements ask;
+    PFN_vkAllocateMemory allocate;
+    bool full;
+    uint32_t tries;
+} driver;
+
+static void VKAPI_PTR ask_requirements(VkDevice device, VkBuffer buffer,
+                                       VkMemoryRequirements* needed) {
+    driver.ask(device, buffer, needed);
+    needed->memoryTypeBits = 3;
+}
+
+static VkResult VKAPI_PTR allocate_from(VkDevice device, const VkMemoryAllocateInfo* info,
+                                        const VkAllocationCallbacks* callbacks,
+                                        VkDeviceMemory* memory) {
+    VkMemoryAllocateInfo real = *info;
+    driver.tries++;
+    if (driver.full && info->memoryTypeIndex == 0) {
+        return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    }
+    real.memoryTypeIndex = 0;
+    return driver.allocate(device, &real, callbacks, memory);
+}
+
+static void a_full_heap_that_the_host_maps_leaves_the_other_to_kernels(void** state) {
+    (void)state;
+    static const card_memory two_heaps = {
+        .heaps = {8 * GIB, 8 * GIB}, .local = 3, .types = {{LOCAL | VISIBLE, 0}, {LOCAL, 1}}};
+    weir_device* base = open_vulkan(NULL);
+    vulkan_device* device = vulkan_device_of(base);
+    list_memory(&two_heaps, &device->probe.memory);
+    driver.ask = device->instance.api.GetBufferMemoryRequirements;
+    driver.allocate = device->instance.api.AllocateMemory;
+    device->instance.api.GetBufferMemoryRequirements = ask_requirements;
+    device->instance.api.AllocateMemory = allocate_from;
+    const weir_storage_desc desc = {.byte_size = 65536, .for_kernels = true};
+    const uint64_t before = atomic_load(&device->used[0]);
+    for (int full = 0; full < 2; full++) {
+        weir_storage* storage = NULL;
+        driver.full = full == 1;
+        driver.tries = 0;
+        assert_ok(weir_storage_allocate(base, &desc, &storage));
+        const vulkan_memory* memory = &((const vulkan_storage*)storage)->parts[0];
+        assert_int_equal(driver.tries, 1 + full);
+        assert_int_equal(memory->heap, full);
+        assert_int_equal(atomic_load(&device->used[full]) - (full ? 0 : before), 65536);
+        assert_true((weir_storage_host_pointer(storage) == NULL) == driver.full);
+        weir_storage_release(storage);
+        assert_int_equal(atomic_load(&device->used[0]), before);
+        assert_int_equal(atomic_load(&device->used[1]), 0);
+    }
+    device->instance.api.AllocateMemory = driver.allocate;
+    weir_device_destroy(base);
+}
+
+static void arenas_and_shadows_are_reached_by_copies(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan_with(&hidden);
+    const weir_plan_buffer buffers[] = {{.byte_size = 4096}, {.byte_size = 1000}};
+    const weir_plan_problem problem = {.buffers = buffers, .buffer_count = 2, .alignment = 256};
+    weir_plan* plan = NULL;
+    weir_arena* arena = NULL;
+    uint8_t bytes[4096];
+    uint8_t back[4096] = {0};
+    for (int i = 0; i < 4096; i++) {
+        bytes[i] = (uint8_t)(i * 7 % 251);
+    }
+    assert_ok(weir_plan_create(NULL, &problem, &plan));
+    assert_ok(weir_arena_create(device, plan, &arena));
+    assert_null(weir_storage_host_pointer(weir_arena_storage(arena)));
+    assert_ok(weir_arena_write_bytes(arena, 0, 0, bytes, 4096));
+    assert_ok(weir_arena_write_bytes(arena, 1, 10, bytes, 900));
+    assert_ok(weir_arena_read_bytes(arena, 0, 0, back, 4096));
+    assert_memory_equal(back, bytes, 4096);
+    assert_ok(weir_arena_read_bytes(arena, 1, 10, back, 900));
+    assert_memory_equal(back, bytes, 900);
+    assert_int_equal(weir_arena_counted(arena).direct_bytes, 0);
+    assert_int_equal(weir_arena_counted(arena).staged_bytes, 2 * (4096 + 900));
+    weir_arena_destroy(arena);
+    weir_plan_destroy(plan);
+
+    weir_storage* storage = allocate(device, 256, WEIR_FILL_NONE, false);
+    float* numbers = weir_storage_host_pointer(storage); // what is not for kernels stays mapped
+    assert_non_null(numbers);
+    numbers[3] = 1.5f;
+    const weir_view source = floats(storage, 0, 64);
+    weir_shadow* shadow = NULL;
+    weir_session* session = NULL;
+    weir_view halves;
+    uint16_t half = 0;
+    assert_ok(weir_shadow_create(&source, &shadow));
+    weir_shadow_view(shadow, &halves);
+    assert_null(weir_view_contents(&halves));
+    assert_ok(weir_view_narrow(&halves, 0, 3, 1, &halves));
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(weir_session_download(session, &halves, &half, sizeof half));
+    assert_ok(weir_session_finish(session));
+    assert_int_equal(half, 0x3E00); // 1.5
+    weir_session_destroy(session);
+    weir_shadow_destroy(shadow);
+    weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+static void rows_of_states_are_reached_by_copies(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan_with(&hidden);
+    const weir_state_desc desc = {.dtype = WEIR_DTYPE_F32,
+                                  .row = weir_shape_make(1, (const int64_t[]){16}),
+                                  .row_count_max = 8,
+                                  .slot_count = 2,
+                                  .name = "rows"};
+    weir_state* rows = NULL;
+    weir_session* session = NULL;
+    weir_view view;
+    float numbers[32];
+    float back[32] = {0};
+    for (int i = 0; i < 32; i++) {
+        numbers[i] = (float)i;
+    }
+    assert_ok(weir_state_create(device, &desc, &rows));
+    assert_ok(weir_state_grow(rows, 5));
+    assert_ok(weir_state_rows(rows, 1, 3, 2, &view));
+    assert_null(weir_view_contents(&view));
+    const void* elements = NULL;
+    int64_t count = 0;
+    assert_status(weir_view_read(&view, WEIR_DTYPE_F32, &elements, &count), WEIR_UNSUPPORTED);
+    assert_message_has("is out of reach of the host");
+    assert_ok(weir_session_create(device, &session));
+    assert_ok(weir_session_upload(session, numbers, sizeof numbers, &view));
+    assert_ok(weir_session_download(session, &view, back, sizeof back));
+    assert_ok(weir_session_finish(session));
+    assert_memory_equal(back, numbers, sizeof numbers);
+    weir_session_destroy(session);
+    weir_state_destroy(rows);
+    weir_device_destroy(device);
+}
+
+#define ALLOCATIONS_MAX 256
+
+// Every piece of memory that the driver gave, and whether it was mapped.
+static struct {
+    PFN_vkAllocateMemory allocate;
+    PFN_vkMapMemory map;
+    VkDeviceMemory memory[ALLOCATIONS_MAX];
+    uint64_t byte_size[ALLOCATIONS_MAX];
+    bool mapped[ALLOCATIONS_MAX];
+    uint32_t count;
+} given;
+
+static VkResult VKAPI_PTR note_allocation(VkDevice device, const VkMemoryAllocateInfo* info,
+                                          const VkAllocationCallbacks* callbacks,
+                                          VkDeviceMemory* memory) {
+    const VkResult result = given.allocate(device, info, callbacks, memory);
+    assert_true(result == VK_SUCCESS && given.count < ALLOCATIONS_MAX);
+    given.memory[given.count] = *memory;
+    given.mapped[given.count] = false;
+    given.byte_size[given.count++] = info->allocationSize;
+    return result;
+}
+
+static VkResult VKAPI_PTR note_mapping(VkDevice device, VkDeviceMemory memory, VkDeviceSize offset,
+                                       VkDeviceSize size, VkMemoryMapFlags flags, void** bytes) {
+    for (uint32_t i = given.count; i > 0; i--) { // the last one of this handle
+        if (given.memory[i - 1] == memory) {
+            given.mapped[i - 1] = true;
+            break;
+        }
+    }
+    return given.map(device, memory, offset, size, flags, bytes);
+}
+
+// How many pieces that were mapped, or not, have this size, which drivers round up.
+static uint32_t pieces_of(uint64_t byte_size, bool mapped) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < given.count; i++) {
+        count += given.mapped[i] == mapped && given.byte_size[i] >= byte_size &&
+                 given.byte_size[i] < byte_size + 256;
+    }
+    return count;
+}
+
+#define PROMPT 21 // a prefill of several passes and then single rows
+#define FED 30
+
+// Logits [FED, vocabulary] of a text on a device; `context` is left open with the rest of `f`.
+static float* feed_text(fixture* f, const char* path, const weir_context_options* options) {
+    vulkan_api* api = &vulkan_device_of(f->device)->instance.api;
+    given.count = 0;
+    given.allocate = api->AllocateMemory;
+    given.map = api->MapMemory;
+    api->AllocateMemory = note_allocation;
+    api->MapMemory = note_mapping;
+    assert_ok(fill_fixture(f, NULL, path, 0.0f, options));
+    api->AllocateMemory = given.allocate;
+    api->MapMemory = given.map;
+    const size_t width = weir_model_params(f->model)->vocabulary;
+    float* logits = malloc(FED * width * sizeof *logits);
+    uint32_t ids[FED];
+    assert_non_null(logits);
+    for (uint32_t i = 0; i < FED; i++) {
+        ids[i] = (1 + 5 * i) % (uint32_t)width;
+    }
+    assert_ok(weir_context_feed(f->context, ids, PROMPT, WEIR_OUTPUT_LAST));
+    memcpy(logits, weir_context_logits(f->context, 0), width * sizeof *logits);
+    for (uint32_t i = PROMPT; i < FED; i++) {
+        assert_ok(weir_context_feed(f->context, &ids[i], 1, WEIR_OUTPUT_LAST));
+        memcpy(logits + (i + 1 - PROMPT) * width, weir_context_logits(f->context, 0),
+               width * sizeof *logits);
+    }
+    return logits;
+}
+
+// The same bits with arena and caches in memory that the host does not reach as with all of it
+// mapped, and where they lie.
+static void check_model(const char* path) {
+    const weir_context_options options = {.context_length = 48, .prefill_rows = 8};
+    fixture f[2] = {{.device = open_vulkan(NULL)}, {.device = open_vulkan_with(&hidden)}};
+    float* logits[2];
+    for (int i = 0; i < 2; i++) {
+        logits[i] = feed_text(&f[i], path, &options);
+        const uint64_t arena = weir_context_memory_of(f[i].context)->arena;
+        const uint64_t caches = weir_state_reserved_bytes(weir_context_cache(f[i].context));
+        const weir_storage* cache = weir_state_storage(weir_context_cache(f[i].context), 0);
+        if (i == 1 || vulkan_device_of(f[i].device)->probe.unified) {
+            assert_int_equal(weir_storage_host_pointer(cache) != NULL, i == 0);
+            assert_int_equal(pieces_of(arena, i == 0), 1);
+            assert_int_equal(pieces_of(caches, i == 0), 1);
+            assert_int_equal(pieces_of(arena, i == 1), 0);
+            assert_int_equal(pieces_of(caches, i == 1), 0);
+        }
+    }
+    const size_t width = weir_model_params(f[0].model)->vocabulary;
+    assert_memory_equal(logits[0], logits[1], (FED - PROMPT + 1) * width * sizeof(float));
+    for (int i = 0; i < 2; i++) {
+        free(logits[i]);
+        teardown(&f[i]);
+    }
+}
+
+static void the_tiny_model_runs_in_memory_that_the_host_does_not_map(void** state) {
+    (void)state;
+    char path[64] = "";
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(NULL, &byte_size);
+    write_file(path, bytes, byte_size);
+    free(bytes);
+    check_model(path);
+    remove_file(path);
+}
+
+static void the_story_model_runs_in_memory_that_the_host_does_not_map(void** state) {
+    (void)state;
+    char path[512];
+    if (!shared_data_path("stories260K/stories260K-f32.gguf", path, sizeof path)) {
+        print_message("skipped: shared data stories260K is not here\n");
+        skip();
+    }
+    check_model(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_for_kernels_lies_in_memory_of_the_device_on_every_card),
+        cmocka_unit_test(a_full_heap_that_the_host_maps_leaves_the_other_to_kernels),
+        cmocka_unit_test(arenas_and_shadows_are_reached_by_copies),
+        cmocka_unit_test(rows_of_states_are_reached_by_copies),
+        cmocka_unit_test(the_tiny_model_runs_in_memory_that_the_host_does_not_map),
+        cmocka_unit_test(the_story_model_runs_in_memory_that_the_host_does_not_map),
+    };
+    return cmocka_run_group_tests(tests, open_gpu, close_gpu);
+}
