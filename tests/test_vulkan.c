@@ -24,29 +24,47 @@ static void what_cannot_be_had_is_said(void** state) {
     assert_null(device);
 }
 
+static void check_lack(const vulkan_probe* probe, const char* message) {
+    assert_status(vulkan_probe_check(probe), WEIR_UNSUPPORTED);
+    assert_message_has(message);
+    assert_message_has(probe->name);
+}
+
 static void a_device_that_lacks_the_base_says_what(void** state) {
     (void)state;
-    vulkan_probe probe = vulkan_device_of(gpu)->probe;
+    const vulkan_probe whole = vulkan_device_of(gpu)->probe;
+    vulkan_probe probe = whole;
     assert_ok(vulkan_probe_check(&probe));
-    probe.storage16 = false;
-    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
-    assert_message_has("lacks 16-bit storage");
-    probe = vulkan_device_of(gpu)->probe;
-    probe.synchronization2 = false;
-    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
-    assert_message_has("lacks synchronization2");
-    probe = vulkan_device_of(gpu)->probe;
-    probe.queue_family = VULKAN_NO_QUEUE;
-    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
-    assert_message_has("a queue that computes");
-    probe = vulkan_device_of(gpu)->probe;
-    probe.shared_bytes_max = 16384;
-    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
-    assert_message_has("32 KiB of shared memory");
-    probe = vulkan_device_of(gpu)->probe;
-    probe.bindings_max = 7;
-    assert_status(vulkan_probe_check(&probe), WEIR_UNSUPPORTED);
-    assert_message_has("8 storage buffers");
+#define CHECK_LACK(field, number, message)                                                         \
+    probe = whole;                                                                                 \
+    probe.field = (number);                                                                        \
+    check_lack(&probe, message)
+    CHECK_LACK(api_version, VK_API_VERSION_1_1, "lacks Vulkan 1.2");
+    CHECK_LACK(synchronization2, false, "lacks synchronization2");
+    CHECK_LACK(synchronization2_feature, false, "lacks synchronization2");
+    CHECK_LACK(storage16, false, "lacks 16-bit storage");
+    CHECK_LACK(storage8, false, "lacks 8-bit storage");
+    CHECK_LACK(queue_family, VULKAN_NO_QUEUE, "a queue that computes");
+    CHECK_LACK(memory_bytes, 0, "memory of its own");
+    CHECK_LACK(invocations_max, 128, "maxComputeWorkGroupInvocations is 128, expected 256");
+    CHECK_LACK(shared_bytes_max, 16384, "maxComputeSharedMemorySize is 16384, expected 32768");
+    CHECK_LACK(bindings_max, 7, "maxPerStageDescriptorStorageBuffers is 7, expected 8");
+#undef CHECK_LACK
+}
+
+// What has just as much as the base passes, and its kernels fit.
+static void the_least_that_is_promised_is_enough(void** state) {
+    (void)state;
+    vulkan_probe probe = vulkan_device_of(gpu)->probe;
+    probe.invocations_max = 256;
+    probe.shared_bytes_max = 32768;
+    probe.bindings_max = 8;
+    assert_ok(vulkan_probe_check(&probe));
+    for (uint32_t i = 0; i < VULKAN_SHADER_COUNT; i++) { // the judge executes nothing
+        const bool runs = i != VULKAN_SHADER_shadow;
+        assert_true(!runs || vulkan_shader_codes[i].binding_count <= 8);
+    }
+    assert_true(vulkan_tuning_bytes(&vulkan_device_of(gpu)->tuning) <= 32768);
 }
 
 static void devices_are_found_by_index_and_by_name(void** state) {
@@ -653,6 +671,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_cannot_be_had_is_said),
         cmocka_unit_test(a_device_that_lacks_the_base_says_what),
+        cmocka_unit_test(the_least_that_is_promised_is_enough),
         cmocka_unit_test(devices_are_found_by_index_and_by_name),
         cmocka_unit_test(planning_needs_no_device),
         cmocka_unit_test(code_of_the_caller_runs_in_the_order_of_its_accesses),

@@ -286,7 +286,7 @@ void vulkan_probe_enabled(const void* features, vulkan_probe* probe) {
     probe->pageable_memory = probe->pageable_memory && probe->memory_priority && on.pageable_memory;
 }
 
-weir_status vulkan_probe_check(const vulkan_probe* probe) {
+static weir_status check_features(const vulkan_probe* probe) {
     const struct {
         bool there;
         const char* what;
@@ -296,14 +296,35 @@ weir_status vulkan_probe_check(const vulkan_probe* probe) {
         {probe->storage16, "16-bit storage"},
         {probe->storage8, "8-bit storage"},
         {probe->queue_family != VULKAN_NO_QUEUE, "a queue that computes"},
-        {probe->invocations_max >= INVOCATIONS_MIN, "workgroups of 256 invocations"},
-        {probe->shared_bytes_max >= SHARED_BYTES_MIN, "32 KiB of shared memory"},
-        {probe->bindings_max >= BINDINGS_MIN, "8 storage buffers of a kernel"},
         {probe->memory_bytes > 0, "memory of its own"},
     };
     for (size_t i = 0; i < sizeof base / sizeof base[0]; i++) {
         if (!base[i].there) {
             return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s lacks %s", probe->name, base[i].what);
+        }
+    }
+    return WEIR_OK;
+}
+
+weir_status vulkan_probe_check(const vulkan_probe* probe) {
+    WEIR_TRY(check_features(probe));
+    const struct {
+        uint32_t has, least;
+        const char* limit;
+        const char* what;
+    } limits[] = {
+        {probe->invocations_max, INVOCATIONS_MIN, "maxComputeWorkGroupInvocations",
+         "workgroups of 256 invocations"},
+        {probe->shared_bytes_max, SHARED_BYTES_MIN, "maxComputeSharedMemorySize",
+         "32 KiB of shared memory"},
+        {probe->bindings_max, BINDINGS_MIN, "maxPerStageDescriptorStorageBuffers",
+         "8 storage buffers of a kernel"},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (limits[i].has < limits[i].least) {
+            return WEIR_FAIL(WEIR_UNSUPPORTED, "vulkan: %s lacks %s: %s is %u, expected %u or more",
+                             probe->name, limits[i].what, limits[i].limit, limits[i].has,
+                             limits[i].least);
         }
     }
     return WEIR_OK;
