@@ -14,6 +14,12 @@ static weir_sampler* create(float temperature, float top_p, uint64_t seed, uint3
     return sampler;
 }
 
+static weir_sampler* create_with(weir_sampler_options options, uint32_t token_count) {
+    weir_sampler* sampler = NULL;
+    assert_ok(weir_sampler_create(NULL, &options, token_count, &sampler));
+    return sampler;
+}
+
 static uint32_t next(weir_sampler* sampler, const float* logits) {
     uint32_t id = UINT32_MAX;
     assert_ok(weir_sampler_next(sampler, logits, &id));
@@ -35,46 +41,67 @@ static void greedy_takes_the_largest_and_the_lowest_id_of_equals(void** state) {
 }
 
 // The probabilities by their definition: softmax at the temperature, cut by sorting the ids.
-static void exact_distribution(const float* logits, double temperature, double top_p,
+static void exact_distribution(const float* logits, const weir_sampler_options* options,
                                double* probabilities) {
-    double sum = 0.0;
+    int order[TOKENS];
+    double top_sum = 0.0;
     for (int id = 0; id < TOKENS; id++) {
-        probabilities[id] = exp((double)logits[id] / temperature);
-        sum += probabilities[id];
-    }
-    bool kept[TOKENS] = {false};
-    double kept_sum = 0.0;
-    while (kept_sum < top_p * sum * (1.0 - 1e-12)) {
-        int best = -1;
-        for (int id = 0; id < TOKENS; id++) {
-            if (!kept[id] && (best < 0 || probabilities[id] > probabilities[best])) {
-                best = id;
-            }
+        probabilities[id] = exp((double)logits[id] / (double)options->temperature);
+        int at = id;
+        for (; at > 0 && probabilities[order[at - 1]] < probabilities[id]; at--) {
+            order[at] = order[at - 1];
         }
-        kept[best] = true;
-        kept_sum += probabilities[best];
+        order[at] = id;
     }
-    for (int id = 0; id < TOKENS; id++) {
-        probabilities[id] = kept[id] ? probabilities[id] / kept_sum : 0.0;
+    const int top = options->top_k == 0 || options->top_k > TOKENS ? TOKENS : (int)options->top_k;
+    for (int i = 0; i < top; i++) {
+        top_sum += probabilities[order[i]];
+    }
+    const double top_p = options->top_p > 0.0f ? (double)options->top_p : 1.0;
+    const double least = (double)options->min_p * probabilities[order[0]] * (1.0 - 1e-12);
+    double kept_sum = 0.0;
+    int kept = 0;
+    while (kept < top && kept_sum < top_p * top_sum * (1.0 - 1e-12) &&
+           probabilities[order[kept]] >= least) {
+        kept_sum += probabilities[order[kept++]];
+    }
+    for (int i = 0; i < TOKENS; i++) {
+        probabilities[order[i]] = i < kept ? probabilities[order[i]] / kept_sum : 0.0;
     }
 }
 
 static void frequencies_follow_the_distribution(void** state) {
     (void)state;
     static const struct {
-        float temperature;
-        float top_p;
+        weir_sampler_options options;
         int possible; // tokens that can come
-    } cases[] = {{1.0f, 0.0f, 7}, {1.0f, 1.0f, 7},  {0.7f, 0.0f, 7},
-                 {2.5f, 0.9f, 6}, {1.0f, 0.75f, 3}, {1.0f, 0.01f, 1}};
+    } cases[] = {
+        {{.temperature = 1.0f}, 7},
+        {{.temperature = 1.0f, .top_p = 1.0f}, 7},
+        {{.temperature = 0.7f}, 7},
+        {{.temperature = 2.5f, .top_p = 0.9f}, 6},
+        {{.temperature = 1.0f, .top_p = 0.75f}, 3},
+        {{.temperature = 1.0f, .top_p = 0.01f}, 1},
+        {{.temperature = 1.0f, .top_k = 1}, 1},
+        {{.temperature = 1.5f, .top_k = 4}, 4},
+        {{.temperature = 1.0f, .top_k = TOKENS}, 7},
+        {{.temperature = 1.0f, .top_k = 100}, 7},
+        {{.temperature = 1.0f, .min_p = 1.0f}, 2},
+        {{.temperature = 1.0f, .min_p = 0.5f}, 3},
+        {{.temperature = 2.0f, .min_p = 0.2f}, 6},
+        {{.temperature = 1.0f, .top_k = 2, .top_p = 0.6f},
+         2}, // 0.6 of the two, of which each is half
+        {{.temperature = 1.0f, .top_k = 2, .top_p = 0.4f}, 1},
+        {{.temperature = 3.0f, .top_k = 6, .top_p = 0.9f, .min_p = 0.6f}, 4},
+    };
     const float logits[TOKENS] = {1.0f, 3.0f, -2.0f, 3.0f, -INFINITY, 2.5f, 0.0f, 1.5f};
     const int draws = 40000;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const bool cuts = cases[i].top_p > 0.0f;
+        weir_sampler_options options = cases[i].options;
         double probabilities[TOKENS];
-        exact_distribution(logits, (double)cases[i].temperature,
-                           cuts ? (double)cases[i].top_p : 1.0, probabilities);
-        weir_sampler* sampler = create(cases[i].temperature, cases[i].top_p, 42 + i, TOKENS);
+        exact_distribution(logits, &options, probabilities);
+        options.seed = 42 + i;
+        weir_sampler* sampler = create_with(options, TOKENS);
         int counts[TOKENS] = {0};
         for (int draw = 0; draw < draws; draw++) {
             counts[next(sampler, logits)]++;
@@ -91,7 +118,9 @@ static void frequencies_follow_the_distribution(void** state) {
             possible++;
             chi_square += (counts[id] - expected) * (counts[id] - expected) / expected;
         }
-        assert_int_equal(possible, cases[i].possible);
+        if (possible != cases[i].possible) {
+            fail_msg("case %zu: %d tokens can come, expected %d", i, possible, cases[i].possible);
+        }
         // 6 degrees of freedom at most: 27.9 is passed once in 10^4 seeds, and the seeds are fixed.
         if (chi_square > 27.9) {
             fail_msg("case %zu: chi-square %g", i, chi_square);
@@ -189,9 +218,20 @@ static void undefined_logits_are_out_of_range(void** state) {
 static void unusable_options_are_invalid(void** state) {
     (void)state;
     const weir_sampler_options cases[] = {
-        {.temperature = -1.0f}, {.temperature = NAN},    {.temperature = INFINITY},
-        {.top_p = -0.1f},       {.top_p = 1.5f},         {.top_p = NAN},
-        {.top_p = INFINITY},    {.temperature = -1e-9f},
+        {.temperature = -1.0f},
+        {.temperature = NAN},
+        {.temperature = INFINITY},
+        {.top_p = -0.1f},
+        {.top_p = 1.5f},
+        {.top_p = NAN},
+        {.top_p = INFINITY},
+        {.temperature = -1e-9f},
+        {.min_p = -0.1f},
+        {.min_p = 1.1f},
+        {.min_p = NAN},
+        {.repetition_penalty = -1.0f},
+        {.repetition_penalty = NAN},
+        {.repetition_penalty = INFINITY},
     };
     weir_sampler* sampler = NULL;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -203,16 +243,95 @@ static void unusable_options_are_invalid(void** state) {
     weir_sampler_destroy(NULL);
 }
 
+// The last three of 1, 2, 1, 3 are penalised, each once: 4 / 2, -1 * 2, 3 / 2, and 0 is not.
+static void the_penalty_is_on_the_last_tokens_once_each(void** state) {
+    (void)state;
+    const float logits[] = {1.75f, 4.0f, -1.0f, 3.0f};
+    const uint32_t before[] = {1, 2, 1, 3};
+    weir_sampler* sampler =
+        create_with((weir_sampler_options){.repetition_penalty = 2.0f, .repetition_window = 3}, 4);
+    assert_int_equal(next(sampler, logits), 1); // nothing is penalised yet
+    assert_ok(weir_sampler_accept(sampler, before, 4));
+    assert_int_equal(next(sampler, logits), 1); // 4 / 2 beats 1.75 and 3 / 2
+    assert_int_equal(next(sampler, logits), 1); // 1 3 1
+    const float closer[] = {2.25f, 4.0f, -1.0f, 4.0f};
+    assert_int_equal(next(sampler, closer), 0); // 3 1 1
+    assert_int_equal(next(sampler, closer), 3); // 1 1 0: 3 has left the window
+    weir_sampler_reset(sampler, 0);
+    assert_int_equal(next(sampler, closer), 1);
+    weir_sampler_destroy(sampler);
+}
+
+// Negative logits move away from 0, what cannot come stays so, and no number becomes infinite.
+static void penalised_logits_stay_numbers(void** state) {
+    (void)state;
+    const float logits[] = {-3e38f, -INFINITY, -3.1e38f};
+    const uint32_t ids[] = {0, 1, 2};
+    weir_sampler* sampler = create_with((weir_sampler_options){.repetition_penalty = 1e30f}, 3);
+    assert_ok(weir_sampler_accept(sampler, ids, 3));
+    assert_int_equal(next(sampler, logits), 0); // both are the lowest number: the lower id
+    const float other[] = {-3e38f, -INFINITY, -2e38f};
+    weir_sampler_reset(sampler, 0);
+    assert_ok(weir_sampler_accept(sampler, ids + 2, 1));
+    assert_int_equal(next(sampler, other), 0);
+    weir_sampler_destroy(sampler);
+}
+
+static void a_penalty_changes_what_is_drawn(void** state) {
+    (void)state;
+    const float logits[] = {2.0f, 2.0f};
+    int counts[2] = {0};
+    for (uint64_t seed = 0; seed < 1000; seed++) {
+        const weir_sampler_options options = {
+            .temperature = 1.0f, .seed = seed, .repetition_penalty = 1000.0f};
+        weir_sampler* sampler = create_with(options, 2);
+        assert_ok(weir_sampler_accept(sampler, (uint32_t[]){1}, 1));
+        counts[next(sampler, logits)]++;
+        weir_sampler_destroy(sampler);
+    }
+    // exp(2) : exp(0.002) is 0.88 : 0.12; 0.8 to 0.95 is seven standard deviations wide.
+    assert_true(counts[0] > 800 && counts[0] < 950);
+}
+
+static void ids_of_another_vocabulary_are_not_remembered(void** state) {
+    (void)state;
+    const float logits[] = {1.0f, 2.0f};
+    weir_sampler* sampler = create_with((weir_sampler_options){.repetition_penalty = 8.0f}, 2);
+    assert_status(weir_sampler_accept(sampler, (uint32_t[]){1, 2}, 2), WEIR_OUT_OF_RANGE);
+    assert_message_has("token 1 is 2");
+    assert_int_equal(next(sampler, logits), 1);
+    assert_int_equal(next(sampler, logits), 0);
+    weir_sampler_destroy(sampler);
+}
+
+static void a_reset_sampler_repeats_its_ids(void** state) {
+    (void)state;
+    static const float logits[TOKENS] = {0.0f};
+    const weir_sampler_options options = {
+        .temperature = 1.0f, .seed = 9, .repetition_penalty = 1.5f, .top_k = 6};
+    uint32_t ids[50];
+    weir_sampler* sampler = create_with(options, TOKENS);
+    for (int i = 0; i < 50; i++) {
+        ids[i] = next(sampler, logits);
+    }
+    weir_sampler_reset(sampler, 9);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(next(sampler, logits), ids[i]);
+    }
+    weir_sampler_destroy(sampler);
+}
+
 static void refused_allocations_leak_nothing_and_sampling_makes_none(void** state) {
     (void)state;
-    const weir_sampler_options options = {.temperature = 1.0f, .top_p = 0.5f};
+    const weir_sampler_options options = {
+        .temperature = 1.0f, .top_p = 0.5f, .repetition_penalty = 1.1f};
     const float logits[4] = {0.0f};
-    for (size_t fail_at = 0; fail_at <= 3; fail_at++) {
+    for (size_t fail_at = 0; fail_at <= 5; fail_at++) {
         test_allocator heap = {.fail_at = fail_at};
         const weir_allocator allocator = test_allocator_of(&heap);
         weir_sampler* sampler = NULL;
         const weir_status status = weir_sampler_create(&allocator, &options, 4, &sampler);
-        assert_int_equal(status, fail_at < 3 ? WEIR_OUT_OF_MEMORY : WEIR_OK);
+        assert_int_equal(status, fail_at < 5 ? WEIR_OUT_OF_MEMORY : WEIR_OK);
         if (status == WEIR_OK) {
             const size_t calls = heap.calls;
             (void)next(sampler, logits);
@@ -245,6 +364,11 @@ int main(void) {
         cmocka_unit_test(random_numbers_are_those_of_the_published_generator),
         cmocka_unit_test(undefined_logits_are_out_of_range),
         cmocka_unit_test(unusable_options_are_invalid),
+        cmocka_unit_test(the_penalty_is_on_the_last_tokens_once_each),
+        cmocka_unit_test(penalised_logits_stay_numbers),
+        cmocka_unit_test(a_penalty_changes_what_is_drawn),
+        cmocka_unit_test(ids_of_another_vocabulary_are_not_remembered),
+        cmocka_unit_test(a_reset_sampler_repeats_its_ids),
         cmocka_unit_test(refused_allocations_leak_nothing_and_sampling_makes_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,17 +2,23 @@
 // logits do, and a fixed order of every sum and walk makes a seed repeat its ids.
 #include <weir-llm/sampler.h>
 
+#include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "memory.h"
 
 struct weir_sampler {
     weir_allocator allocator;
-    weir_sampler_options options;
+    weir_sampler_options options; // with the default window
     uint32_t token_count;
     uint64_t state[4]; // of the random numbers, never all 0
     double* weights;   // [token_count] probability before scaling; NULL when greedy
-    uint32_t* order;   // [token_count] heap of ids; NULL unless top_p cuts
+    uint32_t* order;   // [token_count] heap of ids; NULL unless something cuts
+    float* penalised;  // [token_count] logits after the penalty; NULL without one
+    uint32_t* recent; // [options.repetition_window] the last tokens, a ring; NULL without a penalty
+    uint32_t recent_count;
+    uint32_t recent_next; // where the next one goes
 };
 
 static uint64_t rotate_left(uint64_t x, int count) {
@@ -51,14 +57,15 @@ static double next_unit(weir_sampler* sampler) {
 
 // 0 and 1 both mean all tokens, and need no order.
 static bool cuts_tail(const weir_sampler_options* options) {
-    return options->top_p > 0.0f && options->top_p < 1.0f;
+    return (options->top_p > 0.0f && options->top_p < 1.0f) || options->top_k > 0 ||
+           options->min_p > 0.0f;
 }
 
-weir_status weir_sampler_create(const weir_allocator* allocator,
-                                const weir_sampler_options* options, uint32_t token_count,
-                                weir_sampler** sampler) {
-    static const weir_sampler_options greedy = {0};
-    options = options ? options : &greedy;
+static bool has_penalty(const weir_sampler_options* options) {
+    return options->repetition_penalty > 0.0f && options->repetition_penalty != 1.0f;
+}
+
+static weir_status check_options(const weir_sampler_options* options, uint32_t token_count) {
     if (!(options->temperature >= 0.0f) || isinf(options->temperature)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "temperature is %g; expected a finite number >= 0",
                          (double)options->temperature);
@@ -67,29 +74,67 @@ weir_status weir_sampler_create(const weir_allocator* allocator,
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "top_p is %g; expected 0 to 1",
                          (double)options->top_p);
     }
+    if (!(options->min_p >= 0.0f && options->min_p <= 1.0f)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "min_p is %g; expected 0 to 1",
+                         (double)options->min_p);
+    }
+    if (!(options->repetition_penalty >= 0.0f) || isinf(options->repetition_penalty)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "repetition_penalty is %g; expected a finite number >= 0",
+                         (double)options->repetition_penalty);
+    }
     if (token_count == 0) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "a sampler needs at least one token");
     }
+    return WEIR_OK;
+}
+
+// Takes the memory that the options ask for, and no other.
+static weir_status make_lists(weir_sampler* sampler) {
+    const weir_allocator* allocator = &sampler->allocator;
+    const uint32_t token_count = sampler->token_count;
+    if (sampler->options.temperature > 0.0f) {
+        WEIR_TRY(llm_array_new(allocator, token_count, &sampler->weights));
+        if (cuts_tail(&sampler->options)) {
+            WEIR_TRY(llm_array_new(allocator, token_count, &sampler->order));
+        }
+    }
+    if (has_penalty(&sampler->options)) {
+        WEIR_TRY(llm_array_new(allocator, token_count, &sampler->penalised));
+        WEIR_TRY(llm_array_new(allocator, sampler->options.repetition_window, &sampler->recent));
+    }
+    return WEIR_OK;
+}
+
+weir_status weir_sampler_create(const weir_allocator* allocator,
+                                const weir_sampler_options* options, uint32_t token_count,
+                                weir_sampler** sampler) {
+    static const weir_sampler_options greedy = {0};
+    options = options ? options : &greedy;
+    WEIR_TRY(check_options(options, token_count));
     weir_sampler* created = NULL;
     WEIR_TRY(llm_array_new(allocator, 1, &created));
     *created = (weir_sampler){.options = *options, .token_count = token_count};
     if (allocator) {
         created->allocator = *allocator;
     }
-    seed_random(created->state, options->seed);
-    weir_status status = WEIR_OK;
-    if (options->temperature > 0.0f) {
-        status = llm_array_new(allocator, token_count, &created->weights);
-        if (status == WEIR_OK && cuts_tail(options)) {
-            status = llm_array_new(allocator, token_count, &created->order);
-        }
+    if (options->repetition_window == 0) {
+        created->options.repetition_window = WEIR_SAMPLER_WINDOW_DEFAULT;
     }
+    weir_sampler_reset(created, options->seed);
+    const weir_status status = make_lists(created);
     if (status != WEIR_OK) {
         weir_sampler_destroy(created);
         return status;
     }
     *sampler = created;
     return WEIR_OK;
+}
+
+void weir_sampler_reset(weir_sampler* sampler, uint64_t seed) {
+    seed_random(sampler->state, seed);
+    sampler->recent_count = 0;
+    sampler->recent_next = 0;
 }
 
 void weir_sampler_destroy(weir_sampler* sampler) {
@@ -99,11 +144,53 @@ void weir_sampler_destroy(weir_sampler* sampler) {
     const weir_allocator allocator = sampler->allocator;
     llm_array_free(&allocator, sampler->weights, sampler->token_count);
     llm_array_free(&allocator, sampler->order, sampler->token_count);
+    llm_array_free(&allocator, sampler->penalised, sampler->token_count);
+    llm_array_free(&allocator, sampler->recent, sampler->options.repetition_window);
     llm_array_free(&allocator, sampler, 1);
 }
 
 uint32_t weir_sampler_size(const weir_sampler* sampler) {
     return sampler->token_count;
+}
+
+static void remember(weir_sampler* sampler, uint32_t id) {
+    const uint32_t window = sampler->options.repetition_window;
+    if (sampler->recent) {
+        sampler->recent[sampler->recent_next] = id;
+        sampler->recent_next = (sampler->recent_next + 1) % window;
+        sampler->recent_count += sampler->recent_count < window;
+    }
+}
+
+weir_status weir_sampler_accept(weir_sampler* sampler, const uint32_t* ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] >= sampler->token_count) {
+            return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                             "token %zu is %u; the sampler is made for %u tokens", i, ids[i],
+                             sampler->token_count);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        remember(sampler, ids[i]);
+    }
+    return WEIR_OK;
+}
+
+// Returns the logits with the penalty on the last tokens. Each is taken from its logit as it was
+// given, so that a token that came twice is penalised once; none becomes -inf by it.
+static const float* penalise(weir_sampler* sampler, const float* logits) {
+    const float penalty = sampler->options.repetition_penalty;
+    if (!sampler->recent) {
+        return logits;
+    }
+    memcpy(sampler->penalised, logits, sampler->token_count * sizeof *logits);
+    for (uint32_t i = 0; i < sampler->recent_count; i++) {
+        const uint32_t id = sampler->recent[i];
+        const float logit = logits[id];
+        const float less = logit > 0.0f ? logit / penalty : logit * penalty;
+        sampler->penalised[id] = isfinite(logit) && isinf(less) ? copysignf(FLT_MAX, less) : less;
+    }
+    return sampler->penalised;
 }
 
 // Finds the largest logit, the lowest id among equals, and refuses what has no meaning.
@@ -156,31 +243,59 @@ static void sift_down(uint32_t* heap, uint32_t count, uint32_t at, const double*
     heap[at] = id;
 }
 
-// Moves the heaviest tokens to the end of `order`, heaviest last, until their weight reaches
-// top_p of `sum`; returns how many, with their weight in `kept`. A heap costs O(n + k log n).
-static uint32_t select_heaviest(weir_sampler* sampler, double sum, double* kept) {
-    uint32_t* heap = sampler->order;
+static void make_heap(const weir_sampler* sampler) {
     const uint32_t count = sampler->token_count;
     for (uint32_t id = 0; id < count; id++) {
-        heap[id] = id;
+        sampler->order[id] = id;
     }
     for (uint32_t at = count / 2; at > 0; at--) {
-        sift_down(heap, count, at - 1, sampler->weights);
+        sift_down(sampler->order, count, at - 1, sampler->weights);
     }
-    const double wanted = (double)sampler->options.top_p * sum;
+}
+
+// Moves the heaviest of the tokens that are still in the heap, all but `taken`, to its end.
+static uint32_t take_heaviest(const weir_sampler* sampler, uint32_t taken) {
+    uint32_t* heap = sampler->order;
+    const uint32_t heaviest = heap[0];
+    const uint32_t last = sampler->token_count - 1 - taken;
+    heap[0] = heap[last];
+    heap[last] = heaviest;
+    sift_down(heap, last, 0, sampler->weights);
+    return heaviest;
+}
+
+// Moves the candidates to the end of `order`, heaviest last; returns how many, with their weight in
+// `sum`, which comes in as that of all tokens. Every rule keeps the heaviest down to some point, so
+// the shortest list is that of all. The heaviest weighs 1. A heap costs O(n + k log n).
+static uint32_t select_heaviest(const weir_sampler* sampler, double* sum) {
+    const weir_sampler_options* options = &sampler->options;
+    const uint32_t count = sampler->token_count;
+    const uint32_t most = options->top_k > 0 && options->top_k < count ? options->top_k : count;
+    const double top_p = options->top_p > 0.0f ? (double)options->top_p : 1.0;
+    make_heap(sampler);
     uint32_t taken = 0;
+    if (most < count) { // top_p is a share of the weight of these
+        *sum = 0.0;
+        for (; taken < most; taken++) {
+            *sum += sampler->weights[take_heaviest(sampler, taken)];
+        }
+    }
+    const double wanted = top_p < 1.0 ? top_p * *sum : INFINITY;
+    uint32_t kept = 0;
     double weight = 0.0;
     do {
-        const uint32_t heaviest = heap[0];
-        const uint32_t last = count - 1 - taken;
-        heap[0] = heap[last];
-        heap[last] = heaviest;
-        sift_down(heap, last, 0, sampler->weights);
-        weight += sampler->weights[heaviest];
-        taken++;
-    } while (weight < wanted && taken < count);
-    *kept = weight;
-    return taken;
+        if (taken == kept) {
+            (void)take_heaviest(sampler, taken++);
+        }
+        const double heaviest = sampler->weights[sampler->order[count - 1 - kept]];
+        if (heaviest < (double)options->min_p) {
+            break;
+        }
+        weight += heaviest;
+        kept++;
+    } while (weight < wanted && kept < most);
+    *sum = weight;
+    return kept;
 }
 
 // Walks `count` candidates in a fixed order and returns the one in whose share `point` lies, never
@@ -201,18 +316,21 @@ static uint32_t pick(const weir_sampler* sampler, uint32_t count, bool ordered, 
     return chosen;
 }
 
-weir_status weir_sampler_next(weir_sampler* sampler, const float* logits, uint32_t* id) {
-    uint32_t largest = 0;
-    WEIR_TRY(find_largest(logits, sampler->token_count, &largest));
-    if (!sampler->weights) {
-        *id = largest;
-        return WEIR_OK;
-    }
+// Draws one of the tokens that the options leave.
+static uint32_t draw(weir_sampler* sampler, const float* logits, uint32_t largest) {
     double sum = weigh(sampler, logits, (double)logits[largest]);
     uint32_t count = sampler->token_count;
     if (sampler->order) {
-        count = select_heaviest(sampler, sum, &sum);
+        count = select_heaviest(sampler, &sum);
     }
-    *id = pick(sampler, count, sampler->order != NULL, next_unit(sampler) * sum);
+    return pick(sampler, count, sampler->order != NULL, next_unit(sampler) * sum);
+}
+
+weir_status weir_sampler_next(weir_sampler* sampler, const float* logits, uint32_t* id) {
+    uint32_t largest = 0;
+    logits = penalise(sampler, logits);
+    WEIR_TRY(find_largest(logits, sampler->token_count, &largest));
+    *id = sampler->weights ? draw(sampler, logits, largest) : largest;
+    remember(sampler, *id);
     return WEIR_OK;
 }

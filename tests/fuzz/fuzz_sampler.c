@@ -35,8 +35,14 @@ static uint32_t draw(const weir_sampler_options* options, const float* logits, u
 
 int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     fuzz_input input = {bytes, byte_size};
-    const weir_sampler_options options = {
-        .temperature = fuzz_float(&input), .top_p = fuzz_float(&input), .seed = fuzz_u64(&input)};
+    weir_sampler_options options = {0};
+    options.temperature = fuzz_float(&input);
+    options.top_p = fuzz_float(&input);
+    options.seed = fuzz_u64(&input);
+    options.top_k = fuzz_byte(&input);
+    options.min_p = fuzz_float(&input);
+    options.repetition_penalty = fuzz_float(&input);
+    options.repetition_window = fuzz_byte(&input);
     const uint32_t count = fuzz_below(&input, TOKENS_MAX + 1);
     float* logits = malloc((count > 0 ? count : 1) * sizeof *logits);
     fuzz_require(logits);
