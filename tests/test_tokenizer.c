@@ -140,24 +140,6 @@ static void assert_piece(const weir_tokenizer* tokenizer, uint32_t id, const cha
     assert_memory_equal(piece.bytes, expected, strlen(expected));
 }
 
-// Decodes into a block of `capacity` bytes; returns the length.
-static size_t decode(const weir_tokenizer* tokenizer, const weir_ids* ids, char* text,
-                     size_t capacity) {
-    size_t length = 0;
-    for (size_t i = 0; i < ids->count; i++) {
-        weir_text piece = weir_tokenizer_piece(tokenizer, ids->items[i]);
-        if (i == 0 && weir_tokenizer_strips_space(tokenizer) && piece.length > 0 &&
-            piece.bytes[0] == ' ') {
-            piece.bytes++;
-            piece.length--;
-        }
-        assert_true(length + piece.length <= capacity);
-        memcpy(text + length, piece.bytes, piece.length);
-        length += piece.length;
-    }
-    return length;
-}
-
 static void pairs_merge_by_score_then_from_the_left(void** state) {
     (void)state;
     vocabulary vocab = basic_vocabulary(true);
@@ -362,6 +344,32 @@ static void pieces_are_text_and_control_tokens_are_silent(void** state) {
     weir_tokenizer_destroy(tokenizer);
 }
 
+// As much as fits is written and terminated, and no byte behind it.
+static void decoded_text_is_cut_to_its_room(void** state) {
+    (void)state;
+    vocabulary vocab = basic_vocabulary(true);
+    add_piece(&vocab, "\xE2\x96\x81z\xE2\x96\x81", -9.0f); // 259
+    weir_tokenizer* tokenizer = create(&vocab);
+    // BOS adds nothing; the first space is that of encoding, the second one is not.
+    const uint32_t ids[] = {1, 259, 259, FIRST_BYTE, FIRST_BYTE + '!', 2, WEIR_TOKEN_NONE};
+    const char expected[] = "z  z \0!";
+    const size_t length = sizeof expected - 1;
+    assert_int_equal(weir_tokenizer_decode(tokenizer, ids, 7, NULL, 0), length);
+    for (size_t capacity = 1; capacity <= length + 2; capacity++) {
+        char text[16];
+        memset(text, '#', sizeof text);
+        const size_t written = capacity - 1 < length ? capacity - 1 : length;
+        assert_int_equal(weir_tokenizer_decode(tokenizer, ids, 7, text, capacity), length);
+        assert_memory_equal(text, expected, written);
+        assert_int_equal(text[written], '\0');
+        assert_int_equal(text[written + 1], '#');
+    }
+    char none[2] = "x";
+    assert_int_equal(weir_tokenizer_decode(tokenizer, NULL, 0, none, 2), 0);
+    assert_string_equal(none, "");
+    weir_tokenizer_destroy(tokenizer);
+}
+
 static void missing_types_are_inferred(void** state) {
     (void)state;
     vocabulary vocab = basic_vocabulary(true);
@@ -534,7 +542,9 @@ static void random_bytes_survive_the_round_trip(void** state) {
             }
             weir_ids ids = {0};
             assert_ok(weir_tokenizer_encode(tokenizer, text, length, 0, &ids));
-            assert_int_equal(decode(tokenizer, &ids, decoded, sizeof decoded), length);
+            assert_int_equal(
+                weir_tokenizer_decode(tokenizer, ids.items, ids.count, decoded, sizeof decoded),
+                length);
             assert_memory_equal(decoded, text, length);
             weir_ids_free(&ids);
         }
@@ -642,6 +652,7 @@ int main(void) {
         cmocka_unit_test(unused_and_repeated_and_empty_tokens_are_passed_over),
         cmocka_unit_test(nan_scores_are_the_lowest),
         cmocka_unit_test(pieces_are_text_and_control_tokens_are_silent),
+        cmocka_unit_test(decoded_text_is_cut_to_its_room),
         cmocka_unit_test(missing_types_are_inferred),
         cmocka_unit_test(unusable_vocabularies_are_refused_by_key),
         cmocka_unit_test(other_models_are_unsupported),

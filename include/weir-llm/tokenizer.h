@@ -6,6 +6,7 @@
 //
 //     weir_tokenizer_create(NULL, gguf, &tokenizer);
 //     weir_tokenizer_encode(tokenizer, text, length, WEIR_TOKENIZE_BOS, &ids);
+//     weir_tokenizer_decode(tokenizer, ids.items, ids.count, text, sizeof text);
 //     weir_ids_free(&ids);
 #ifndef WEIR_LLM_TOKENIZER_H
 #define WEIR_LLM_TOKENIZER_H
@@ -78,6 +79,14 @@ WEIR_API WEIR_MUST_USE weir_status weir_tokenizer_encode(const weir_tokenizer* t
 // Ownership: belongs to the tokenizer.
 // Threads:   thread-safe.
 WEIR_API weir_text weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id);
+
+// Writes the text that `count` ids stand for to `text`, cut to `capacity` and, unless that is 0,
+// terminated; returns the bytes of the whole text, without the terminator. The first id begins the
+// text: the space that encoding puts before it is left out. What was encoded is what comes back.
+//
+// Threads: thread-safe.
+WEIR_API size_t weir_tokenizer_decode(const weir_tokenizer* tokenizer, const uint32_t* ids,
+                                      size_t count, char* text, size_t capacity);
 
 // Tells whether the first piece of a text begins with a space that encoding added and that is not
 // part of the text.

@@ -1,5 +1,6 @@
 #include "tokenizer_impl.h"
 
+#include <string.h>
 #include <weir-llm/limits.h>
 
 #include "memory.h"
@@ -79,6 +80,31 @@ weir_text weir_tokenizer_piece(const weir_tokenizer* tokenizer, uint32_t id) {
         return (weir_text){.bytes = "", .length = 0};
     }
     return token_text(tokenizer, id);
+}
+
+size_t weir_tokenizer_decode(const weir_tokenizer* tokenizer, const uint32_t* ids, size_t count,
+                             char* text, size_t capacity) {
+    const size_t room = capacity > 0 ? capacity - 1 : 0; // without the terminator
+    size_t length = 0;
+    bool at_start = tokenizer->adds_space;
+    for (size_t i = 0; i < count; i++) {
+        weir_text piece = weir_tokenizer_piece(tokenizer, ids[i]);
+        if (at_start && piece.length > 0) {
+            const uint64_t skipped = piece.bytes[0] == ' ';
+            piece.bytes += skipped;
+            piece.length -= skipped;
+            at_start = false;
+        }
+        const size_t left = length < room ? room - length : 0;
+        if (left > 0) {
+            memcpy(text + length, piece.bytes, piece.length < left ? piece.length : left);
+        }
+        length += piece.length;
+    }
+    if (capacity > 0) {
+        text[length < room ? length : room] = '\0';
+    }
+    return length;
 }
 
 bool weir_tokenizer_strips_space(const weir_tokenizer* tokenizer) {
