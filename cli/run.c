@@ -16,8 +16,14 @@ static const char usage[] =
     "  -n, --tokens N     most tokens to make (default: 256; 0: until the context is full)\n"
     "      --temp T       draw with this temperature (default: 0, always the likeliest token)\n"
     "      --top-p P      draw from the likeliest tokens that make up P (default: 0.95)\n"
+    "      --top-k K      draw from the K likeliest tokens (default: 0, all)\n"
+    "      --min-p P      draw from tokens of at least P times the probability of the likeliest\n"
+    "                     (default: 0, all)\n"
+    "      --repeat-penalty P  make tokens among the last ones less likely (default: 1, not)\n"
+    "      --repeat-window N   how many of the last tokens (default: 64)\n"
     "      --seed S       of the random numbers (default: 0)\n"
     "      --ignore-end   go on where the model ends the text\n"
+    "      --stop TEXT    end before this text\n"
     "      --device NAME  what to run on, see weir devices (default: cpu)\n"
     "      --threads N    worker threads (default: one per core)\n"
     "      --context N    most tokens of prompt and text (default: that of the model, at most "
@@ -40,6 +46,7 @@ typedef struct run_options {
     uint32_t tokens;
     weir_sampler_options sampler;
     bool ignore_end;
+    const char* stop;
     const char* device;
     uint32_t threads;
     uint32_t context;
@@ -92,25 +99,26 @@ static bool write_text(run_state* run, const char* bytes, size_t length) {
 // Called for each token; the first failure is kept, since the library only hears "no".
 static bool emit(void* context, uint32_t id, const char* bytes, size_t length) {
     run_state* run = context;
-    run->status = weir_ids_push(&run->made, id);
+    if (id != WEIR_TOKEN_NONE) { // else it is the rest of what was held back
+        run->status = weir_ids_push(&run->made, id);
+    }
     return run->status == WEIR_OK && write_text(run, bytes, length);
 }
 
 // Writes the prompt as the text that its tokens stand for.
 static bool write_prompt(run_state* run) {
-    bool at_start = weir_tokenizer_strips_space(run->opened.tokenizer);
-    for (size_t i = 0; i < run->prompt.count; i++) {
-        const weir_text piece = weir_tokenizer_piece(run->opened.tokenizer, run->prompt.items[i]);
-        if (piece.length == 0) {
-            continue;
-        }
-        const size_t skipped = at_start && piece.bytes[0] == ' ';
-        at_start = false;
-        if (!write_text(run, piece.bytes + skipped, (size_t)piece.length - skipped)) {
-            return false;
-        }
+    const weir_tokenizer* tokenizer = run->opened.tokenizer;
+    const weir_ids* ids = &run->prompt;
+    const size_t length = weir_tokenizer_decode(tokenizer, ids->items, ids->count, NULL, 0);
+    void* text = NULL;
+    run->status = weir_alloc(NULL, length + 1, 1, &text);
+    if (run->status != WEIR_OK) {
+        return false;
     }
-    return true;
+    weir_tokenizer_decode(tokenizer, ids->items, ids->count, text, length + 1);
+    const bool written = write_text(run, text, length);
+    weir_free(NULL, text, length + 1, 1);
+    return written;
 }
 
 static weir_status read_prompt(run_state* run) {
@@ -160,11 +168,15 @@ static weir_status prepare(run_state* run) {
 // The handler is installed when there is something to interrupt: before that the signal ends the
 // program as usual.
 static weir_status generate(run_state* run) {
+    const char* stop = run->options->stop;
+    const weir_text stop_text = {stop, stop ? strlen(stop) : 0};
     const weir_generate_options options = {.max_tokens = run->options->tokens,
                                            .ignore_end = run->options->ignore_end,
                                            .stop = &interrupted,
                                            .emit = emit,
-                                           .context = run};
+                                           .context = run,
+                                           .stop_texts = &stop_text,
+                                           .stop_text_count = stop != NULL};
     struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     if (!write_prompt(run)) {
@@ -274,16 +286,51 @@ static cli_exit run_command(const run_options* options) {
     return code;
 }
 
+static cli_exit check_run_options(const char* command, const run_options* run) {
+    if (run->prompt && run->ids) {
+        return cli_usage(command, "--prompt and --ids exclude each other");
+    }
+    if (cli_is_output_stream(run->trace)) {
+        return cli_usage(command, "--trace: standard output takes the text");
+    }
+    if (run->sampler.temperature < 0.0f) {
+        return cli_usage(command, "--temp must not be negative");
+    }
+    if (!(run->sampler.top_p > 0.0f && run->sampler.top_p <= 1.0f)) {
+        return cli_usage(command, "--top-p must be above 0 and at most 1");
+    }
+    if (!(run->sampler.min_p >= 0.0f && run->sampler.min_p <= 1.0f)) {
+        return cli_usage(command, "--min-p must be from 0 to 1");
+    }
+    if (!(run->sampler.repetition_penalty > 0.0f)) {
+        return cli_usage(command, "--repeat-penalty must be above 0");
+    }
+    if (run->stop && (run->stop[0] == '\0' || strlen(run->stop) > WEIR_STOP_BYTES_MAX)) {
+        return cli_usage(command, "--stop: expected 1 to %d bytes", WEIR_STOP_BYTES_MAX);
+    }
+    if (run->trace_passes < 1 || run->trace_passes > TRACE_PASSES_MAX) {
+        return cli_usage(command, "--trace-passes: expected 1 to %d", TRACE_PASSES_MAX);
+    }
+    return CLI_GO_ON;
+}
+
 int run_main(int argc, char** argv) {
-    run_options run = {.tokens = 256, .sampler.top_p = 0.95f, .trace_passes = TRACE_PASSES_DEFAULT};
+    run_options run = {.tokens = 256,
+                       .sampler = {.top_p = 0.95f, .repetition_penalty = 1.0f},
+                       .trace_passes = TRACE_PASSES_DEFAULT};
     const cli_option options[] = {
         {"prompt", 'p', CLI_TEXT, &run.prompt},
         {"ids", 0, CLI_TEXT, &run.ids},
         {"tokens", 'n', CLI_U32, &run.tokens},
         {"temp", 0, CLI_FLOAT, &run.sampler.temperature},
         {"top-p", 0, CLI_FLOAT, &run.sampler.top_p},
+        {"top-k", 0, CLI_U32, &run.sampler.top_k},
+        {"min-p", 0, CLI_FLOAT, &run.sampler.min_p},
+        {"repeat-penalty", 0, CLI_FLOAT, &run.sampler.repetition_penalty},
+        {"repeat-window", 0, CLI_U32, &run.sampler.repetition_window},
         {"seed", 0, CLI_U64, &run.sampler.seed},
         {"ignore-end", 0, CLI_FLAG, &run.ignore_end},
+        {"stop", 0, CLI_TEXT, &run.stop},
         {"device", 0, CLI_TEXT, &run.device},
         {"threads", 0, CLI_U32, &run.threads},
         {"context", 0, CLI_U32, &run.context},
@@ -296,25 +343,11 @@ int run_main(int argc, char** argv) {
         {"stats", 0, CLI_FLAG, &run.stats},
         {"json", 0, CLI_FLAG, &run.json},
     };
-    const cli_exit code =
+    cli_exit code =
         cli_parse(argc, argv, usage, options, sizeof options / sizeof *options, &run.model);
     if (code != CLI_GO_ON) {
         return code;
     }
-    if (run.prompt && run.ids) {
-        return cli_usage(argv[0], "--prompt and --ids exclude each other");
-    }
-    if (cli_is_output_stream(run.trace)) {
-        return cli_usage(argv[0], "--trace: standard output takes the text");
-    }
-    if (run.sampler.temperature < 0.0f) {
-        return cli_usage(argv[0], "--temp must not be negative");
-    }
-    if (!(run.sampler.top_p > 0.0f && run.sampler.top_p <= 1.0f)) {
-        return cli_usage(argv[0], "--top-p must be above 0 and at most 1");
-    }
-    if (run.trace_passes < 1 || run.trace_passes > TRACE_PASSES_MAX) {
-        return cli_usage(argv[0], "--trace-passes: expected 1 to %d", TRACE_PASSES_MAX);
-    }
-    return run_command(&run);
+    code = check_run_options(argv[0], &run);
+    return code == CLI_GO_ON ? run_command(&run) : code;
 }

@@ -64,6 +64,9 @@ static void wrong_usage_exits_with_64(void** state) {
         {"run $M --temp nan", "'nan'"},
         {"run $M --temp -1", "--temp"},
         {"run $M --temp 1 --top-p 1.5", "--top-p"},
+        {"run $M --temp 1 --min-p 2", "--min-p"},
+        {"run $M --repeat-penalty 0", "--repeat-penalty"},
+        {"run $M --stop ''", "--stop"},
         {"run $M -p x --ids y", "exclude"},
         {"run $M --trace-passes 0", "--trace-passes"},
         {"eval $M", "--ids"},
@@ -162,8 +165,9 @@ static void errors_are_one_line_and_exit_with_1(void** state) {
 static void run_is_reproducible(void** state) {
     (void)state;
     static char first[OUTPUT_CAPACITY];
-    const char* options[] = {"", "--temp 1 --seed 5", "--temp 0.7 --top-p 0.5"};
-    for (size_t i = 0; i < 3; i++) {
+    const char* options[] = {"", "--temp 1 --seed 5", "--temp 0.7 --top-p 0.5",
+                             "--temp 2 --top-k 5 --min-p 0.01 --repeat-penalty 1.3"};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         char arguments[128];
         snprintf(arguments, sizeof arguments, "run $M -p ab -n 20 --ignore-end %s", options[i]);
         assert_int_equal(weir(arguments), 0);
@@ -174,6 +178,24 @@ static void run_is_reproducible(void** state) {
         assert_int_equal(weir(arguments), 0);
         assert_string_equal(cli.output, first);
     }
+}
+
+// The text is that of a run without --stop, up to there; ids go up to the token that completed it.
+static void run_ends_before_a_stop_text(void** state) {
+    (void)state;
+    static char whole[OUTPUT_CAPACITY];
+    assert_int_equal(weir("run $M -p ab -n 20 --ignore-end --temp 2 --seed 3"), 0);
+    strcpy(whole, cli.output);
+    char arguments[128];
+    const char stop[] = {whole[8], whole[9], '\0'};
+    snprintf(arguments, sizeof arguments,
+             "run $M -p ab -n 20 --ignore-end --temp 2 --seed 3 --stats --stop '%s'", stop);
+    char* found = strstr(whole + 2, stop); // the prompt does not count
+    assert_non_null(found);
+    strcpy(found, "\n");
+    assert_int_equal(weir(arguments), 0);
+    assert_string_equal(cli.output, whole);
+    assert_has(cli.errors, "ended by: stop text");
 }
 
 static void run_prints_one_json_object(void** state) {
@@ -355,6 +377,7 @@ int main(void) {
         cmocka_unit_test(wrong_usage_exits_with_64),
         cmocka_unit_test(errors_are_one_line_and_exit_with_1),
         cmocka_unit_test(run_is_reproducible),
+        cmocka_unit_test(run_ends_before_a_stop_text),
         cmocka_unit_test(run_prints_one_json_object),
         cmocka_unit_test(interrupt_ends_a_run_with_what_was_done),
         cmocka_unit_test(eval_scores_and_writes_logits),

@@ -396,8 +396,43 @@ static void a_sampler_of_another_vocabulary_is_refused(void** state) {
     teardown(&f);
 }
 
+// What generation draws behind a prompt is what a sampler draws that was told of the prompt.
+static void the_sampler_remembers_the_prompt(void** state) {
+    (void)state;
+    fixture f = setup(NULL, NULL);
+    const weir_sampler_options options = {.repetition_penalty = 100.0f};
+    weir_sampler* told = NULL;
+    assert_ok(weir_sampler_create(NULL, &options, TINY_VOCABULARY, &told));
+    int differing = 0;
+    for (uint32_t last = 0; last < TINY_VOCABULARY; last++) {
+        const uint32_t prompt[] = {1, last};
+        uint32_t expected = 0;
+        uint32_t untold = 0;
+        assert_ok(weir_context_rewind(f.context, 0));
+        assert_ok(weir_context_feed(f.context, prompt, 2, WEIR_OUTPUT_LAST));
+        weir_sampler_reset(told, 0);
+        assert_ok(weir_sampler_next(told, weir_context_logits(f.context, 0), &untold));
+        weir_sampler_reset(told, 0);
+        assert_ok(weir_sampler_accept(told, prompt, 2));
+        assert_ok(weir_sampler_next(told, weir_context_logits(f.context, 0), &expected));
+        differing += expected != untold;
+
+        listener heard = {0};
+        const weir_generate_options one = {
+            .max_tokens = 1, .ignore_end = true, .emit = listen_to, .context = &heard};
+        weir_sampler_reset(told, 0);
+        assert_ok(weir_context_rewind(f.context, 0));
+        assert_ok(weir_generate(f.context, f.tokenizer, told, prompt, 2, &one, NULL));
+        assert_int_equal(heard.ids[0], expected);
+    }
+    assert_true(differing > 0);
+    weir_sampler_destroy(told);
+    teardown(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_sampler_remembers_the_prompt),
         cmocka_unit_test(a_sampler_of_another_vocabulary_is_refused),
         cmocka_unit_test(types_without_a_kernel_are_refused_when_a_model_is_opened),
         cmocka_unit_test(defaults_follow_the_model),

@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "stop_text.h"
+
 typedef struct generator {
     weir_context* context;
     const weir_tokenizer* tokenizer;
@@ -11,6 +13,8 @@ typedef struct generator {
     const weir_generate_options* options;
     weir_generate_stats stats;
     bool at_start; // the text is still empty: a leading space is not part of it
+    bool is_over;  // the caller or a stop text ended it: what is held back is nobody's
+    stop_text stop;
 } generator;
 
 const char* weir_generate_end_name(weir_generate_end end) {
@@ -25,6 +29,8 @@ const char* weir_generate_end_name(weir_generate_end end) {
         return "caller";
     case WEIR_END_STOP:
         return "stopped";
+    case WEIR_END_TEXT:
+        return "stop text";
     }
     return "unknown";
 }
@@ -58,10 +64,43 @@ static weir_status feed_prompt(generator* g, const uint32_t* ids, size_t count) 
         for (size_t i = fed; i < fed + rows; i++) {
             g->at_start = g->at_start && weir_tokenizer_piece(g->tokenizer, ids[i]).length == 0;
         }
+        WEIR_TRY(weir_sampler_accept(g->sampler, ids + fed, rows));
         fed += rows;
         g->stats.prompt_tokens = (uint32_t)fed;
     }
     return WEIR_OK;
+}
+
+// Hands bytes to the caller; false ends generation.
+static bool hand_out(generator* g, uint32_t id, const char* bytes, size_t length) {
+    const weir_generate_options* options = g->options;
+    if (options->emit && !options->emit(options->context, id, bytes, length)) {
+        g->stats.end = WEIR_END_CALLER;
+        g->is_over = true;
+    }
+    return !g->is_over;
+}
+
+// Hands out what is certain of a token. One call is about the token, whatever there is of its
+// bytes; more are only made for a piece that is longer than what is looked at at once.
+static bool hand_out_certain(generator* g, uint32_t id, const char* bytes, size_t length) {
+    bool found = false;
+    do {
+        const size_t taken = length < STOP_TEXT_CHUNK ? length : STOP_TEXT_CHUNK;
+        const size_t certain = weir_stop_text_take(&g->stop, bytes, taken, &found);
+        if ((id != WEIR_TOKEN_NONE || certain > 0) && !hand_out(g, id, g->stop.bytes, certain)) {
+            return false;
+        }
+        weir_stop_text_drop(&g->stop, certain);
+        id = WEIR_TOKEN_NONE;
+        bytes += taken;
+        length -= taken;
+    } while (length > 0 && !found);
+    if (found) {
+        g->stats.end = WEIR_END_TEXT;
+        g->is_over = true;
+    }
+    return !found;
 }
 
 // Hands one token to the caller; false ends generation. Pieces of the first word carry the space
@@ -77,8 +116,17 @@ static bool emit(generator* g, uint32_t id) {
         }
     }
     g->stats.generated_tokens++;
-    return !g->options->emit ||
-           g->options->emit(g->options->context, id, piece.bytes, (size_t)piece.length);
+    return g->stop.count > 0 ? hand_out_certain(g, id, piece.bytes, (size_t)piece.length)
+                             : hand_out(g, id, piece.bytes, (size_t)piece.length);
+}
+
+// What was held back did not become a stop text.
+static void release_held(generator* g) {
+    const weir_generate_end end = g->stats.end;
+    if (!g->is_over && g->stop.held > 0) {
+        (void)hand_out(g, WEIR_TOKEN_NONE, g->stop.bytes, g->stop.held);
+        g->stats.end = end; // it had ended before
+    }
 }
 
 // Ends with the logits of the last fed token used up or dropped; the token drawn last is emitted
@@ -94,7 +142,6 @@ static weir_status decode(generator* g) {
             return WEIR_OK;
         }
         if (!emit(g, id)) {
-            g->stats.end = WEIR_END_CALLER;
             return WEIR_OK;
         }
         if (g->stats.generated_tokens == options->max_tokens) {
@@ -133,12 +180,14 @@ static weir_status check_vocabulary(const generator* g) {
 // The clock runs on when a phase fails: the times are those of what was really done.
 static weir_status generate(generator* g, const uint32_t* prompt, size_t prompt_count) {
     WEIR_TRY(check_vocabulary(g));
+    WEIR_TRY(weir_stop_text_check(g->options->stop_texts, g->options->stop_text_count));
     const uint64_t begin = now_ns();
     weir_status status = feed_prompt(g, prompt, prompt_count);
     const uint64_t fed = now_ns();
     g->stats.prefill_ns = fed - begin;
     if (status == WEIR_OK) {
         status = decode(g);
+        release_held(g);
         g->stats.decode_ns = now_ns() - fed;
     }
     return status;
@@ -153,6 +202,8 @@ weir_status weir_generate(weir_context* context, const weir_tokenizer* tokenizer
                    .sampler = sampler,
                    .options = options ? options : &defaults,
                    .at_start = weir_context_position(context) == 0};
+    g.stop.texts = g.options->stop_texts;
+    g.stop.count = g.options->stop_text_count;
     const weir_status status = generate(&g, prompt, prompt_count);
     if (stats) {
         *stats = g.stats;
