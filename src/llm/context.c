@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "context_memory.h"
+#include "context_refill.h"
 #include "memory.h"
 
 // One compiled pass. The schedule must outlive the program.
@@ -433,5 +434,14 @@ weir_status weir_context_rewind(weir_context* context, uint32_t position) {
     }
     context->position = position;
     context->logit_rows = 0;
+    return WEIR_OK;
+}
+
+weir_status weir_context_refill(weir_context* context, uint32_t position, weir_context_fill_fn fill,
+                                void* source) {
+    WEIR_TRY(weir_context_rewind(context, 0));
+    WEIR_TRY(weir_state_grow(context->cache, position));
+    WEIR_TRY(fill(source, context->cache, position));
+    context->position = position;
     return WEIR_OK;
 }
