@@ -189,11 +189,15 @@ static void a_dropped_session_rolls_its_adds_back(void** state) {
     assert_int_equal(weir_residency_counted(f.set).adds_applied, 0);
 
     assert_ok(weir_session_create(f.device, &session));
+    const weir_residency_options again = {.session = session};
+    assert_ok(weir_residency_register(f.set, storage, &again));
+    weir_session_reset(session);
+    assert_int_equal(weir_residency_counted(f.set).rolled_back, 2);
     assert_ok(weir_residency_register(f.set, storage, &(weir_residency_options){0}));
     assert_ok(weir_ticket_wait(commit_use(session, &storage, 1), WEIR_WAIT_FOREVER));
     assert_true(weir_residency_is_resident(f.set, storage));
     weir_session_destroy(session); // after its commit: nothing to roll back
-    assert_int_equal(weir_residency_counted(f.set).rolled_back, 1);
+    assert_int_equal(weir_residency_counted(f.set).rolled_back, 2);
     weir_storage_release(storage);
     end(&f);
 }

@@ -472,6 +472,44 @@ static void dispatches_stay_recorded_when_the_device_refuses_a_commit(void** sta
     assert_status(weir_session_finish(f->session), WEIR_IO); // and then it is dropped
 }
 
+// Storages are released, hazards forgotten, and what is recorded next runs alone.
+static void a_reset_session_has_dropped_what_it_recorded(void** state) {
+    fixture* f = *state;
+    float wrapped[4] = {0};
+    int released = 0;
+    weir_storage* storage = wrap_counted(f->device, wrapped, sizeof wrapped, &released);
+    const weir_operand write = {floats_of(storage, 0, 4), WEIR_ACCESS_WRITE};
+    weir_session_reset(f->session); // nothing is recorded
+    assert_ok(record_add(f, floats_of(f->storage, 0, 64), 5.0f));
+    record(f, do_nothing, &write, 1);
+    weir_storage_release(storage);
+    assert_int_equal(released, 0);
+    weir_session_reset(f->session);
+    assert_int_equal(released, 1);
+    const weir_operand read = {floats_of(f->storage, 0, 1), WEIR_ACCESS_READ};
+    const weir_verdict verdict = record(f, do_nothing, &read, 1);
+    assert_int_equal(verdict.dispatch, 0);
+    assert_int_equal(verdict.hazard_count, 0);
+    assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
+    assert_ok(weir_session_finish(f->session));
+    assert_int_equal(weir_session_counters(f->session)->dispatches, 2);
+    for (int i = 0; i < 64; i++) {
+        assert_true(f->numbers[i] == 1.0f);
+    }
+}
+
+static void a_refused_commit_can_be_dropped(void** state) {
+    fixture* f = *state;
+    weir_ticket ticket;
+    assert_ok(record_add(f, floats_of(f->storage, 0, 64), 1.0f));
+    weir_null_fail(f->device, 0, WEIR_IO);
+    assert_status(weir_session_commit(f->session, &ticket), WEIR_IO);
+    weir_session_reset(f->session);
+    assert_ok(weir_session_commit(f->session, &ticket));
+    assert_int_equal(ticket.sequence, 0); // it was empty
+    assert_int_equal(weir_session_counters(f->session)->submits, 0);
+}
+
 static void many_passes_run_in_the_order_of_their_commits(void** state) {
     fixture* f = *state;
     weir_ticket tickets[300];
@@ -523,6 +561,8 @@ int main(void) {
         on_cpu(an_empty_commit_is_complete_and_submits_nothing),
         on_null(an_empty_commit_is_complete_and_submits_nothing),
         cmocka_unit_test(storages_are_kept_until_completion_and_given_back_once),
+        on_cpu(a_reset_session_has_dropped_what_it_recorded),
+        on_null(a_refused_commit_can_be_dropped),
         on_null(dispatches_stay_recorded_when_the_device_refuses_a_commit),
         on_cpu(many_passes_run_in_the_order_of_their_commits),
     };

@@ -152,6 +152,35 @@ static void code_that_cannot_run_is_refused(void** state) {
     weir_storage_release(storage);
 }
 
+// The message has the dispatch, and the session goes on once what is wrong was dropped.
+static void code_that_is_none_is_refused_by_name(void** state) {
+    (void)state;
+    static const uint32_t words[2] = {0x03022307, 0x00010000}; // of the other byte order
+    const weir_kernel_code cases[] = {
+        {.words = words, .byte_size = sizeof words},
+        {.words = scale_words, .byte_size = sizeof scale_words - 1},
+    };
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    assert_ok(weir_session_create(gpu, &session));
+    for (size_t i = 0; i < 2; i++) {
+        const weir_dispatch_desc desc = {.name = "junk", .code = &cases[i]};
+        assert_ok(weir_session_dispatch(session, &desc, NULL));
+        assert_status(weir_session_commit(session, &ticket), WEIR_INVALID_ARGUMENT);
+        assert_message_has("junk: ");
+        assert_message_has("expected words of SPIR-V");
+        weir_session_reset(session);
+        assert_ok(weir_session_finish(session));
+    }
+    const weir_kernel_code nothing[] = {{.words = NULL, .byte_size = 4}, {.words = words}};
+    for (size_t i = 0; i < 2; i++) {
+        const weir_dispatch_desc desc = {.name = "nothing", .code = &nothing[i]};
+        assert_status(weir_session_dispatch(session, &desc, NULL), WEIR_INVALID_ARGUMENT);
+        assert_message_has("nothing: code without words");
+    }
+    weir_session_destroy(session);
+}
+
 static weir_status host_kernel(const weir_kernel_call* call) {
     (void)call;
     return WEIR_OK;
@@ -676,6 +705,7 @@ int main(void) {
         cmocka_unit_test(planning_needs_no_device),
         cmocka_unit_test(code_of_the_caller_runs_in_the_order_of_its_accesses),
         cmocka_unit_test(code_that_cannot_run_is_refused),
+        cmocka_unit_test(code_that_is_none_is_refused_by_name),
         cmocka_unit_test(functions_of_the_host_are_refused_and_code_on_the_cpu),
         cmocka_unit_test(memory_of_the_device_is_reached_by_copies_only),
         cmocka_unit_test(copies_and_fills_move_any_bytes),

@@ -53,16 +53,23 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_create(weir_device* device, weir
 // Threads: thread-compatible.
 WEIR_API void weir_session_destroy(weir_session* session);
 
+// Drops what is recorded and not committed, as destroying the session does, and goes on with an
+// empty one: after an error in the middle of recording, or a commit that failed for good. Counters
+// stay.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_session_reset(weir_session* session);
+
 // Records one dispatch. `verdict` (may be NULL) receives what it must wait for, and why. On failure
 // nothing is recorded.
 //
 // Ownership: the session retains the storages until completion or drop; `verdict->hazards` hold
 //            until the next call.
-// Errors:    WEIR_INVALID_ARGUMENT no kernel, operands or constants at NULL, an operand without
-//            storage, without a kind or of another device, a write to sealed storage or to a view
-//            whose indices share bytes; WEIR_UNSUPPORTED the
-//            device runs kernels of the other kind; WEIR_OUT_OF_RANGE an operand passes the end of
-//            its storage; WEIR_OUT_OF_MEMORY.
+// Errors:    WEIR_INVALID_ARGUMENT no kernel, code without words, operands or constants at NULL, an
+//            operand without storage, without a kind or of another device, a write to sealed
+//            storage or to a view whose indices share bytes; WEIR_UNSUPPORTED the device runs
+//            kernels of the other kind; WEIR_OUT_OF_RANGE an operand passes the end of its storage;
+//            WEIR_OUT_OF_MEMORY.
 // Threads:   thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_dispatch(weir_session* session,
                                                          const weir_dispatch_desc* desc,
@@ -98,7 +105,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_session_download(weir_session* session,
 // Errors:  WEIR_OUT_OF_MEMORY, also of a lazy storage that is touched here; WEIR_INVALID_ARGUMENT
 //          storage that is written was sealed since; WEIR_DEVICE_LOST the device was lost, with the
 //          first cause; what the device says.
-//          Nothing has been executed then, and the dispatches are still recorded.
+//          Nothing has been executed then, and the dispatches are still recorded: the commit can be
+//          tried again, or weir_session_reset drops them.
 // Threads: thread-compatible.
 WEIR_API WEIR_MUST_USE weir_status weir_session_commit(weir_session* session, weir_ticket* ticket);
 

@@ -46,6 +46,14 @@ void weir_session_destroy(weir_session* session) {
     weir_device_reap(device);
 }
 
+void weir_session_reset(weir_session* session) {
+    weir_device* device = session->device;
+    weir_residency_roll_back(device, session);
+    session_pass_empty(device, session->pass);
+    weir_tracker_reset(session->tracker);
+    weir_device_reap(device);
+}
+
 weir_status weir_session_check(const weir_session* session, const char* name, uint32_t index,
                                const weir_operand* operand) {
     const weir_storage* storage = operand->view.storage;
@@ -272,6 +280,9 @@ weir_status weir_session_dispatch(weir_session* session, const weir_dispatch_des
         (desc->constants_size > 0 && !desc->constants)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: %s at NULL", record.desc.name,
                          desc->operands || desc->operand_count == 0 ? "constants" : "operands");
+    }
+    if (desc->code && (!desc->code->words || desc->code->byte_size == 0)) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s: code without words", record.desc.name);
     }
     if (session->device->runs_code ? !desc->code : !desc->kernel) {
         return WEIR_FAIL(WEIR_UNSUPPORTED, "%s: device %s runs %s", record.desc.name,

@@ -53,7 +53,7 @@ static void empty_blocks(weir_device* device, device_pass* pass) {
     pass->blocks = kept;
 }
 
-static void empty_pass(weir_device* device, device_pass* pass) {
+void session_pass_empty(weir_device* device, device_pass* pass) {
     if (pass->work) {
         pass->work->vtable->destroy(pass->work);
         pass->work = NULL;
@@ -115,7 +115,7 @@ void session_pass_destroy(weir_device* device, device_pass* pass) {
     if (!pass) {
         return;
     }
-    empty_pass(device, pass); // release callbacks run without the lock
+    session_pass_empty(device, pass); // release callbacks run without the lock
     bool kept = false;
     if (held_bytes(pass) <= SPARE_BYTES) {
         pthread_mutex_lock(&device->lock);

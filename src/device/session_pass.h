@@ -69,6 +69,9 @@ struct device_pass {
 // Makes an empty pass, or takes one that was kept.
 WEIR_MUST_USE weir_status session_pass_create(weir_device* device, device_pass** pass);
 
+// Releases what a pass has recorded, and the work made of it; it can record again.
+void session_pass_empty(weir_device* device, device_pass* pass);
+
 // Releases the storages of a pass, and keeps or releases its memory; NULL is a no-op.
 void session_pass_destroy(weir_device* device, device_pass* pass);
 

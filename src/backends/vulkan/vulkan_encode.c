@@ -160,6 +160,23 @@ static weir_status add_launch(vulkan_encoder* base, const vulkan_launch* launch)
     return WEIR_OK;
 }
 
+// Finds the pipeline for code of the caller. No driver has to check it: what is surely no SPIR-V
+// never gets there.
+static weir_status find_code(vulkan_work* work, const device_dispatch* dispatch,
+                             uint32_t binding_count, VkPipeline* pipeline) {
+    const weir_kernel_code* code = dispatch->code;
+    const uint32_t spirv_magic = 0x07230203; // SPIR-V specification 2.3, "Physical Layout"
+    if (code->byte_size % sizeof *code->words != 0 || code->words[0] != spirv_magic) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "%s: %zu bytes of code, expected words of SPIR-V that begin with 0x%08X",
+                         dispatch->name, code->byte_size, spirv_magic);
+    }
+    const weir_status status =
+        vulkan_pipeline_find_code(work->device, code, binding_count, pipeline);
+    return status == WEIR_OK ? status
+                             : WEIR_FAIL(status, "%s: %s", dispatch->name, weir_last_error());
+}
+
 // Code of the caller binds its operands from 0 on and has no way to be told of a lead.
 static weir_status encode_code(vulkan_work* work, uint32_t number) {
     const device_dispatch* dispatch = &work->dispatches[number];
@@ -196,7 +213,7 @@ static weir_status encode_code(vulkan_work* work, uint32_t number) {
         }
     }
     WEIR_TRY(vulkan_layout_find(work->device, made.buffer_count, &made.set_layout, &made.layout));
-    WEIR_TRY(vulkan_pipeline_find_code(work->device, code, made.buffer_count, &made.pipeline));
+    WEIR_TRY(find_code(work, dispatch, made.buffer_count, &made.pipeline));
     work->launches.items[work->launches.count++] = made;
     return WEIR_OK;
 }
