@@ -5,6 +5,7 @@
 #define X CPU_PRODUCT_X
 #define FEW_CHUNKS 96                // of a row of x that are held at a time, for few rows
 #define FAR_BYTES (INT64_C(2) << 20) // of a matrix
+#define FAR_WORKERS 4                // at most
 
 typedef cpu_chunk few_state[CPU_FEW_ROWS][FEW_CHUNKS];
 _Static_assert(sizeof(few_state) <= CPU_STATE_BYTES, "the state of few rows");
@@ -40,10 +41,10 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     }
 }
 
-// Whether the weight rows that share what they read of x come from far apart. In a small matrix a
-// prefetcher has hardly begun to follow them when it ends.
-static bool is_far(const cpu_products* set, const weir_view* operands,
-                   const cpu_matrices* matrices) {
+// Whether the weight rows that share what they read of x may come from far apart. In a small matrix
+// a prefetcher has hardly begun to follow them when it ends.
+static bool may_be_far(const cpu_products* set, const weir_view* operands,
+                       const cpu_matrices* matrices) {
     const weir_view* w = &operands[matrices->operands[0]];
     return cpu_products_quantized(set, w->dtype)->far_rows &&
            operands[matrices->operands[matrices->count - 1]].dtype == w->dtype &&
@@ -54,7 +55,14 @@ static bool is_far(const cpu_products* set, const weir_view* operands,
 // Other types read neighbours, which they ask for by name in the order of memory.
 static int64_t parts(const cpu_products* set, const weir_view* operands,
                      const cpu_matrices* matrices) {
-    return is_far(set, operands, matrices) && matrices->count == 1 ? 2 : 1;
+    return may_be_far(set, operands, matrices) && matrices->count == 1 ? 2 : 1;
+}
+
+// Memory that many workers read at once answers late, and prefetchers keep less distance than what
+// asks for lines by name. Bits do not tell which way was taken.
+static bool is_far(const cpu_products* set, const weir_kernel_call* call,
+                   const cpu_matrices* matrices) {
+    return call->worker_count <= FAR_WORKERS && may_be_far(set, call->views, matrices);
 }
 
 // Rows that are read one after another, or in turn with as many others, and where their sums go.
@@ -134,11 +142,29 @@ static void few_halves(const cpu_products* set, const weir_kernel_call* call, ui
     }
 }
 
+// The same rows as neighbours, those of one half after those of the other.
+static void few_in_turn(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
+                        const cpu_few_run* run, void* state, float* sums) {
+    const int64_t length = run->span.end - run->span.begin;
+    const int64_t width = call->views[operand].shape.dims[0];
+    for (int64_t part = 0; part < run->part_count; part++) {
+        const int64_t first = part * run->part_rows;
+        const cpu_span columns = {first + run->span.begin, cpu_min(first + run->span.end, width)};
+        const int64_t next = part == 0 ? run->part_rows + run->span.begin : run->span.end;
+        if (columns.begin < columns.end) {
+            few_rows few = rows_of(call, operand, columns, sums + part * length);
+            few.weights.next = next < width ? (const uint8_t*)cpu_row(call, operand, next) : NULL;
+            multiply_few(set, call, cpu_products_quantized(set, call->views[operand].dtype), few,
+                         state);
+        }
+    }
+}
+
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
-    const bool far = is_far(set, call->views, matrices);
-    if (far && matrices->count == 1) {
-        few_halves(set, call, matrices->operands[0], run, state, sums[0]);
+    const bool far = is_far(set, call, matrices);
+    if (run->part_count > 1) {
+        (far ? few_halves : few_in_turn)(set, call, matrices->operands[0], run, state, sums[0]);
         return;
     }
     for (uint32_t m = 0; m < matrices->count; m += far ? 2 : 1) {
