@@ -161,6 +161,9 @@ static void rows_do_not_depend_on_their_neighbours(void** state) {
     check_rows_alone(WEIR_DTYPE_F16, 1, 6, 77);
     for (int64_t m = 1; m <= 4; m++) {
         check_rows_alone(WEIR_DTYPE_F16, m, 7, 2051);
+        if (m <= 2) {
+            check_rows_alone(WEIR_DTYPE_BF16, m, 193, 2819);
+        }
     }
 }
 
@@ -251,8 +254,8 @@ static void products_agree_for_many_rows(void** state) {
     check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q6_K, 140, 40, 256);
 }
 
-// Rows far apart are read in turn: an odd number of them, a short last chunk, and rows of x of more
-// chunks than are held at a time.
+// Rows far apart are read in turn: an odd number of them, a short last chunk, rows of x of more
+// chunks than are held at a time, and long ones, which more weight rows share.
 static void products_agree_for_large_matrices(void** state) {
     (void)state;
     check_matmul(WEIR_DTYPE_Q8_0, 1, 1989, 1056);
@@ -262,7 +265,9 @@ static void products_agree_for_large_matrices(void** state) {
         check_fused(WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q8_0, m, 1989, 1056);
         check_matmul(WEIR_DTYPE_F16, m, 11 + m, 2048 + 8 * m);
         check_matmul(WEIR_DTYPE_F32, m, 2 * m, 2049);
+        check_matmul(WEIR_DTYPE_F16, m, 191 + 7 * m, 2816 + 8 * m);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F16, m, 21 + m, 2048);
+        check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F16, m, 95 + m, 2816);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_BF16, m, 67, 2080);
     }
 }

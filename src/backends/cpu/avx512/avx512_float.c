@@ -37,7 +37,7 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
         for (int i = 0; i < 2 * count; i++) {
             numbers[i % 2][i / 2] = _mm512_loadu_ps(x[i / 2] + e + 16 * (i % 2));
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             fetch_row(w[r] + e * size, 32 * size, rows > 1);
 #pragma GCC unroll 2
@@ -53,14 +53,14 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
     }
     for (; e < elements; e += 16) {
         const __mmask16 mask = avx512_mask(elements - e);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
         for (int i = 0; i < rows * count; i++) {
             sums[i / count][i % count][0] = _mm512_fmadd_ps(
                 load(w[i / count], e, mask), _mm512_maskz_loadu_ps(mask, x[i % count] + e),
                 sums[i / count][i % count][0]);
         }
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int i = 0; i < rows * count; i++) {
         const __m512* sum = sums[i / count][i % count];
         results[i % count * CPU_FLOAT_ROWS + i / count] =
@@ -68,13 +68,18 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
     }
 }
 
+// With up to two rows of x there are registers for the sums of the most weight rows.
 AVX512_INLINE void dot_all(load_fn load, int64_t size, const char* const* w, int64_t rows,
                            int64_t elements, const float* const* x, int count, float* results) {
-    if (rows == CPU_FLOAT_ROWS) {
+    if (count <= 2 && rows == CPU_FLOAT_ROWS) {
         dot_rows(load, size, w, CPU_FLOAT_ROWS, elements, x, count, results);
         return;
     }
-    for (int64_t r = 0; r < rows; r++) {
+    int64_t r = 0;
+    for (; r + AVX512_FLOAT_ROWS <= rows; r += AVX512_FLOAT_ROWS) {
+        dot_rows(load, size, w + r, AVX512_FLOAT_ROWS, elements, x, count, results + r);
+    }
+    for (; r < rows; r++) {
         dot_rows(load, size, w + r, 1, elements, x, count, results + r);
     }
 }

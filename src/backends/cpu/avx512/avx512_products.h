@@ -5,6 +5,7 @@
 #include "backends/cpu/products/products.h"
 
 #define AVX512_FLOAT_TYPES 3
+#define AVX512_FLOAT_ROWS 4 // weight rows that share what they read of a short row of x
 
 extern const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES];
 extern const cpu_float_type avx512_bf16_float_types[AVX512_FLOAT_TYPES];

@@ -424,7 +424,8 @@ const cpu_products avx512_products = {
     .quantized_count = sizeof quantized_types / sizeof quantized_types[0],
     .floats = avx512_float_types,
     .float_count = AVX512_FLOAT_TYPES,
-    .float_rows = CPU_FLOAT_ROWS,
+    .float_rows = AVX512_FLOAT_ROWS,
+    .float_rows_long = CPU_FLOAT_ROWS,
     .quantize = avx512_quantize,
     .silu_gate = avx512_silu_gate,
 };
@@ -434,7 +435,8 @@ const cpu_products avx512_bf16_products = {
     .quantized_count = sizeof quantized_types / sizeof quantized_types[0],
     .floats = avx512_bf16_float_types,
     .float_count = AVX512_FLOAT_TYPES,
-    .float_rows = CPU_FLOAT_ROWS,
+    .float_rows = AVX512_FLOAT_ROWS,
+    .float_rows_long = CPU_FLOAT_ROWS,
     .quantize = avx512_quantize,
     .silu_gate = avx512_silu_gate,
 };

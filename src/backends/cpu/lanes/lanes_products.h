@@ -35,6 +35,7 @@ const cpu_products LANES_SET = {
     .floats = float_types,
     .float_count = sizeof float_types / sizeof float_types[0],
     .float_rows = LANES_FLOAT_ROWS,
+    .float_rows_long = LANES_FLOAT_ROWS,
     .quantize = quantize,
     .multiply_floats = multiply_floats,
     .silu_gate = cpu_silu_gate,

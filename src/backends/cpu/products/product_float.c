@@ -5,6 +5,8 @@
 
 #define X CPU_PRODUCT_X
 #define SHARED_ELEMENTS 2048 // of a row of x that several weight rows share
+#define LONG_ELEMENTS 2816   // of a row of x that leaves the first cache before it is read again
+#define LONG_PART_ROWS 16    // of a matrix, at least, to be read as parts in that case
 
 static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
     (void)set;
@@ -13,16 +15,24 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
 }
 
 // A short row of x stays in the first cache beside the weights, and is read again and again there
-// at less cost than that of several weight rows at a time.
-static int64_t rows_together(const cpu_products* set, const weir_view* x) {
-    return x->shape.dims[1] >= SHARED_ELEMENTS ? set->float_rows : 1;
+// at less cost than that of several weight rows at a time. A long one comes from the second cache
+// each time: the more weight rows share it, the less is read of it.
+static int64_t rows_together(const cpu_products* set, const weir_view* operands,
+                             const cpu_matrices* matrices) {
+    const int64_t elements = operands[X].shape.dims[1];
+    const int64_t width = operands[matrices->operands[0]].shape.dims[0];
+    const int64_t most = set->float_rows_long;
+    if (elements >= LONG_ELEMENTS && width * matrices->count >= most * LONG_PART_ROWS) {
+        return most;
+    }
+    return elements >= SHARED_ELEMENTS ? set->float_rows : 1;
 }
 
 // Rows from far apart, each read on from call to call: rows that lie side by side in memory would
 // take turns in what a prefetcher takes for one stream.
 static int64_t parts(const cpu_products* set, const weir_view* operands,
                      const cpu_matrices* matrices) {
-    const int64_t rows = rows_together(set, &operands[X]);
+    const int64_t rows = rows_together(set, operands, matrices);
     return rows > matrices->count ? rows / matrices->count : 1;
 }
 
@@ -80,7 +90,7 @@ static uint32_t count_together(const cpu_products* set, const weir_kernel_call* 
                                const cpu_matrices* matrices, uint32_t m, int64_t part_count) {
     uint32_t count = 1;
     while (m + count < matrices->count &&
-           (count + 1) * part_count <= rows_together(set, &call->views[X]) &&
+           (count + 1) * part_count <= rows_together(set, call->views, matrices) &&
            call->views[matrices->operands[m + count]].dtype ==
                call->views[matrices->operands[m]].dtype) {
         count++;

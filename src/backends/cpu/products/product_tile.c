@@ -97,7 +97,7 @@ static few_cut cut_few(const cpu_products* set, const weir_view* operands,
     few_cut cut;
     cut.part_count = way_of(set, operands, matrices)->parts(set, operands, matrices);
     cut.part_rows = cpu_divide_up(width, cut.part_count);
-    cut.unit_rows = UNIT_COLUMNS / cut.part_count;
+    cut.unit_rows = cpu_divide_up(UNIT_COLUMNS, cut.part_count);
     cut.units = cpu_divide_up(cut.part_rows, cut.unit_rows);
     return cut;
 }
@@ -111,7 +111,8 @@ static uint32_t count_few_tiles(const cpu_products* set, const weir_view* operan
         row_bytes += (double)operands[matrices->operands[m]].strides[0];
     }
     const double bytes = row_bytes * (double)operands[matrices->operands[0]].shape.dims[0];
-    return cpu_tiles(cut_few(set, operands, matrices).units, row_bytes * UNIT_COLUMNS,
+    const few_cut cut = cut_few(set, operands, matrices);
+    return cpu_tiles(cut.units, row_bytes * (double)(cut.unit_rows * cut.part_count),
                      fmax(sqrt(bytes * TILE_BYTES_SQUARE), TILE_BYTES_MIN));
 }
 

@@ -22,7 +22,7 @@
 #define CPU_CHUNK 256               // elements
 #define CPU_GROUPS (CPU_CHUNK / 16) // of 16 elements in a chunk
 #define CPU_FLOAT_CHUNK 128         // elements that are unpacked together, of float types
-#define CPU_FLOAT_ROWS 4            // weight rows of float types that `dot` takes, at most
+#define CPU_FLOAT_ROWS 12           // weight rows of float types that `dot` takes, at most
 #define CPU_FEW_ROWS 4              // of x: at most
 #define CPU_RUN_COLUMNS 64          // weight rows that few rows of x meet in one call, at most
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
@@ -110,7 +110,11 @@ typedef struct cpu_products {
     uint32_t quantized_count;
     const cpu_float_type* floats;
     uint32_t float_count;
-    uint32_t float_rows; // weight rows that `dot` takes at a time, at most CPU_FLOAT_ROWS
+
+    // Weight rows that `dot` is given at a time, at most CPU_FLOAT_ROWS: where the row of x stays
+    // in the first cache beside them, and where it is too long for that.
+    uint32_t float_rows;
+    uint32_t float_rows_long;
 
     // Quantises `count` elements, 1 .. CPU_CHUNK, of a row.
     void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
