@@ -17,8 +17,12 @@
 // entries carry the number of the pass (its sequence), so that a late worker finds nothing that it
 // could claim.
 //
-//     cursor of a dispatch   | sequence : 40 | next tile : 24 |    claimed by compare-and-swap
+//     cursor of a lane       | sequence : 40 | next tile : 24 |    claimed by compare-and-swap
 //     entry of the list      | sequence : 40 | dispatch  : 24 |
+//
+// The tiles of a dispatch lie in lanes, neighbours in one. A worker takes those of its own lane
+// first, one after another, so that what it reads goes on where it left off and prefetchers have
+// brought it to the right cache; then those that are left in the others.
 #ifndef WEIR_BACKENDS_CPU_DEVICE_H
 #define WEIR_BACKENDS_CPU_DEVICE_H
 
@@ -29,6 +33,7 @@
 #define CPU_INDEX_BITS 24
 #define CPU_INDEX_MASK ((UINT64_C(1) << CPU_INDEX_BITS) - 1)
 #define CPU_LINE 64             // bytes of a cache line
+#define CPU_LANES 4             // of a dispatch: at most; its counters fill a line
 #define CPU_LOCAL_BYTES 1572864 // of each worker, for its tiles of a dispatch; taken when touched
 
 typedef struct cpu_work cpu_work;
@@ -88,10 +93,11 @@ struct cpu_device {
 
 // Counters of one dispatch, in a cache line of their own.
 typedef struct cpu_slot {
-    _Alignas(CPU_LINE) atomic_uint_least64_t cursor;
+    _Alignas(CPU_LINE) atomic_uint_least64_t cursors[CPU_LANES];
     atomic_uint tile_count;
     atomic_uint tiles_done;
-    atomic_uint pending; // predecessors not complete
+    atomic_uint pending;     // predecessors not complete
+    atomic_bool has_started; // set where timings are asked for
 } cpu_slot;
 
 struct cpu_work {
@@ -117,6 +123,11 @@ struct cpu_work {
 // A single worker shares nothing; known before the first worker starts.
 static inline bool cpu_is_alone(const cpu_device* device) {
     return device->base.thread_count == 1;
+}
+
+// Lanes of a dispatch; that of a worker is its number modulo this.
+static inline uint32_t cpu_lane_count(const cpu_device* device) {
+    return device->base.thread_count < CPU_LANES ? device->base.thread_count : CPU_LANES;
 }
 
 // Workers, and the guest.

@@ -141,34 +141,46 @@ static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
     }
 }
 
-// The tile of a claim. Workers that take turns each get neighbours, so that what one of them reads
-// goes on where it left off.
-static uint32_t tile_of(uint32_t claim, uint32_t tile_count, uint32_t workers) {
-    const uint32_t part = claim % workers;
-    const uint32_t rest = tile_count % workers;
-    return part * (tile_count / workers) + (part < rest ? part : rest) + claim / workers;
+typedef struct share {
+    uint32_t begin;
+    uint32_t count;
+} share;
+
+// One of `shares` shares of `count` neighbours; the first are one larger where there is a rest.
+static share share_of(uint32_t count, uint32_t shares, uint32_t index) {
+    const uint32_t each = count / shares;
+    const uint32_t rest = count % shares;
+    return (share){index * each + (index < rest ? index : rest), each + (index < rest ? 1 : 0)};
 }
 
-// Claims and runs tiles of one dispatch until none is left; returns whether the pass is over, and
-// the work perhaps gone.
-static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
+// The tile of a claim in a lane. Several workers of a lane that take turns each get neighbours.
+static uint32_t tile_of(uint32_t claim, share lane, uint32_t workers) {
+    return lane.begin + share_of(lane.count, workers, claim % workers).begin + claim / workers;
+}
+
+// Claims and runs tiles of one lane of a dispatch until none is left; returns whether the pass is
+// over, and the work perhaps gone.
+static bool run_lane(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence,
+                     uint32_t lane) {
+    const uint32_t lanes = cpu_lane_count(worker->device);
+    const uint32_t workers = share_of(worker->device->base.thread_count, lanes, lane).count;
     cpu_slot* slot = &work->slots[index];
-    uint64_t cursor = atomic_load_explicit(&slot->cursor, memory_order_acquire);
-    worker->local.filled = false; // what is there is of another dispatch
+    uint64_t cursor = atomic_load_explicit(&slot->cursors[lane], memory_order_acquire);
     while (sequence_of(cursor) == sequence) {
-        const uint32_t tile = index_of(cursor);
+        const uint32_t claim = index_of(cursor);
         const uint32_t tile_count = atomic_load_explicit(&slot->tile_count, memory_order_acquire);
-        if (tile >= tile_count) {
+        const share tiles = share_of(tile_count, lanes, lane);
+        if (claim >= tiles.count) {
             return false;
         }
-        if (!atomic_compare_exchange_weak(&slot->cursor, &cursor, cursor + 1)) {
+        if (!atomic_compare_exchange_weak(&slot->cursors[lane], &cursor, cursor + 1)) {
             continue;
         }
-        if (tile == 0 && work->timings) {
+        if (work->timings && claim == 0 && !atomic_exchange(&slot->has_started, true)) {
             work->timings[index].begin_ns = clock_ns();
         }
         weir_kernel_call call = call_of(worker, work, index, tile_count);
-        call.tile = tile_of(tile, tile_count, worker->device->base.thread_count);
+        call.tile = tile_of(claim, tiles, workers);
         run_tile(worker, work, index, &call);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
             if (work->timings) {
@@ -176,7 +188,20 @@ static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uin
             }
             return complete_dispatch(worker, work, index, sequence);
         }
-        cursor = atomic_load_explicit(&slot->cursor, memory_order_acquire);
+        cursor = atomic_load_explicit(&slot->cursors[lane], memory_order_acquire);
+    }
+    return false;
+}
+
+// Runs tiles of one dispatch until none is left, beginning with the worker's own lane; returns
+// whether the pass is over, and the work perhaps gone.
+static bool run_dispatch(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_t sequence) {
+    const uint32_t lanes = cpu_lane_count(worker->device);
+    worker->local.filled = false; // what is there is of another dispatch
+    for (uint32_t i = 0; i < lanes; i++) {
+        if (run_lane(worker, work, index, sequence, (worker->number + i) % lanes)) {
+            return true;
+        }
     }
     return false;
 }

@@ -148,13 +148,19 @@ static void begin_dispatch(cpu_work* work, uint32_t dispatch, uint64_t sequence)
     const uint32_t tiles = cpu_work_size(work, dispatch);
     const uint32_t predecessors = work->dispatches[dispatch].predecessor_count;
     const uint64_t first = sequence << CPU_INDEX_BITS;
+    const uint32_t lanes = cpu_lane_count(work->device);
     // A late worker of the pass before must not claim a tile by the new count: whoever reads that
-    // count finds the cursor already taken away.
-    atomic_store_explicit(&slot->cursor, first | CPU_INDEX_MASK, memory_order_relaxed);
+    // count finds the cursors already taken away.
+    for (uint32_t i = 0; i < lanes; i++) {
+        atomic_store_explicit(&slot->cursors[i], first | CPU_INDEX_MASK, memory_order_relaxed);
+    }
     atomic_store_explicit(&slot->tile_count, tiles, memory_order_release);
     atomic_store_explicit(&slot->tiles_done, 0, memory_order_relaxed);
     atomic_store_explicit(&slot->pending, predecessors, memory_order_relaxed);
-    atomic_store_explicit(&slot->cursor, first, memory_order_release);
+    atomic_store_explicit(&slot->has_started, false, memory_order_relaxed);
+    for (uint32_t i = 0; i < lanes; i++) {
+        atomic_store_explicit(&slot->cursors[i], first, memory_order_release);
+    }
 }
 
 void cpu_work_begin(cpu_work* work, const cpu_pass* pass) {
