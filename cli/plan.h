@@ -59,7 +59,7 @@ typedef struct plan_figure {
 } plan_figure;
 
 #define PLAN_BYTE_FIGURES 9
-#define PLAN_FIGURES 20
+#define PLAN_FIGURES 21
 
 // Lists the figures of a report, those in bytes first.
 void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGURES]);
@@ -68,8 +68,8 @@ void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGU
 const char* plan_dispatch_name(const weir_schedule* schedule, uint32_t dispatch);
 const char* plan_value_name(const weir_schedule* schedule, weir_value value, char text[32]);
 
-// Returns "arena", "input", ...
-const char* plan_region_name(weir_region region);
+// Returns "arena", "input", ...; blocks of the arena after the first have their number behind.
+const char* plan_region_name(weir_region region, uint32_t block, char text[32]);
 
 // One pass of a model, planned.
 typedef struct planned {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <weir-llm/context.h>
+#include <weir/explain.h>
 #include <weir/fault.h>
 
 #include "json.h"
@@ -59,6 +60,7 @@ void plan_figures(const weir_schedule_report* report, plan_figure list[PLAN_FIGU
         {"serial_bytes", "arena in serial order", report->serial_bytes},
         {"total_bytes", "arena without reuse", report->total_bytes},
         {"scratch_bytes", "of these scratch", report->scratch_bytes},
+        {"arena_blocks", "blocks of the arena", report->arena_blocks},
         {"ops", "operations", report->ops},
         {"dispatches", "dispatches", report->dispatches},
         {"waits_naive", "waits without tracking", report->waits_naive},
@@ -100,9 +102,12 @@ static weir_status list_values(const planned* plan, placed_value* values, uint32
     return WEIR_OK;
 }
 
-const char* plan_region_name(weir_region region) {
-    static const char* const names[] = {"arena", "input", "output", "weight", "state"};
-    return (unsigned)region < sizeof names / sizeof *names ? names[region] : "?";
+const char* plan_region_name(weir_region region, uint32_t block, char text[32]) {
+    if (region != WEIR_REGION_ARENA || block == 0) {
+        return weir_region_name(region);
+    }
+    snprintf(text, 32, "arena block %u", block);
+    return text;
 }
 
 static const char* fusion_name(uint32_t fusion) {
@@ -140,11 +145,12 @@ static void print_text(const planned* plan, placed_value* values, uint32_t count
     printf("  largest values\n");
     for (uint32_t i = 0; i < count && i < LARGEST; i++) {
         char number[32];
+        char region[32];
         snprintf(number, sizeof number, "value %u", values[i].value);
         printf("    %-24s %14llu bytes, %s + %llu\n",
                values[i].name[0] != '\0' ? values[i].name : number,
                (unsigned long long)values[i].placement.byte_size,
-               plan_region_name(values[i].placement.region),
+               plan_region_name(values[i].placement.region, values[i].placement.block, region),
                (unsigned long long)values[i].placement.byte_offset);
     }
 }
@@ -165,7 +171,8 @@ static void print_json(json* writer, const planned* plan, const placed_value* va
         json_begin(writer, NULL, '{');
         json_u64(writer, "value", values[i].value);
         json_text(writer, "name", values[i].name);
-        json_text(writer, "region", plan_region_name(values[i].placement.region));
+        json_text(writer, "region", weir_region_name(values[i].placement.region));
+        json_u64(writer, "block", values[i].placement.block);
         json_u64(writer, "offset", values[i].placement.byte_offset);
         json_u64(writer, "bytes", values[i].placement.byte_size);
         json_end(writer, '}');

@@ -30,7 +30,9 @@ weir_status plan_save(const plan_options* options, const planned plans[2]) {
 }
 
 static void print_place(const weir_placement* place) {
-    printf("%s + %llu", plan_region_name(place->region), (unsigned long long)place->byte_offset);
+    char text[32];
+    printf("%s + %llu", plan_region_name(place->region, place->block, text),
+           (unsigned long long)place->byte_offset);
 }
 
 static uint32_t print_figure_changes(const weir_schedule* old, const weir_schedule* now) {
@@ -56,7 +58,8 @@ static weir_status print_place_changes(const weir_schedule* old, const weir_sche
         weir_placement to;
         WEIR_TRY(weir_schedule_place(old, value, &from));
         WEIR_TRY(weir_schedule_place(now, value, &to));
-        if (from.region != to.region || from.byte_offset != to.byte_offset) {
+        if (from.region != to.region || from.block != to.block ||
+            from.byte_offset != to.byte_offset) {
             ++*changes;
             const char* name = weir_schedule_value(old, value)->name;
             printf("  value %u%s%s: ", value, name[0] ? " " : "", name);

@@ -94,10 +94,12 @@ static const char* reuse_text(const weir_reason* reason) {
 static void print_reason(const weir_schedule* schedule, const weir_reason* reason) {
     char names[2][32];
     char ranges[2][128];
+    char region[32];
     const char* earlier = plan_value_name(schedule, reason->earlier_value, names[0]);
     const char* later = plan_value_name(schedule, reason->later_value, names[1]);
-    printf("  %s in %s: %s at %s", weir_hazard_name(reason->kind), weir_region_name(reason->region),
-           earlier, weir_range_format(&reason->earlier_range, ranges[0], sizeof ranges[0]));
+    printf("  %s in %s: %s at %s", weir_hazard_name(reason->kind),
+           plan_region_name(reason->region, reason->block, region), earlier,
+           weir_range_format(&reason->earlier_range, ranges[0], sizeof ranges[0]));
     printf(", then %s at %s%s\n", later,
            weir_range_format(&reason->later_range, ranges[1], sizeof ranges[1]),
            reuse_text(reason));
@@ -148,6 +150,7 @@ static void write_reason(json* writer, const weir_schedule* schedule, const weir
     json_begin(writer, NULL, '{');
     json_text(writer, "kind", weir_hazard_name(reason->kind));
     json_text(writer, "region", weir_region_name(reason->region));
+    json_u64(writer, "block", reason->block);
     json_text(writer, "earlier_value", plan_value_name(schedule, reason->earlier_value, name));
     write_range(writer, "earlier_range", &reason->earlier_range);
     json_text(writer, "later_value", plan_value_name(schedule, reason->later_value, name));
@@ -224,6 +227,7 @@ static void print_if_left_out(const weir_schedule* schedule, weir_value value, c
 
 static void print_sharing(const weir_schedule* schedule, const weir_sharing* sharing) {
     char names[2][32];
+    char region[32];
     const char* earlier = plan_value_name(schedule, sharing->earlier, names[0]);
     const char* later = plan_value_name(schedule, sharing->later, names[1]);
     if (!sharing->shares) {
@@ -234,7 +238,7 @@ static void print_sharing(const weir_schedule* schedule, const weir_sharing* sha
     }
     printf("%s and %s share [%" PRIu64 ", %" PRIu64 ") of the %s: %s\n", earlier, later,
            sharing->byte_offset, sharing->byte_offset + sharing->byte_length,
-           weir_region_name(sharing->region),
+           plan_region_name(sharing->region, sharing->block, region),
            sharing->same       ? "one value"
            : sharing->in_place ? "placed on it in place"
            : sharing->ordered  ? "where the two meet, the one is used up before the other"
@@ -248,6 +252,7 @@ static void write_sharing(json* writer, const weir_schedule* schedule,
     json_text(writer, "later_value", plan_value_name(schedule, sharing->later, name));
     json_bool(writer, "shares", sharing->shares);
     json_text(writer, "region", weir_region_name(sharing->region));
+    json_u64(writer, "block", sharing->block);
     json_u64(writer, "offset", sharing->byte_offset);
     json_u64(writer, "bytes", sharing->byte_length);
     json_bool(writer, "same", sharing->same);

@@ -4,6 +4,7 @@
 
 #include "random_graph.h"
 #include "session_testing.h"
+#include "small_blocks.h"
 
 static inline weir_view view_of(weir_storage* storage, weir_dtype dtype, weir_shape shape) {
     weir_view view;
@@ -49,9 +50,11 @@ static inline weir_storage* random_weight(weir_device* device, const weir_value_
     return storage;
 }
 
-// Plans for `target`, which has the kernels of the CPU, and runs on that.
-static inline instance open_instance(const random_graph* made, uint32_t threads, const char* target,
-                                     weir_schedule_options options) {
+// Plans for `target`, which has the kernels of the CPU, and runs on that; with `small_blocks` in
+// blocks that are as small as the largest value lets them be.
+static inline instance open_instance_in(const random_graph* made, uint32_t threads,
+                                        const char* target, weir_schedule_options options,
+                                        bool small_blocks) {
     // "barriers" is a target only; it has the kernels of "cpu".
     const char* device = strcmp(target, "barriers") == 0 ? "cpu" : target;
     instance it = {.device = open_device(device, threads, NULL), .made = made};
@@ -62,6 +65,7 @@ static inline instance open_instance(const random_graph* made, uint32_t threads,
         made->half_row, made->states[0], made->states[1], made->states[2], made->states[3]};
     weir_binding bindings[10];
     assert_ok(weir_target_find(target, &planned));
+    planned = small_blocks ? with_small_blocks(&planned, made->graph, options) : planned;
     assert_ok(weir_schedule_create(NULL, made->graph, &planned, &options, &it.schedule));
     for (size_t i = 0; i < 10; i++) {
         const weir_value_info* info = weir_graph_value_info(made->graph, values[i]);
@@ -74,6 +78,11 @@ static inline instance open_instance(const random_graph* made, uint32_t threads,
         .schedule = it.schedule, .bindings = bindings, .binding_count = 10, .arena = it.arena};
     assert_ok(weir_program_create(it.device, &desc, &it.program));
     return it;
+}
+
+static inline instance open_instance(const random_graph* made, uint32_t threads, const char* target,
+                                     weir_schedule_options options) {
+    return open_instance_in(made, threads, target, options, false);
 }
 
 static inline void close_instance(instance* it) {
@@ -91,8 +100,10 @@ static inline void run_instance(const instance* it, uint64_t seed, const uint64_
                                 int filler) {
     test_random random = {seed};
     float x[RANDOM_ROWS * RANDOM_WIDTH];
-    memset(weir_storage_host_pointer(weir_arena_storage(it->arena)), filler,
-           weir_arena_byte_size(it->arena));
+    for (uint32_t i = 0; i < weir_arena_block_count(it->arena); i++) {
+        weir_storage* block = weir_arena_block(it->arena, i);
+        memset(weir_storage_host_pointer(block), filler, weir_storage_byte_size(block));
+    }
     for (size_t i = 0; i < 3; i++) {
         const uint64_t rows = i < 2 ? params[0] : RANDOM_ROWS;
         fill_floats(&random, x, rows * RANDOM_WIDTH);

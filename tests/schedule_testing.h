@@ -114,7 +114,8 @@ static inline void assert_waits_for(const weir_schedule* schedule, uint32_t disp
 #define waits_for_nothing(schedule, dispatch) assert_waits_for((schedule), (dispatch), 0, NULL)
 
 static inline bool share_bytes(weir_placement a, weir_placement b) {
-    return a.region == b.region && a.byte_offset < b.byte_offset + b.byte_size &&
+    return a.region == b.region && a.block == b.block &&
+           a.byte_offset < b.byte_offset + b.byte_size &&
            b.byte_offset < a.byte_offset + a.byte_size;
 }
 

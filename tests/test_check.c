@@ -7,6 +7,7 @@
 
 #include "random_graph.h"
 #include "schedule/schedule.h"
+#include "small_blocks.h"
 #include "testing_allocator.h"
 
 #define PASSES 3
@@ -83,15 +84,20 @@ static void make_passes(subject* s, const random_graph* made, test_random* rando
     s->desc.delayed_runs = 1;
 }
 
-static void make_subject(subject* s, weir_device* device, const random_graph* made,
-                         weir_schedule_options options, test_random* random) {
+static void make_subject_for(subject* s, weir_device* device, const weir_target* target,
+                             const random_graph* made, weir_schedule_options options,
+                             test_random* random) {
     *s = (subject){.device = device};
-    assert_ok(weir_schedule_create(NULL, made->graph, weir_device_target(device), &options,
-                                   &s->schedule));
+    assert_ok(weir_schedule_create(NULL, made->graph, target, &options, &s->schedule));
     bind_all(s, made->graph, random);
     make_passes(s, made, random);
     s->desc.schedule = s->schedule;
     s->desc.bindings = s->bindings;
+}
+
+static void make_subject(subject* s, weir_device* device, const random_graph* made,
+                         weir_schedule_options options, test_random* random) {
+    make_subject_for(s, device, weir_device_target(device), made, options, random);
 }
 
 static void drop_subject(subject* s) {
@@ -134,6 +140,31 @@ static void random_graphs_are_proven_in_every_mode(void** state) {
         drop_subject(&s);
         weir_graph_destroy(made.graph);
     }
+    weir_device_destroy(device);
+}
+
+static void random_graphs_in_small_blocks_are_proven(void** state) {
+    (void)state;
+    test_random random = {37};
+    weir_device* device = open_device(3);
+    const weir_schedule_options modes[] = {{.reuse = WEIR_REUSE_FREE},
+                                           {.reuse = WEIR_REUSE_SERIAL},
+                                           {.reuse = WEIR_REUSE_NONE},
+                                           {.never_in_place = true}};
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < 24; i++) {
+        static subject s;
+        random_graph made = random_graph_make(&random, 12 + i);
+        weir_target target =
+            with_small_blocks(weir_device_target(device), made.graph, modes[i % 4]);
+        target.storage_bytes_max += i / 4 % 3 * 1024; // a little more room, too
+        make_subject_for(&s, device, &target, &made, modes[i % 4], &random);
+        blocks += s.schedule->report.arena_blocks;
+        hear(&s, WEIR_OK);
+        drop_subject(&s);
+        weir_graph_destroy(made.graph);
+    }
+    assert_true(blocks > 24 * 2);
     weir_device_destroy(device);
 }
 
@@ -381,6 +412,7 @@ static void each_failing_allocation_is_reported_and_leaks_nothing(void** state) 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_graphs_are_proven_in_every_mode),
+        cmocka_unit_test(random_graphs_in_small_blocks_are_proven),
         cmocka_unit_test(a_missing_edge_is_found_by_the_order),
         cmocka_unit_test(values_on_the_same_bytes_are_found_by_three_proofs),
         cmocka_unit_test(a_plan_with_a_collision_is_found_by_the_verifier),

@@ -5,6 +5,7 @@
 #include <weir-llm/context.h>
 #include <weir-llm/tokenizer.h>
 
+#include "device/backend.h"
 #include "testing_allocator.h"
 
 typedef struct fixture {
@@ -219,6 +220,55 @@ static void each_failing_allocation_of_a_measure_leaks_nothing(void** state) {
     weir_model_destroy(model);
 }
 
+// Logits of a prompt and of the token after it, [2, vocabulary].
+static void feed_text(weir_context* context, float* logits) {
+    static const uint32_t ids[] = {1, 4, 7, 3, 11, 5, 6, 2, 9, 10, 8, 3, 4, 7, 6, 5, 1, 2, 3, 9};
+    const uint32_t count = sizeof ids / sizeof *ids;
+    assert_ok(weir_context_feed(context, ids, count - 1, WEIR_OUTPUT_LAST));
+    memcpy(logits, weir_context_logits(context, 0), TINY_VOCABULARY * sizeof *logits);
+    assert_ok(weir_context_feed(context, &ids[count - 1], 1, WEIR_OUTPUT_LAST));
+    memcpy(logits + TINY_VOCABULARY, weir_context_logits(context, 0),
+           TINY_VOCABULARY * sizeof *logits);
+}
+
+// A device that allows little of one storage ends no context while the pieces fit: arena and caches
+// lie in several, with the same bits. One piece that does not is named with both numbers.
+static void a_context_needs_no_large_storage(void** state) {
+    fixture* f = *state;
+    weir_model* model = open_limited(f, &(weir_limits){0});
+    const weir_context_options wish = {.context_length = 48, .prefill_rows = 16};
+    weir_context* context = NULL;
+    float expected[2 * TINY_VOCABULARY];
+    float got[2 * TINY_VOCABULARY];
+    assert_ok(weir_context_create(NULL, model, &wish, &context));
+    feed_text(context, expected);
+    weir_context_destroy(context);
+    uint64_t* limit = &f->device->target.storage_bytes_max;
+    uint32_t refused = 0;
+    for (*limit = 256;; *limit += 256) {
+        const weir_status status = weir_context_create(NULL, model, &wish, &context);
+        if (status == WEIR_OK) {
+            break;
+        }
+        char number[32];
+        snprintf(number, sizeof number, "%llu", (unsigned long long)*limit);
+        assert_true(status == WEIR_UNSUPPORTED || status == WEIR_DEVICE_OUT_OF_MEMORY);
+        assert_message_has(number);
+        refused++;
+    }
+    assert_true(refused > 8);
+    feed_text(context, got);
+    assert_memory_equal(got, expected, sizeof got);
+    const weir_schedule* prefill = weir_context_schedule(context, WEIR_PHASE_PREFILL);
+    const uint32_t blocks = weir_schedule_report_of(prefill)->arena_blocks;
+    assert_true(blocks > 1);
+    assert_true(weir_context_memory_of(context)->arena <= blocks * *limit);
+    assert_int_equal(weir_state_storage_count(weir_context_cache(context)), 2 * TINY_BLOCKS);
+    weir_context_destroy(context);
+    *limit = 0;
+    weir_model_destroy(model);
+}
+
 static void a_file_without_tokens_needs_no_tables(void** state) {
     (void)state;
     gguf_builder builder = {0};
@@ -242,6 +292,7 @@ int main(void) {
         cmocka_unit_test(a_context_over_the_limit_takes_nothing),
         cmocka_unit_test(a_small_file_cannot_ask_for_much),
         cmocka_unit_test(each_failing_allocation_of_a_measure_leaks_nothing),
+        cmocka_unit_test(a_context_needs_no_large_storage),
         cmocka_unit_test(a_file_without_tokens_needs_no_tables),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

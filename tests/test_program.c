@@ -202,8 +202,8 @@ static void programs_that_share_an_arena_do_not_disturb_each_other(void** state)
     weir_program_destroy(programs[1]);
 }
 
-// A schedule places in one block: where an arena has several, its first must do.
-static void the_first_block_of_an_arena_is_the_one_of_programs(void** state) {
+// An arena with more blocks than the plan needs serves it; one that lacks bytes or blocks does not.
+static void the_blocks_of_an_arena_hold_those_of_the_plan(void** state) {
     const small* s = *state;
     const uint64_t needed = weir_schedule_report_of(s->schedule)->arena_bytes;
     const weir_plan_buffer buffers[] = {{.byte_size = 64}, {.byte_size = 64}}; // live always
@@ -213,12 +213,14 @@ static void the_first_block_of_an_arena_is_the_one_of_programs(void** state) {
     weir_plan* plan = NULL;
     weir_program* program = NULL;
     weir_program_desc desc = desc_of(s);
+    assert_int_equal(weir_schedule_report_of(s->schedule)->arena_blocks, 1);
     assert_ok(weir_plan_create(NULL, &problem, &plan));
     arena.plan = plan;
     assert_ok(weir_arena_create_with(s->device, &arena, &desc.arena));
     assert_int_equal(weir_arena_block_count(desc.arena), 2);
     assert_status(weir_program_create(s->device, &desc, &program), WEIR_OUT_OF_RANGE);
-    assert_message_has("first block of the arena");
+    assert_message_has("the plan needs 1024 bytes in 1 block, one of at least 1024 as number 0");
+    assert_message_has("the arena has 2, that one of 1023");
     weir_arena_destroy(desc.arena);
     arena.byte_size = needed;
     assert_ok(weir_arena_create_with(s->device, &arena, &desc.arena));
@@ -478,7 +480,7 @@ int main(void) {
         on_cpu(only_inputs_are_written_and_only_outputs_are_read),
         on_cpu(a_schedule_for_other_kernels_is_unsupported),
         on_cpu(kernels_of_the_caller_run_in_programs),
-        on_cpu(the_first_block_of_an_arena_is_the_one_of_programs),
+        on_cpu(the_blocks_of_an_arena_hold_those_of_the_plan),
         on_cpu(programs_that_share_an_arena_do_not_disturb_each_other),
         cmocka_unit_test(a_replay_is_one_submit_one_wait_and_no_allocation),
         on_cpu(traffic_is_counted_at_the_sizes_of_each_pass),

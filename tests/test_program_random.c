@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#define MODES 9
+#define MODES 13
 #define POINTS 16
 
 static void delay_tile(void* context, uint32_t worker, const char* name, uint32_t dispatch,
@@ -25,17 +25,23 @@ static void results_depend_neither_on_threads_nor_on_the_schedule(void** state) 
     static const struct {
         const char* target;
         weir_schedule_options options;
+        bool small_blocks;
     } modes[MODES] = {
-        {"cpu", {0}},
-        {"cpu", {.reuse = WEIR_REUSE_SERIAL}},
-        {"cpu", {.fence_all = true}},
-        {"cpu", {.never_in_place = true}},
-        {"cpu", {.order = WEIR_ORDER_BYTES}},
-        {"barriers", {0}},
-        {"barriers", {.reuse = WEIR_REUSE_SERIAL}},
-        {"barriers", {.order = WEIR_ORDER_GIVEN}},
-        {"barriers", {.order = WEIR_ORDER_BYTES}},
+        {"cpu", {0}, false},
+        {"cpu", {.reuse = WEIR_REUSE_SERIAL}, false},
+        {"cpu", {.fence_all = true}, false},
+        {"cpu", {.never_in_place = true}, false},
+        {"cpu", {.order = WEIR_ORDER_BYTES}, false},
+        {"barriers", {0}, false},
+        {"barriers", {.reuse = WEIR_REUSE_SERIAL}, false},
+        {"barriers", {.order = WEIR_ORDER_GIVEN}, false},
+        {"barriers", {.order = WEIR_ORDER_BYTES}, false},
+        {"cpu", {0}, true},
+        {"cpu", {.reuse = WEIR_REUSE_SERIAL}, true},
+        {"barriers", {0}, true},
+        {"barriers", {.order = WEIR_ORDER_BYTES}, true},
     };
+    uint32_t blocks = 0;
     for (uint32_t round = 0; round < 24; round++) {
         random_graph made = random_graph_make(&random, 10 + (uint32_t)random_below(&random, 30));
         instance reference = open_instance(
@@ -43,8 +49,9 @@ static void results_depend_neither_on_threads_nor_on_the_schedule(void** state) 
         instance others[MODES];
         uint64_t seed = round;
         for (uint32_t i = 0; i < MODES; i++) {
-            others[i] =
-                open_instance(&made, 1 + (round + i) % 4, modes[i].target, modes[i].options);
+            others[i] = open_instance_in(&made, 1 + (round + i) % 4, modes[i].target,
+                                         modes[i].options, modes[i].small_blocks);
+            blocks += weir_arena_block_count(others[i].arena);
             assert_ok(
                 weir_device_set_tile_hook(others[i].device, round % 2 ? delay_tile : NULL, &seed));
         }
@@ -63,6 +70,7 @@ static void results_depend_neither_on_threads_nor_on_the_schedule(void** state) 
         close_instance(&reference);
         weir_graph_destroy(made.graph);
     }
+    assert_true(blocks > 24 * (MODES + 8)); // of those in small blocks three, on average
 }
 
 // The points of one target, on different numbers of threads, against the serial reference.

@@ -326,83 +326,123 @@ static uint32_t pieces_of(uint64_t byte_size, bool mapped) {
     return count;
 }
 
-#define PROMPT 21 // a prefill of several passes and then single rows
-#define FED 30
+#define FED_MAX 44
 
-// Logits [FED, vocabulary] of a text on a device; `context` is left open with the rest of `f`.
-static float* feed_text(fixture* f, const char* path, const weir_context_options* options) {
+// A text on a device: a prompt, then single tokens.
+typedef struct text_options {
+    weir_context_options context;
+    uint32_t prompt, fed;       // tokens
+    uint64_t storage_bytes_max; // of a device whose arena and caches lie in several pieces
+} text_options;
+
+// Feeds a text and returns the logits [1 + fed - prompt, vocabulary]; `f` is left open.
+static float* feed_text(fixture* f, const char* path, const text_options* options) {
     vulkan_api* api = &vulkan_device_of(f->device)->instance.api;
     given.count = 0;
     given.allocate = api->AllocateMemory;
     given.map = api->MapMemory;
     api->AllocateMemory = note_allocation;
     api->MapMemory = note_mapping;
-    assert_ok(fill_fixture(f, NULL, path, 0.0f, options));
+    assert_ok(fill_fixture(f, NULL, path, 0.0f, &options->context));
     api->AllocateMemory = given.allocate;
     api->MapMemory = given.map;
     const size_t width = weir_model_params(f->model)->vocabulary;
-    float* logits = malloc(FED * width * sizeof *logits);
-    uint32_t ids[FED];
+    float* logits = malloc((1 + options->fed - options->prompt) * width * sizeof *logits);
+    uint32_t ids[FED_MAX];
     assert_non_null(logits);
-    for (uint32_t i = 0; i < FED; i++) {
+    for (uint32_t i = 0; i < options->fed; i++) {
         ids[i] = (1 + 5 * i) % (uint32_t)width;
     }
-    assert_ok(weir_context_feed(f->context, ids, PROMPT, WEIR_OUTPUT_LAST));
+    assert_ok(weir_context_feed(f->context, ids, options->prompt, WEIR_OUTPUT_LAST));
     memcpy(logits, weir_context_logits(f->context, 0), width * sizeof *logits);
-    for (uint32_t i = PROMPT; i < FED; i++) {
+    for (uint32_t i = options->prompt; i < options->fed; i++) {
         assert_ok(weir_context_feed(f->context, &ids[i], 1, WEIR_OUTPUT_LAST));
-        memcpy(logits + (i + 1 - PROMPT) * width, weir_context_logits(f->context, 0),
+        memcpy(logits + (i + 1 - options->prompt) * width, weir_context_logits(f->context, 0),
                width * sizeof *logits);
     }
     return logits;
 }
 
-// The same bits with arena and caches in memory that the host does not reach as with all of it
-// mapped, and where they lie.
-static void check_model(const char* path) {
-    const weir_context_options options = {.context_length = 48, .prefill_rows = 8};
-    fixture f[2] = {{.device = open_vulkan(NULL)}, {.device = open_vulkan_with(&hidden)}};
+// Whether each piece of arena and caches is mapped, or none is.
+static void check_pieces(const fixture* f, bool mapped) {
+    const weir_state* cache = weir_context_cache(f->context);
+    const weir_schedule* prefill = weir_context_schedule(f->context, WEIR_PHASE_PREFILL);
+    uint32_t count = 0;
+    const weir_plan_entry* entries = weir_plan_entries(weir_schedule_plan(prefill), &count);
+    for (uint32_t block = 0; block < weir_schedule_report_of(prefill)->arena_blocks; block++) {
+        uint64_t end = 0; // the plan of single rows needs less of each block
+        for (uint32_t i = 0; i < count; i++) {
+            const uint64_t last = entries[i].byte_offset + entries[i].byte_size;
+            end = entries[i].block == block && last > end ? last : end;
+        }
+        assert_true(pieces_of(end, mapped) > 0);
+        assert_int_equal(pieces_of(end, !mapped), 0);
+    }
+    for (uint32_t slot = 0; slot < 2 * weir_model_params(f->model)->blocks; slot++) {
+        const weir_storage* storage = weir_state_storage(cache, slot);
+        assert_int_equal(weir_storage_host_pointer(storage) != NULL, mapped);
+        assert_true(pieces_of(weir_storage_byte_size(storage), mapped) > 0);
+        assert_int_equal(pieces_of(weir_storage_byte_size(storage), !mapped), 0);
+    }
+}
+
+// The same bits with arena and caches in memory that the host does not reach, also in several
+// pieces, as with all of it mapped; and where they lie.
+static void check_model(const char* path, const text_options* options) {
+    const weir_vulkan_options card = {.hides_memory = true,
+                                      .copies_files = true,
+                                      .allocation_bytes_max = options->storage_bytes_max};
+    fixture f[2] = {{.device = gpu}, {.device = open_vulkan_with(&card)}};
     float* logits[2];
     for (int i = 0; i < 2; i++) {
-        logits[i] = feed_text(&f[i], path, &options);
-        const uint64_t arena = weir_context_memory_of(f[i].context)->arena;
-        const uint64_t caches = weir_state_reserved_bytes(weir_context_cache(f[i].context));
-        const weir_storage* cache = weir_state_storage(weir_context_cache(f[i].context), 0);
-        if (i == 1 || vulkan_device_of(f[i].device)->probe.unified) {
-            assert_int_equal(weir_storage_host_pointer(cache) != NULL, i == 0);
-            assert_int_equal(pieces_of(arena, i == 0), 1);
-            assert_int_equal(pieces_of(caches, i == 0), 1);
-            assert_int_equal(pieces_of(arena, i == 1), 0);
-            assert_int_equal(pieces_of(caches, i == 1), 0);
+        logits[i] = feed_text(&f[i], path, options);
+        if (i == 1 || vulkan_device_of(gpu)->probe.unified) {
+            check_pieces(&f[i], i == 0);
         }
+        const bool several = i == 1 && options->storage_bytes_max > 0;
+        const weir_schedule* prefill = weir_context_schedule(f[i].context, WEIR_PHASE_PREFILL);
+        assert_int_equal(weir_state_storage_count(weir_context_cache(f[i].context)) > 1, several);
+        assert_int_equal(weir_schedule_report_of(prefill)->arena_blocks > 1, several);
     }
     const size_t width = weir_model_params(f[0].model)->vocabulary;
-    assert_memory_equal(logits[0], logits[1], (FED - PROMPT + 1) * width * sizeof(float));
+    assert_memory_equal(logits[0], logits[1],
+                        (1 + options->fed - options->prompt) * width * sizeof(float));
     for (int i = 0; i < 2; i++) {
+        weir_device* device = f[i].device;
+        f[i].device = NULL; // `gpu` stays
         free(logits[i]);
         teardown(&f[i]);
+        weir_device_destroy(i == 0 ? NULL : device);
     }
 }
 
 static void the_tiny_model_runs_in_memory_that_the_host_does_not_map(void** state) {
     (void)state;
+    const text_options options = {
+        .context = {.context_length = 48, .prefill_rows = 8}, .prompt = 21, .fed = 30};
     char path[64] = "";
     size_t byte_size = 0;
     uint8_t* bytes = tiny_llama(NULL, &byte_size);
     write_file(path, bytes, byte_size);
     free(bytes);
-    check_model(path);
+    check_model(path, &options);
     remove_file(path);
 }
 
-static void the_story_model_runs_in_memory_that_the_host_does_not_map(void** state) {
+// With allocations of at most 256 KiB the arena has two blocks, the cache two storages, and the
+// weights lie in parts.
+static void the_story_model_runs_in_several_pieces_that_the_host_does_not_map(void** state) {
     (void)state;
+    const text_options options = {.context = {.context_length = 512, .prefill_rows = 256},
+                                  .prompt = 40,
+                                  .fed = FED_MAX,
+                                  .storage_bytes_max = 256 << 10};
     char path[512];
     if (!shared_data_path("stories260K/stories260K-f32.gguf", path, sizeof path)) {
         print_message("skipped: shared data stories260K is not here\n");
         skip();
     }
-    check_model(path);
+    check_model(path, &options);
 }
 
 int main(void) {
@@ -412,7 +452,7 @@ int main(void) {
         cmocka_unit_test(arenas_and_shadows_are_reached_by_copies),
         cmocka_unit_test(rows_of_states_are_reached_by_copies),
         cmocka_unit_test(the_tiny_model_runs_in_memory_that_the_host_does_not_map),
-        cmocka_unit_test(the_story_model_runs_in_memory_that_the_host_does_not_map),
+        cmocka_unit_test(the_story_model_runs_in_several_pieces_that_the_host_does_not_map),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
 }

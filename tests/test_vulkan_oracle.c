@@ -8,6 +8,7 @@
 
 #include "backends/vulkan/vulkan_oracle.h"
 #include "random_graph.h"
+#include "small_blocks.h"
 
 #define PROGRAMS 100         // more by WEIR_ORACLE_PROGRAMS
 #define PROGRAMS_LONG 100000 // with WEIR_LONG
@@ -182,14 +183,15 @@ static void a_hazard_that_nothing_orders_is_found_before_recording(void** state)
     vulkan_groups_free(NULL, &groups);
 }
 
-// Returns how often the schedule waits.
-static uint32_t judge_schedule(const weir_graph* graph, const char* name,
-                               const weir_schedule_options* options) {
+// Returns how often the schedule waits; with `small_blocks` its arena has as many as can be.
+static uint32_t judge_schedule(const weir_graph* graph, const char* name, bool small_blocks) {
     weir_target target;
     weir_schedule* schedule = NULL;
     weir_vulkan_verdict verdict;
     assert_ok(weir_target_find("vulkan", &target));
-    assert_ok(weir_schedule_create(NULL, graph, &target, options, &schedule));
+    target = small_blocks ? with_small_blocks(&target, graph, (weir_schedule_options){0}) : target;
+    assert_ok(weir_schedule_create(NULL, graph, &target, NULL, &schedule));
+    assert_int_equal(weir_schedule_report_of(schedule)->arena_blocks > 1, small_blocks);
     assert_ok(weir_vulkan_judge(NULL, test_device(), schedule, &verdict));
     assert_int_equal(verdict.boundaries, weir_schedule_report_of(schedule)->waits);
     assert_int_equal(verdict.boundaries + 1, weir_schedule_groups(schedule));
@@ -231,7 +233,11 @@ static void programs_of_models_have_the_barriers_they_need_and_no_other(void** s
                 .params = &params, .context = 256, .rows = rows, .outputs = 1};
             weir_llama_graph pass;
             assert_ok(weir_llama_graph_build(NULL, &desc, &pass));
-            const uint32_t waits = judge_schedule(pass.graph, shapes[i].name, NULL);
+            const uint32_t waits = judge_schedule(pass.graph, shapes[i].name, false);
+            if (i == 0) {
+                assert_int_equal(judge_schedule(pass.graph, "the same in small blocks", true),
+                                 waits);
+            }
             // Nothing waits for a norm, a rotation or a row of a cache by itself.
             assert_true(rows > 1 || waits == 5 * shapes[i].blocks + 2);
             weir_graph_destroy(pass.graph);
@@ -251,7 +257,8 @@ static void random_graphs_have_the_barriers_they_need_and_no_other(void** state)
         const weir_status status = weir_schedule_create(NULL, made.graph, &target, NULL, &schedule);
         weir_schedule_destroy(schedule);
         if (status == WEIR_OK) {
-            judge_schedule(made.graph, "random graph", NULL);
+            judge_schedule(made.graph, "random graph", false);
+            judge_schedule(made.graph, "the same in small blocks", true);
         } else {
             assert_int_equal(status, WEIR_UNSUPPORTED);
         }

@@ -2,8 +2,9 @@
 //
 // Placing a value is arithmetic, never an allocation: the arena is as large as the largest of its
 // plans and a value lies where its plan says. Programs that never run together share one arena.
-// Where a device caps the size of a binding the plan has several blocks, and so has the arena: one
-// storage each, and no value crosses from one into the next.
+// Where a device caps the size of a storage the plan has several blocks, and so has the arena: one
+// storage each, as large as the largest of its plans makes it, and no value crosses from one into
+// the next.
 //
 // An arena made from a plan knows its nodes, the buffers of the plan by their numbers. A node has a
 // slot, the bytes that the plan gave it, and a length, the bytes of it that count: at first all.
@@ -50,8 +51,10 @@ typedef enum weir_twin {
 } weir_twin;
 
 typedef struct weir_arena_desc {
-    const weir_plan* plan;    // NULL: one block of byte_size, without nodes
-    uint64_t byte_size;       // least size of block 0
+    const weir_plan* plan;         // whose buffers are nodes; NULL: none are
+    uint64_t byte_size;            // least size of block 0
+    const weir_plan* const* plans; // that fit, too: those of programs which share the arena
+    uint32_t plan_count;
     const char* const* names; // of the nodes; copied; NULL, or NULL for some: no name
     const uint64_t* extents;  // of the nodes: most bytes that recorded work touches, at most the
                               // slot; NULL: all slots
@@ -85,7 +88,18 @@ WEIR_API WEIR_MUST_USE weir_status weir_arena_create_with(weir_device* device,
 WEIR_API WEIR_MUST_USE weir_status weir_arena_create(weir_device* device, const weir_plan* plan,
                                                      weir_arena** arena);
 
-// Allocates one storage of `byte_size` bytes, for several plans.
+// Computes what an arena would take, without taking it: the figures of weir_arena_desc.deficit. The
+// allocator is for the call; NULL is the default one.
+//
+// Errors:  WEIR_OUT_OF_RANGE sizes; WEIR_OUT_OF_MEMORY; WEIR_INVALID_ARGUMENT as
+//          weir_arena_create_with. That it does not fit is none.
+// Threads: thread-safe.
+WEIR_API WEIR_MUST_USE weir_status weir_arena_measure(const weir_allocator* allocator,
+                                                      weir_device* device,
+                                                      const weir_arena_desc* desc,
+                                                      weir_arena_deficit* figures);
+
+// Allocates one storage of `byte_size` bytes, for several plans of one block.
 //
 // Ownership: the caller destroys it.
 // Errors:    as weir_arena_create_with.

@@ -22,8 +22,9 @@ typedef struct weir_reason {
     weir_range earlier_range;
     weir_range later_range;
     weir_region region;
-    bool reuse;    // two values of their own that lie on the same bytes
-    bool in_place; // reuse where the later one takes the bytes of the earlier by its operation
+    uint32_t block; // of the arena
+    bool reuse;     // two values of their own that lie on the same bytes
+    bool in_place;  // reuse where the later one takes the bytes of the earlier by its operation
 } weir_reason;
 
 typedef struct weir_why {
@@ -87,7 +88,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_residual_visit(const weir_schedule* sche
 typedef struct weir_sharing {
     bool shares; // a byte of both; nothing below holds otherwise
     weir_region region;
-    uint64_t byte_offset; // of the common bytes within the region
+    uint32_t block;       // of the arena
+    uint64_t byte_offset; // of the common bytes within the region (the block)
     uint64_t byte_length;
     bool same;          // one value, or windows on one
     bool in_place;      // `later` takes the bytes of `earlier` by its operation

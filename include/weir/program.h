@@ -42,8 +42,8 @@ typedef struct weir_program_desc {
     const weir_binding* bindings;  // every weight and state that the schedule uses; inputs and
                                    // outputs that do not lie in slots
     uint32_t binding_count;
-    weir_arena* arena;   // its first block, the only one that is used, is at least as large as the
-                         // plan; NULL: one of its own
+    weir_arena* arena;   // whose blocks are at least as large as those of the plan; NULL: one of
+                         // its own
     uint32_t slot_count; // passes that can be in flight, at most 64; 0 = 1
 } weir_program_desc;
 
@@ -53,8 +53,8 @@ typedef struct weir_program_desc {
 // Aliasing:  as weir_program_bind.
 // Errors:    WEIR_INVALID_ARGUMENT a binding is missing, of another type or shape, on bytes of the
 //            arena, or a state or output is bound to sealed memory (the message names the value);
-//            too many slots; WEIR_OUT_OF_RANGE a binding passes the end of its storage, or the
-//            first block of the arena is too small; WEIR_UNSUPPORTED a kernel of the schedule is
+//            too many slots; WEIR_OUT_OF_RANGE a binding passes the end of its storage, or a block
+//            of the arena is too small or missing; WEIR_UNSUPPORTED a kernel of the schedule is
 //            none that the device runs: those of its target and, where these are host functions,
 //            any host function; WEIR_OUT_OF_MEMORY.
 // Threads:   thread-safe.

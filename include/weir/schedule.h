@@ -66,7 +66,8 @@ typedef struct weir_schedule_report {
     uint32_t waits_elided;   // waits_naive - waits
     uint32_t values;         // placed in the arena, scratch included
     uint32_t in_place;       // of these, on the bytes of an input
-    uint64_t arena_bytes;    // peak of the plan
+    uint64_t arena_bytes;    // of all blocks: what an arena for this plan takes
+    uint32_t arena_blocks;   // 1 unless the target's storages are too small for that
     uint64_t bound_bytes;    // no plan for these conflicts can be smaller
     uint64_t total_bytes;    // without reuse
     uint64_t serial_bytes;   // what the serial order would need; its own plan
@@ -88,7 +89,9 @@ typedef enum weir_region {
 
 typedef struct weir_placement {
     weir_region region;
-    uint64_t byte_offset; // within the region: arena, inputs, outputs; 0 for weights and states
+    uint32_t block;       // of the arena; 0 elsewhere
+    uint64_t byte_offset; // within the region (the block): arena, inputs, outputs; 0 for weights
+                          // and states
     uint64_t byte_size;   // at the upper bounds; 0 for a result that fusion left out
 } weir_placement;
 
@@ -111,11 +114,13 @@ typedef struct weir_dispatch_info {
     uint32_t group; // where boundaries wait: those before it; else the level
 } weir_dispatch_info;
 
-// Lowers a graph to a target, orders it and plans its memory.
+// Lowers a graph to a target, orders it and plans its memory: in one block, or where that passes
+// the largest storage of the target in several, none of which does.
 //
 // Ownership: the caller destroys it; graph and options are not kept, the target's kernels must
 //            hold.
-// Errors:    WEIR_UNSUPPORTED no kernel for an operation (named, with its types);
+// Errors:    WEIR_UNSUPPORTED no kernel for an operation (named, with its types), or a value that
+//            is larger than a storage of the target;
 //            WEIR_INVALID_ARGUMENT no operations, or options that exclude each other;
 //            WEIR_INFEASIBLE no order that was found fits the budget (the message says what fits);
 //            WEIR_OUT_OF_RANGE sizes; WEIR_OUT_OF_MEMORY; WEIR_INTERNAL the check failed.

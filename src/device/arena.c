@@ -24,15 +24,16 @@ static arena_block* find_block(const weir_arena* arena, uint32_t pool, uint32_t 
     return NULL;
 }
 
-// Lets the block of an entry reach to the end of it. Blocks are few: each is a binding.
-static weir_status extend_block(weir_arena* arena, const weir_plan_entry* entry) {
+// Lets the block of an entry reach to the end of it. Blocks are few: each is a storage.
+static weir_status extend_block(weir_arena* arena, const weir_allocator* allocator,
+                                const weir_plan_entry* entry) {
     uint64_t end = 0;
     if (!add_u64(entry->byte_offset, entry->byte_size, &end)) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "an entry of the plan passes 2^64 - 1");
     }
     arena_block* found = find_block(arena, entry->pool, entry->block);
     if (!found) {
-        WEIR_TRY(array_reserve(&arena->device->allocator, &arena->blocks, arena->blocks.count + 1));
+        WEIR_TRY(array_reserve(allocator, &arena->blocks, arena->blocks.count + 1));
         size_t at = arena->blocks.count++;
         arena_block* blocks = arena->blocks.items;
         for (; at > 0 &&
@@ -48,15 +49,34 @@ static weir_status extend_block(weir_arena* arena, const weir_plan_entry* entry)
     return WEIR_OK;
 }
 
-static weir_status size_blocks(weir_arena* arena, const weir_arena_desc* desc) {
+// A block of which nothing is used has its place among the others all the same.
+static weir_status extend_blocks(weir_arena* arena, const weir_allocator* allocator,
+                                 const weir_plan* plan) {
     uint32_t count = 0;
-    const weir_plan_entry* entries = desc->plan ? weir_plan_entries(desc->plan, &count) : NULL;
+    const weir_plan_entry* entries = weir_plan_entries(plan, &count);
     for (uint32_t i = 0; i < count; i++) {
-        WEIR_TRY(extend_block(arena, &entries[i]));
+        weir_plan_entry before = {.pool = entries[i].pool};
+        if (entries[i].block >= count) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "entry %u of a plan of %u lies in block %u", i,
+                             count, entries[i].block);
+        }
+        for (; before.block < entries[i].block; before.block++) {
+            WEIR_TRY(extend_block(arena, allocator, &before));
+        }
+        WEIR_TRY(extend_block(arena, allocator, &entries[i]));
+    }
+    return WEIR_OK;
+}
+
+static weir_status size_blocks(weir_arena* arena, const weir_allocator* allocator,
+                               const weir_arena_desc* desc) {
+    WEIR_TRY(desc->plan ? extend_blocks(arena, allocator, desc->plan) : WEIR_OK);
+    for (uint32_t i = 0; i < desc->plan_count; i++) {
+        WEIR_TRY(extend_blocks(arena, allocator, desc->plans[i]));
     }
     if (arena->blocks.count == 0 || desc->byte_size > 0) {
         const weir_plan_entry least = {.byte_size = desc->byte_size};
-        WEIR_TRY(extend_block(arena, &least));
+        WEIR_TRY(extend_block(arena, allocator, &least));
     }
     return WEIR_OK;
 }
@@ -73,8 +93,14 @@ static uint64_t find_budget(weir_device* device, const weir_arena_desc* desc) {
     return memory.used_bytes < memory.budget_bytes ? memory.budget_bytes - memory.used_bytes : 0;
 }
 
-// Compares what the arena takes with what there may be, before anything is allocated.
-static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
+static bool is_large(const weir_device* device, const weir_arena_deficit* figures) {
+    const uint64_t limit = device->target.storage_bytes_max;
+    return limit > 0 && figures->block_bytes > limit;
+}
+
+// Adds up what the arena takes, and what of it there is not.
+static weir_status measure(weir_arena* arena, const weir_arena_desc* desc,
+                           weir_arena_deficit* result) {
     weir_device* device = arena->device;
     uint64_t limit = find_budget(device, desc);
     weir_arena_deficit figures = {.blocks = (uint32_t)arena->blocks.count,
@@ -92,23 +118,32 @@ static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
     arena->byte_size = figures.planned_bytes;
     arena->twin_bytes = figures.twin_bytes;
     uint64_t wanted = figures.needed_bytes;
-    const uint64_t block_limit = device->target.storage_bytes_max;
-    const bool large_block = block_limit > 0 && figures.block_bytes > block_limit;
-    if (large_block) {
+    if (is_large(device, &figures)) {
         wanted = figures.block_bytes;
-        limit = figures.available_bytes = block_limit;
+        limit = figures.available_bytes = device->target.storage_bytes_max;
     }
     figures.deficit_bytes = wanted > limit ? wanted - limit : 0;
+    *result = figures;
+    return WEIR_OK;
+}
+
+// Compares what the arena takes with what there may be, before anything is allocated.
+static weir_status admit(weir_arena* arena, const weir_arena_desc* desc) {
+    weir_arena_deficit figures;
+    WEIR_TRY(measure(arena, desc, &figures));
     if (desc->deficit) {
         *desc->deficit = figures;
     }
-    return figures.deficit_bytes == 0
-               ? WEIR_OK
-               : WEIR_FAIL(large_block || desc->byte_budget == 0 ? WEIR_DEVICE_OUT_OF_MEMORY
-                                                                 : WEIR_OUT_OF_MEMORY,
-                           "%s of an arena takes %llu bytes of %llu, %llu too many",
-                           large_block ? "a block" : "the whole", (unsigned long long)wanted,
-                           (unsigned long long)limit, (unsigned long long)figures.deficit_bytes);
+    if (figures.deficit_bytes == 0) {
+        return WEIR_OK;
+    }
+    const bool large = is_large(arena->device, &figures);
+    const uint64_t wanted = large ? figures.block_bytes : figures.needed_bytes;
+    return WEIR_FAIL(
+        large || desc->byte_budget == 0 ? WEIR_DEVICE_OUT_OF_MEMORY : WEIR_OUT_OF_MEMORY,
+        "%s of an arena takes %llu bytes of %llu, %llu too many", large ? "a block" : "the whole",
+        (unsigned long long)wanted, (unsigned long long)(wanted - figures.deficit_bytes),
+        (unsigned long long)figures.deficit_bytes);
 }
 
 static weir_status allocate_blocks(weir_arena* arena, const weir_arena_desc* desc) {
@@ -174,7 +209,7 @@ static weir_status fill_in(weir_arena* arena, const weir_arena_desc* desc) {
     if (!desc->plan && desc->byte_size == 0 && desc->names) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "an arena with names and without a plan");
     }
-    WEIR_TRY(size_blocks(arena, desc));
+    WEIR_TRY(size_blocks(arena, &arena->device->allocator, desc));
     WEIR_TRY(admit(arena, desc));
     WEIR_TRY(list_nodes(arena, desc));
     return allocate_blocks(arena, desc);
@@ -192,6 +227,17 @@ weir_status weir_arena_create_with(weir_device* device, const weir_arena_desc* d
     }
     *arena = made;
     return WEIR_OK;
+}
+
+weir_status weir_arena_measure(const weir_allocator* allocator, weir_device* device,
+                               const weir_arena_desc* desc, weir_arena_deficit* figures) {
+    weir_arena empty = {.device = device};
+    weir_status status = size_blocks(&empty, allocator, desc);
+    if (status == WEIR_OK) {
+        status = measure(&empty, desc, figures);
+    }
+    array_free(allocator, &empty.blocks);
+    return status;
 }
 
 weir_status weir_arena_create(weir_device* device, const weir_plan* plan, weir_arena** arena) {

@@ -20,11 +20,28 @@ static bool has_bytes(const weir_schedule* schedule, weir_value value) {
     return uses > 0 && schedule->values.items[value].kind != WEIR_VALUE_VIEW;
 }
 
+// Where a block of the arena begins: behind those before it. Blocks are few.
+static uint64_t block_begin(const weir_schedule* schedule, uint32_t block) {
+    uint64_t begin = 0;
+    for (uint32_t b = 0; b < block; b++) {
+        uint64_t end = 0;
+        for (weir_value value = 0; value < schedule->values.count; value++) {
+            const weir_placement* place = &schedule->placements[value];
+            if (place->region == WEIR_REGION_ARENA && place->block == b &&
+                place->byte_offset + place->byte_size > end) {
+                end = place->byte_offset + place->byte_size;
+            }
+        }
+        begin = aligned(schedule, begin + end);
+    }
+    return begin;
+}
+
 // Gives each value its offset, SIZE_MAX where it has none here; returns the bytes of all. Sizes of
 // a schedule add up to less than 2^63.
 static uint64_t lay_out(check_serial* serial, uint64_t* offsets) {
     const weir_schedule* schedule = serial->schedule;
-    uint64_t end = serial->apart ? 0 : aligned(schedule, schedule->report.arena_bytes);
+    uint64_t end = serial->apart ? 0 : block_begin(schedule, schedule->report.arena_blocks);
     const weir_region order[] = {WEIR_REGION_ARENA, WEIR_REGION_INPUT, WEIR_REGION_OUTPUT,
                                  WEIR_REGION_STATE};
     for (size_t r = 0; r < sizeof order / sizeof *order; r++) {
@@ -34,7 +51,8 @@ static uint64_t lay_out(check_serial* serial, uint64_t* offsets) {
             if (place->region != order[r] || !has_bytes(schedule, value)) {
                 continue;
             }
-            offsets[value] = planned ? place->byte_offset : end;
+            offsets[value] =
+                planned ? block_begin(schedule, place->block) + place->byte_offset : end;
             end = planned ? end : aligned(schedule, end + place->byte_size);
         }
         serial->arena_bytes = order[r] == WEIR_REGION_ARENA ? end : serial->arena_bytes;
@@ -174,7 +192,7 @@ static bool has_heir(const weir_schedule* schedule, uint32_t dispatch, weir_valu
     for (uint32_t i = 0; i < item->operand_count; i++) {
         const weir_value other = schedule->operands.items[item->operand_begin + i].root;
         const weir_placement* at = &schedule->placements[other];
-        if (other != root && at->region == WEIR_REGION_ARENA &&
+        if (other != root && at->region == WEIR_REGION_ARENA && at->block == place->block &&
             !dies_at(schedule, other, dispatch) &&
             at->byte_offset < place->byte_offset + place->byte_size &&
             place->byte_offset < at->byte_offset + at->byte_size) {

@@ -228,28 +228,49 @@ static void take_schedule(weir_program* program) {
     }
 }
 
+// Whether the blocks of the arena hold every place of the plan.
+static weir_status check_blocks(const weir_program* program) {
+    uint32_t count = 0;
+    const weir_plan_entry* entries =
+        weir_plan_entries(weir_schedule_plan(program->schedule), &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t block = entries[i].block;
+        const uint64_t needed = entries[i].byte_offset + entries[i].byte_size;
+        const uint64_t there =
+            block < program->blocks.count ? program->blocks.items[block]->byte_size : 0;
+        if (block >= program->blocks.count || needed > there) {
+            return WEIR_FAIL(WEIR_OUT_OF_RANGE,
+                             "the plan needs %llu bytes in %u block%s, one of at least %llu as "
+                             "number %u; the arena has %zu, that one of %llu",
+                             (unsigned long long)program->schedule->report.arena_bytes,
+                             program->schedule->report.arena_blocks,
+                             program->schedule->report.arena_blocks > 1 ? "s" : "",
+                             (unsigned long long)needed, block, program->blocks.count,
+                             (unsigned long long)there);
+        }
+    }
+    return WEIR_OK;
+}
+
 // Finds the arena, the caller's or one of the program's own.
 static weir_status choose_arena(weir_program* program, weir_arena* given) {
-    const uint64_t needed = program->schedule->report.arena_bytes;
+    const weir_plan* plan = weir_schedule_plan(program->schedule);
     if (!given) {
-        WEIR_TRY(weir_arena_create_sized(program->device, needed, &program->own_arena));
+        const weir_arena_desc desc = {.plans = &plan, .plan_count = 1};
+        WEIR_TRY(weir_arena_create_with(program->device, &desc, &program->own_arena));
         given = program->own_arena;
     }
-    weir_storage* storage = weir_arena_storage(given); // a schedule places in one block
-    if (storage->byte_size < needed) {
-        const bool several = weir_arena_block_count(given) > 1;
-        return WEIR_FAIL(WEIR_OUT_OF_RANGE, "the plan needs %llu bytes, the %s has %llu",
-                         (unsigned long long)needed,
-                         several ? "first block of the arena, the only one that a program uses,"
-                                 : "arena",
-                         (unsigned long long)storage->byte_size);
+    const uint32_t count = weir_arena_block_count(given);
+    WEIR_TRY(array_reserve(&program->device->allocator, &program->blocks, count));
+    for (uint32_t i = 0; i < count; i++) {
+        weir_storage* block = weir_arena_block(given, i);
+        if (block->device != program->device) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the arena lies on another device");
+        }
+        weir_storage_retain(block);
+        program->blocks.items[program->blocks.count++] = block;
     }
-    if (storage->device != program->device) {
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the arena lies on another device");
-    }
-    weir_storage_retain(storage);
-    program->arena = storage;
-    return WEIR_OK;
+    return check_blocks(program);
 }
 
 static weir_status make_slot(weir_program* program, program_slot* slot) {
@@ -343,7 +364,10 @@ void weir_program_destroy(weir_program* program) {
     array_free(&program->device->allocator, &program->arena_touched);
     array_free(&program->device->allocator, &program->names[0]);
     array_free(&program->device->allocator, &program->names[1]);
-    weir_storage_release(program->arena);
+    for (size_t i = 0; i < program->blocks.count; i++) {
+        weir_storage_release(program->blocks.items[i]);
+    }
+    array_free(&program->device->allocator, &program->blocks);
     weir_arena_destroy(program->own_arena);
     list_arrays(program, arrays);
     drop_arrays(program, arrays, PROGRAM_ARRAYS);

@@ -55,7 +55,10 @@ struct weir_program {
     weir_device* device;
     const weir_schedule* schedule;
     weir_arena* own_arena; // NULL when the arena is shared
-    weir_storage* arena;   // retained
+    struct {
+        weir_storage** items; // the blocks of the arena, retained
+        size_t count, capacity;
+    } blocks;
     weir_view* bound;      // per value what the caller bound; storages are retained. No storage:
                            // memory of the program
     weir_view* wanted;     // the same, but for what is being judged; not retained

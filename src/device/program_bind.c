@@ -68,12 +68,13 @@ static weir_status check_binding(const weir_program* program, const weir_binding
 
 // Nothing that the caller has may lie in memory that passes use for what they like.
 static weir_status check_apart(weir_program* program, const weir_binding* binding) {
-    const weir_view arena = {.storage = program->arena,
-                             .dtype = WEIR_DTYPE_U8,
-                             .shape = {.rank = 1, .dims = {(int64_t)program->arena->byte_size}},
-                             .strides = {1}};
     bool shared = false;
-    if (binding->view.storage) {
+    for (size_t i = 0; i < program->blocks.count && binding->view.storage && !shared; i++) {
+        weir_storage* block = program->blocks.items[i];
+        const weir_view arena = {.storage = block,
+                                 .dtype = WEIR_DTYPE_U8,
+                                 .shape = {.rank = 1, .dims = {(int64_t)block->byte_size}},
+                                 .strides = {1}};
         WEIR_TRY(identity_find_overlap(&binding->view, &arena, program->names, &shared));
     }
     if (shared) {
@@ -104,7 +105,7 @@ weir_view program_base(const weir_program* program, const weir_view* bound, weir
     base.byte_offset = place->byte_offset;
     switch (place->region) {
     case WEIR_REGION_ARENA:
-        base.storage = program->arena;
+        base.storage = program->blocks.items[place->block];
         break;
     case WEIR_REGION_INPUT:
         base.storage = memory;

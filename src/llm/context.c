@@ -151,9 +151,20 @@ static weir_status plan(weir_context* context, const weir_context_options* optio
     WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, options));
     const weir_schedule* const schedules[] = {phases[WEIR_PHASE_PREFILL].schedule,
                                               phases[WEIR_PHASE_DECODE].schedule};
-    weir_context_memory_sum(context->model, schedules, &context->memory);
+    WEIR_TRY(
+        weir_context_memory_sum(&context->allocator, context->model, schedules, &context->memory));
     return is_limited ? weir_context_memory_check(context->model, context->length, &context->memory)
                       : WEIR_OK;
+}
+
+// One arena that holds both plans.
+static weir_status make_arena(weir_context* context) {
+    const weir_plan* plans[WEIR_PHASE_COUNT];
+    for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        plans[i] = weir_schedule_plan(context->phases[i].schedule);
+    }
+    const weir_arena_desc desc = {.plans = plans, .plan_count = WEIR_PHASE_COUNT};
+    return weir_arena_create_with(weir_model_device(context->model), &desc, &context->arena);
 }
 
 // What was planned is taken.
@@ -161,8 +172,7 @@ static weir_status build(weir_context* context) {
     read_ahead(context, &context->phases[WEIR_PHASE_DECODE].pass);
     WEIR_TRY(llm_array_new(&context->allocator, context->outputs, &context->wanted));
     WEIR_TRY(make_cache(context));
-    WEIR_TRY(weir_arena_create_sized(weir_model_device(context->model), context->memory.arena,
-                                     &context->arena));
+    WEIR_TRY(make_arena(context));
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         WEIR_TRY(make_program(context, &context->phases[i]));
         // Schedule and program hold copies of what they need.

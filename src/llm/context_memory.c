@@ -38,18 +38,25 @@ void weir_context_memory_least(const weir_model* model, const weir_graph* graph,
 
 // Both phases use the same weights and caches, and one arena in turn; inputs and outputs are those
 // of each.
-void weir_context_memory_sum(const weir_model* model, const weir_schedule* const* schedules,
-                             weir_context_memory* memory) {
+weir_status weir_context_memory_sum(const weir_allocator* allocator, const weir_model* model,
+                                    const weir_schedule* const* schedules,
+                                    weir_context_memory* memory) {
+    const weir_plan* plans[WEIR_PHASE_COUNT];
+    weir_arena_deficit arena;
     *memory = (weir_context_memory){0};
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
+        plans[i] = weir_schedule_plan(schedules[i]);
         const weir_schedule_report* report = weir_schedule_report_of(schedules[i]);
         memory->weights = report->weight_bytes;
         memory->caches = report->state_bytes;
-        memory->arena = report->arena_bytes > memory->arena ? report->arena_bytes : memory->arena;
         add(&memory->operands, report->input_bytes);
         add(&memory->operands, report->output_bytes);
     }
+    const weir_arena_desc desc = {.plans = plans, .plan_count = WEIR_PHASE_COUNT};
+    WEIR_TRY(weir_arena_measure(allocator, weir_model_device(model), &desc, &arena));
+    memory->arena = arena.planned_bytes;
     add_up(model, memory);
+    return WEIR_OK;
 }
 
 weir_status weir_context_memory_check(const weir_model* model, uint32_t length,

@@ -10,8 +10,10 @@ void weir_context_memory_least(const weir_model* model, const weir_graph* graph,
                                weir_context_memory* memory);
 
 // Sums all of it, from the schedules of both phases.
-void weir_context_memory_sum(const weir_model* model, const weir_schedule* const* schedules,
-                             weir_context_memory* memory);
+WEIR_MUST_USE weir_status weir_context_memory_sum(const weir_allocator* allocator,
+                                                  const weir_model* model,
+                                                  const weir_schedule* const* schedules,
+                                                  weir_context_memory* memory);
 
 // Compares with the limit of the model; `length` is that of the context, for the message.
 //

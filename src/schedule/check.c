@@ -1,6 +1,7 @@
 #include "schedule/schedule.h"
 
-// Memory ids of the placed world: regions first, then one per state.
+// Memory ids of the placed world: regions first, then one per value that is a state, then the
+// further blocks of the arena.
 #define ARENA_MEMORY 1
 #define OUTPUT_MEMORY 2
 #define STATE_MEMORY 3
@@ -11,7 +12,9 @@ weir_range weir_schedule_placed_range(const weir_schedule* schedule,
     weir_range range = operand->extent;
     switch (place->region) {
     case WEIR_REGION_ARENA:
-        range.memory_id = ARENA_MEMORY;
+        range.memory_id = place->block == 0
+                              ? ARENA_MEMORY
+                              : STATE_MEMORY + schedule->values.count + place->block - 1;
         break;
     case WEIR_REGION_OUTPUT:
         range.memory_id = OUTPUT_MEMORY;

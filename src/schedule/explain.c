@@ -45,6 +45,7 @@ static void add_reason(const weir_schedule* schedule, const schedule_operand* ea
         .earlier_range = earlier_range,
         .later_range = later_range,
         .region = schedule->placements[earlier->root].region,
+        .block = schedule->placements[earlier->root].block,
         .reuse = earlier->root != later->root,
         .in_place = is_placed_on(schedule, later->root, earlier->root),
     };
@@ -192,14 +193,15 @@ weir_status weir_schedule_sharing(const weir_schedule* schedule, weir_value a, w
     WEIR_TRY(weir_schedule_place(schedule, b, &y));
     const bool same = schedule->values.items[a].root == schedule->values.items[b].root;
     const bool outside = x.region == WEIR_REGION_WEIGHT || x.region == WEIR_REGION_STATE;
-    weir_sharing found = {.region = x.region, .same = same, .earlier = a, .later = b};
+    weir_sharing found = {
+        .region = x.region, .block = x.block, .same = same, .earlier = a, .later = b};
     const uint64_t begin = x.byte_offset > y.byte_offset ? x.byte_offset : y.byte_offset;
     const uint64_t x_end = x.byte_offset + x.byte_size;
     const uint64_t y_end = y.byte_offset + y.byte_size;
     const uint64_t end = x_end < y_end ? x_end : y_end;
     // Weights and states are memory of their own: their offsets say nothing about each other.
-    found.shares = x.region == y.region && (same || !outside) && begin < end &&
-                   is_used(schedule, a) && is_used(schedule, b);
+    found.shares = x.region == y.region && x.block == y.block && (same || !outside) &&
+                   begin < end && is_used(schedule, a) && is_used(schedule, b);
     if (found.shares) {
         found.byte_offset = begin;
         found.byte_length = end - begin;

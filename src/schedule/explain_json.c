@@ -34,6 +34,7 @@ static void write_report(plan_text* text, const weir_schedule_report* report) {
         {"values", report->values},
         {"in_place", report->in_place},
         {"arena_bytes", report->arena_bytes},
+        {"arena_blocks", report->arena_blocks},
         {"bound_bytes", report->bound_bytes},
         {"total_bytes", report->total_bytes},
         {"serial_bytes", report->serial_bytes},
@@ -71,6 +72,7 @@ static void write_value(plan_text* text, const weir_schedule* schedule, weir_val
     write_name(text, "kind", kinds[info->kind]);
     write_number(text, "root", info->root);
     write_name(text, "region", weir_region_name(place->region));
+    write_number(text, "block", place->block);
     write_number(text, "offset", place->byte_offset);
     write_number(text, "bytes", place->byte_size);
     plan_text_key(text, "output");
@@ -85,6 +87,7 @@ static void write_range(plan_text* text, const weir_schedule* schedule,
     plan_text_key(text, "range");
     plan_text_string(text, "{");
     write_name(text, "region", weir_region_name(root->region));
+    write_number(text, "block", root->block);
     write_number(text, "offset", extent->byte_offset + root->byte_offset);
     write_number(text, "length", extent->byte_length);
     plan_text_key(text, "levels");

@@ -19,7 +19,7 @@ static void find_lowered(const weir_schedule* schedule, uint32_t* lowered, uint3
 static plan_facts facts_of(const weir_schedule* schedule) {
     const weir_schedule_report* report = &schedule->report;
     plan_facts facts = {
-        .lower_bound = report->bound_bytes,
+        .lower_bound = weir_plan_result_of(schedule->plan)->lower_bound,
         .serial_bytes = report->serial_bytes,
         .block_bound = weir_plan_result_of(schedule->plan)->block_bound,
         .arena_bytes = report->arena_bytes,

@@ -153,6 +153,7 @@ struct weir_schedule {
         size_t count, capacity;
     } plan_pairs;
     schedule_bits precedes;
+    uint64_t block_bytes_max; // of the plan; 0: it has one block
     weir_plan* plan;
     weir_schedule_report report;
 };

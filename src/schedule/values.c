@@ -100,6 +100,24 @@ static void find_overwrites(weir_schedule* schedule) {
     }
 }
 
+// What a block may have: blocks are storages, and begin where any value may.
+static uint64_t block_limit(const weir_schedule* schedule) {
+    const uint64_t limit = schedule->target.storage_bytes_max;
+    return limit - limit % schedule->target.alignment;
+}
+
+static weir_status check_block(const weir_schedule* schedule, weir_value value) {
+    const weir_value_info* info = &schedule->values.items[value];
+    const uint64_t byte_size = weir_view_byte_span(&info->layout);
+    if (schedule->target.storage_bytes_max == 0 || byte_size <= block_limit(schedule)) {
+        return WEIR_OK;
+    }
+    return WEIR_FAIL(WEIR_UNSUPPORTED,
+                     "value %u (%s) takes %llu bytes, a storage of target %s has at most %llu",
+                     value, info->name, (unsigned long long)byte_size, schedule->target.name,
+                     (unsigned long long)block_limit(schedule));
+}
+
 weir_status weir_schedule_add_buffers(weir_schedule* schedule) {
     const size_t count = schedule->values.count;
     void* memory = NULL;
@@ -114,6 +132,7 @@ weir_status weir_schedule_add_buffers(weir_schedule* schedule) {
         if (!in_arena(schedule, value) || uses == 0) {
             continue;
         }
+        WEIR_TRY(check_block(schedule, value));
         const weir_plan_buffer buffer = {
             .byte_size = weir_view_byte_span(&schedule->values.items[value].layout),
             .interval_begin = schedule->report.values++,
@@ -190,6 +209,7 @@ weir_plan_problem weir_schedule_problem(const weir_schedule* schedule) {
         .in_place = schedule->plan_pairs.items,
         .in_place_count = (uint32_t)schedule->plan_pairs.count,
         .alignment = schedule->target.alignment,
+        .block_bytes_max = schedule->block_bytes_max,
         .iterations = schedule->options.plan_iterations,
     };
 }
@@ -239,6 +259,7 @@ static weir_status place_all(weir_schedule* schedule) {
         if (buffer != WEIR_PLAN_NONE) {
             schedule->placements[value] = (weir_placement){
                 .region = WEIR_REGION_ARENA,
+                .block = entries[buffer].block,
                 .byte_offset = entries[buffer].byte_offset,
                 .byte_size = entries[buffer].byte_size,
             };
@@ -315,26 +336,98 @@ static weir_status find_live_peak(const weir_schedule* schedule, clock_kind cloc
     return WEIR_OK;
 }
 
-static weir_status make_plan(weir_schedule* schedule, uint64_t enough) {
-    weir_plan_problem problem = weir_schedule_problem(schedule);
+// Takes the plan that was given; one in a single block needs no limit, so that what was saved for
+// an arena without blocks is judged as it was made.
+static weir_status adopt_plan(weir_schedule* schedule) {
     const schedule_given* given = schedule->given;
-    if (!given) {
-        problem.enough = enough;
-        return weir_plan_create(&schedule->allocator, &problem, &schedule->plan);
-    }
-    if (given->entry_count != problem.buffer_count) {
+    const uint32_t count = (uint32_t)schedule->plan_buffers.count;
+    bool several = false;
+    if (given->entry_count != count) {
         return WEIR_FAIL(WEIR_INFEASIBLE, "places for %u values are given, expected %u",
-                         given->entry_count, problem.buffer_count);
+                         given->entry_count, count);
     }
+    for (uint32_t i = 0; i < count; i++) {
+        several = several || given->entries[i].block > 0;
+        if (given->entries[i].block >= count) { // none is empty
+            return WEIR_FAIL(WEIR_INFEASIBLE, "%u values lie in a block %u", count,
+                             given->entries[i].block);
+        }
+    }
+    schedule->block_bytes_max = several ? block_limit(schedule) : 0;
+    const weir_plan_problem problem = weir_schedule_problem(schedule);
     return weir_plan_adopt(&schedule->allocator, &problem, given->entries, &given->claims,
                            &schedule->plan);
+}
+
+static bool fits_storage(const weir_schedule* schedule) {
+    return schedule->target.storage_bytes_max == 0 ||
+           weir_plan_result_of(schedule->plan)->peak <= block_limit(schedule);
+}
+
+// Plans in one block, and in several only where no storage is as large.
+static weir_status make_plan(weir_schedule* schedule, uint64_t live) {
+    weir_plan_problem problem = weir_schedule_problem(schedule);
+    problem.enough = schedule->options.reuse == WEIR_REUSE_NONE ? 0 : live;
+    if (schedule->target.storage_bytes_max == 0 || live <= block_limit(schedule)) {
+        WEIR_TRY(weir_plan_create(&schedule->allocator, &problem, &schedule->plan));
+        if (fits_storage(schedule)) {
+            return WEIR_OK;
+        }
+        weir_plan_destroy(schedule->plan);
+        schedule->plan = NULL;
+    }
+    schedule->block_bytes_max = problem.block_bytes_max = block_limit(schedule);
+    return weir_plan_create(&schedule->allocator, &problem, &schedule->plan);
+}
+
+static weir_status place_buffers(weir_schedule* schedule, uint64_t live) {
+    WEIR_TRY(schedule->given ? adopt_plan(schedule) : make_plan(schedule, live));
+    return schedule->block_bytes_max > 0 || fits_storage(schedule)
+               ? WEIR_OK
+               : WEIR_FAIL(WEIR_INFEASIBLE,
+                           "an arena of %llu bytes in one block, a storage of target %s has at "
+                           "most %llu",
+                           (unsigned long long)weir_plan_result_of(schedule->plan)->peak,
+                           schedule->target.name, (unsigned long long)block_limit(schedule));
+}
+
+// Fills in what the arena takes. Behind the last value of a block nothing is taken: the plan, which
+// lays the blocks out on one line, counts that, and so does its bound.
+static weir_status report_blocks(weir_schedule* schedule, uint64_t live) {
+    uint32_t count = 0;
+    const weir_plan_result* result = weir_plan_result_of(schedule->plan);
+    const weir_plan_entry* entries = weir_plan_entries(schedule->plan, &count);
+    weir_schedule_report* report = &schedule->report;
+    plan_scratch scratch = {.allocator = schedule->allocator};
+    uint64_t* ends = NULL;
+    report->arena_bytes = result->peak;
+    report->bound_bytes = result->lower_bound;
+    report->arena_blocks = 1;
+    if (schedule->block_bytes_max == 0) {
+        return WEIR_OK;
+    }
+    WEIR_TRY(scratch_take(&scratch, &ends, count > result->blocks ? count : result->blocks));
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t end = entries[i].byte_offset + entries[i].byte_size;
+        uint64_t* last = &ends[entries[i].block];
+        *last = end > *last ? end : *last;
+        report->arena_blocks =
+            entries[i].block >= report->arena_blocks ? entries[i].block + 1 : report->arena_blocks;
+    }
+    report->arena_bytes = 0;
+    for (uint32_t b = 0; b < report->arena_blocks; b++) {
+        report->arena_bytes += ends[b];
+    }
+    report->bound_bytes = live;
+    plan_scratch_release(&scratch, NULL);
+    return WEIR_OK;
 }
 
 // What the serial order needs: lifetimes by position, and in place whatever is read for the last
 // time by position. The plan at hand serves that order too: it is the answer where it is as small
 // as the live bytes of that order, else there is a plan to make, and the problem to put back.
 static weir_status find_serial_bytes(weir_schedule* schedule, uint64_t live) {
-    const uint64_t planned = weir_plan_result_of(schedule->plan)->peak;
+    const uint64_t planned = schedule->report.arena_bytes;
     schedule->report.serial_bytes = planned;
     if (schedule->options.reuse == WEIR_REUSE_SERIAL || live == planned) {
         return WEIR_OK;
@@ -344,6 +437,7 @@ static weir_status find_serial_bytes(weir_schedule* schedule, uint64_t live) {
     WEIR_TRY(add_in_place_pairs(schedule, CLOCK_POSITION));
     weir_plan_problem problem = weir_schedule_problem(schedule);
     problem.precedes = NULL;
+    problem.block_bytes_max = 0;
     problem.enough = live;
     WEIR_TRY(weir_plan_create(&schedule->allocator, &problem, &plan));
     schedule->report.serial_bytes = weir_plan_result_of(plan)->peak;
@@ -360,11 +454,9 @@ weir_status weir_schedule_place_values(weir_schedule* schedule) {
         WEIR_TRY(find_live_peak(schedule, CLOCK_GROUP, &live));
     }
     WEIR_TRY(state_problem(schedule));
-    WEIR_TRY(make_plan(schedule, schedule->options.reuse == WEIR_REUSE_NONE ? 0 : live));
-    const weir_plan_result* result = weir_plan_result_of(schedule->plan);
-    schedule->report.arena_bytes = result->peak;
-    schedule->report.bound_bytes = result->lower_bound;
-    schedule->report.in_place = result->in_place;
+    WEIR_TRY(place_buffers(schedule, live));
+    WEIR_TRY(report_blocks(schedule, live));
+    schedule->report.in_place = weir_plan_result_of(schedule->plan)->in_place;
     if (schedule->given) {
         schedule->report.serial_bytes = schedule->given->serial_bytes;
     } else {
