@@ -220,6 +220,26 @@ static void a_name_is_copied_and_replaced(void** state) {
     assert_status(weir_graph_name(f->graph, 999, "x"), WEIR_INVALID_ARGUMENT);
 }
 
+static void values_are_found_by_the_first_of_their_names(void** state) {
+    fixture* f = *state;
+    weir_value y[2];
+    weir_value found = 77;
+    for (int i = 0; i < 2; i++) {
+        assert_ok(weir_graph_rms_norm(f->graph, f->x, 1e-5f, &y[i]));
+        assert_status(weir_graph_find(f->graph, "norm", &found), WEIR_NOT_FOUND);
+        assert_message_has("\"norm\"");
+    }
+    assert_int_equal(found, 77);
+    assert_ok(weir_graph_name(f->graph, y[1], "norm"));
+    assert_ok(weir_graph_find(f->graph, "norm", &found));
+    assert_int_equal(found, y[1]);
+    assert_ok(weir_graph_name(f->graph, y[0], "norm"));
+    assert_ok(weir_graph_find(f->graph, "norm", &found));
+    assert_int_equal(found, y[0]);
+    assert_ok(weir_graph_find(f->graph, weir_graph_value_info(f->graph, f->x)->name, &found));
+    assert_int_equal(found, f->x);
+}
+
 static void views_of_views_point_at_the_root(void** state) {
     fixture* f = *state;
     const weir_shape cut = weir_shape_make(3, (int64_t[]){ROWS_MAX, 8, 8});
@@ -632,6 +652,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(bad_leaves_are_refused, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(only_results_can_be_outputs, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(a_name_is_copied_and_replaced, make_graph, drop_graph),
+        cmocka_unit_test_setup_teardown(values_are_found_by_the_first_of_their_names, make_graph,
+                                        drop_graph),
         cmocka_unit_test_setup_teardown(views_of_views_point_at_the_root, make_graph, drop_graph),
         cmocka_unit_test_setup_teardown(a_parameter_dimension_is_neither_narrowed_nor_reshaped,
                                         make_graph, drop_graph),

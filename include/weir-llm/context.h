@@ -28,6 +28,10 @@ typedef struct weir_context_options {
     bool output_all;         // WEIR_OUTPUT_ALL is allowed; costs prefill_rows rows of logits
     weir_dtype kv_dtype; // of the caches, see weir_llama_kv_dtype; NONE: F16 where the device can
     weir_schedule_options schedule;
+    const char* const* taps; // names of results to keep for weir_context_tap, such as "output_in",
+        // what the logits are computed from, or "blk.0.out"; `weir plan --json`
+        // lists them. They are outputs then, and no fusion leaves them out
+    uint32_t tap_count;
     const weir_plan_file* plans; // planned before, under the names of the phases; read by the call
                                  // alone. `schedule` is then that of the file. NULL: plan now
 } weir_context_options;
@@ -76,8 +80,9 @@ WEIR_API WEIR_MUST_USE weir_status weir_context_measure(const weir_allocator* al
 // Ownership: the caller destroys it; the model must outlive it.
 // Errors:    WEIR_OUT_OF_RANGE more positions than the model has or its limits allow, or more
 //            memory than they do (the message has the needed and the allowed bytes);
-//            WEIR_OUT_OF_MEMORY, WEIR_DEVICE_OUT_OF_MEMORY; as weir_llama_kv_dtype; as
-//            weir_schedule_create, or as weir_plan_file_load.
+//            WEIR_NOT_FOUND, WEIR_INVALID_ARGUMENT a tap that is none; WEIR_OUT_OF_MEMORY,
+//            WEIR_DEVICE_OUT_OF_MEMORY; as weir_llama_kv_dtype; as weir_schedule_create, or as
+//            weir_plan_file_load.
 // Threads:   thread-safe.
 WEIR_API WEIR_MUST_USE weir_status weir_context_create(const weir_allocator* allocator,
                                                        weir_model* model,
@@ -119,6 +124,18 @@ WEIR_API const weir_counters* weir_context_counters(const weir_context* context,
 // Ownership: belongs to the context; holds until the next feed.
 // Threads:   thread-compatible.
 WEIR_API const float* weir_context_logits(const weir_context* context, size_t row);
+
+// Makes a view of tap `tap` of the options as the last pass of the last feed left it: f32 [rows,
+// width], in the last block behind its attention [rows of logits, width] (of a pass that nobody
+// asked logits of, one). Host and device read it as any output of a program. The mean of rows of
+// "output_in", or the last of them, is what embeddings of a text are made of.
+//
+// Ownership: the view borrows memory of the context; holds until the next feed.
+// Errors:    WEIR_NOT_FOUND no such tap, or nothing was fed since the context was made, rewound or
+//            loaded, or the last feed failed.
+// Threads:   thread-compatible.
+WEIR_API WEIR_MUST_USE weir_status weir_context_tap(const weir_context* context, uint32_t tap,
+                                                    weir_view* view);
 
 // Appends tokens to the text, in passes of at most weir_context_rows tokens. On failure the
 // position is as before and there are no logits.

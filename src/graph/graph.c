@@ -169,6 +169,17 @@ weir_status weir_graph_name(weir_graph* graph, weir_value value, const char* nam
     return WEIR_OK;
 }
 
+weir_status weir_graph_find(const weir_graph* graph, const char* name, weir_value* value) {
+    for (size_t i = 0; i < graph->values.count; i++) {
+        if (strcmp(graph->values.items[i].info.name, name) == 0) {
+            *value = (weir_value)i;
+            return WEIR_OK;
+        }
+    }
+    return WEIR_FAIL(WEIR_NOT_FOUND, "no value named \"%s\" among the %zu of the graph", name,
+                     graph->values.count);
+}
+
 // The layout of a view carries its offset within the root, so that a view of a view composes by the
 // arithmetic of views alone.
 weir_status weir_graph_narrow(weir_graph* graph, weir_value value, uint32_t axis, int64_t start,

@@ -13,6 +13,7 @@ typedef struct context_phase {
     weir_llama_graph pass; // its graph is gone once the program is made; the numbers stay
     weir_schedule* schedule;
     weir_program* program;
+    weir_value* taps; // [tap_count] of the context
 } context_phase;
 
 // Invariants: position <= length, rows <= length, and outputs is rows or 1.
@@ -33,7 +34,9 @@ struct weir_context {
     int32_t* wanted;     // [outputs] rows whose logits are asked for
     const float* logits; // of the last feed
     size_t logit_rows;
-    weir_context_pass_fn watch; // NULL: nobody does
+    uint32_t tap_count;
+    const context_phase* tapped; // whose program has the taps of the last feed; NULL: none
+    weir_context_pass_fn watch;  // NULL: nobody does
     void* watcher;
     weir_timing* timings; // [timing_count] of the pass that is told
     uint32_t timing_count;
@@ -44,7 +47,25 @@ const char* weir_phase_name(weir_phase phase) {
     return (unsigned)phase < WEIR_PHASE_COUNT ? names[phase] : NULL;
 }
 
-static weir_status make_graph(weir_context* context, weir_phase kind) {
+// Results that the caller wants to see are outputs like the logits.
+static weir_status make_taps(weir_context* context, context_phase* phase,
+                             const char* const* names) {
+    if (context->tap_count == 0) {
+        return WEIR_OK;
+    }
+    if (!names) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%u names of taps at NULL", context->tap_count);
+    }
+    WEIR_TRY(llm_array_new(&context->allocator, context->tap_count, &phase->taps));
+    for (uint32_t i = 0; i < context->tap_count; i++) {
+        WEIR_TRY(weir_graph_find(phase->pass.graph, names[i], &phase->taps[i]));
+        WEIR_TRY(weir_graph_output(phase->pass.graph, phase->taps[i]));
+    }
+    return WEIR_OK;
+}
+
+static weir_status make_graph(weir_context* context, weir_phase kind,
+                              const weir_context_options* options) {
     context_phase* phase = &context->phases[kind];
     const bool prefill = kind == WEIR_PHASE_PREFILL;
     const weir_llama_graph_desc desc = {.params = weir_model_params(context->model),
@@ -53,7 +74,8 @@ static weir_status make_graph(weir_context* context, weir_phase kind) {
                                         .outputs = prefill ? context->outputs : 1,
                                         .kv_dtype = context->kv_dtype,
                                         .gguf = weir_model_gguf(context->model)};
-    return weir_llama_graph_build(&context->allocator, &desc, &phase->pass);
+    WEIR_TRY(weir_llama_graph_build(&context->allocator, &desc, &phase->pass));
+    return make_taps(context, phase, options->taps);
 }
 
 static weir_status make_schedule(weir_context* context, weir_phase kind,
@@ -140,14 +162,14 @@ static weir_status plan(weir_context* context, const weir_context_options* optio
     WEIR_TRY(weir_llama_kv_dtype(weir_model_params(context->model),
                                  weir_device_target(weir_model_device(context->model)),
                                  options->kv_dtype, &context->kv_dtype));
-    WEIR_TRY(make_graph(context, WEIR_PHASE_PREFILL));
+    WEIR_TRY(make_graph(context, WEIR_PHASE_PREFILL, options));
     weir_context_memory_least(context->model, phases[WEIR_PHASE_PREFILL].pass.graph,
                               &context->memory);
     if (is_limited) {
         WEIR_TRY(weir_context_memory_check(context->model, context->length, &context->memory));
     }
     WEIR_TRY(make_schedule(context, WEIR_PHASE_PREFILL, options));
-    WEIR_TRY(make_graph(context, WEIR_PHASE_DECODE));
+    WEIR_TRY(make_graph(context, WEIR_PHASE_DECODE, options));
     WEIR_TRY(make_schedule(context, WEIR_PHASE_DECODE, options));
     const weir_schedule* const schedules[] = {phases[WEIR_PHASE_PREFILL].schedule,
                                               phases[WEIR_PHASE_DECODE].schedule};
@@ -219,6 +241,7 @@ static weir_status begin(const weir_allocator* allocator, weir_model* model,
                               model_length < allowed ? model_length : allowed);
     created->rows = at_most(options->prefill_rows, WEIR_CONTEXT_ROWS_DEFAULT, created->length);
     created->outputs = options->output_all ? created->rows : 1;
+    created->tap_count = options->tap_count;
     *context = created;
     return WEIR_OK;
 }
@@ -260,14 +283,15 @@ void weir_context_destroy(weir_context* context) {
         return;
     }
     // Programs first: they point into their schedules.
+    const weir_allocator allocator = context->allocator;
     for (int i = 0; i < WEIR_PHASE_COUNT; i++) {
         weir_program_destroy(context->phases[i].program);
         weir_schedule_destroy(context->phases[i].schedule);
         weir_graph_destroy(context->phases[i].pass.graph);
+        llm_array_free(&allocator, context->phases[i].taps, context->tap_count);
     }
     weir_arena_destroy(context->arena);
     weir_state_destroy(context->cache);
-    const weir_allocator allocator = context->allocator;
     llm_array_free(&allocator, context->wanted, context->outputs);
     llm_array_free(&allocator, context->timings, context->timing_count);
     llm_array_free(&allocator, context, 1);
@@ -385,6 +409,7 @@ static weir_status run_pass(weir_context* context, const uint32_t* ids, uint32_t
     WEIR_TRY(run_program(context, number, params, 3));
     context->logits = weir_program_contents(phase->program, phase->pass.logits);
     context->logit_rows = outputs;
+    context->tapped = phase;
     // Only now: after a failure the rows do not count.
     context->position += rows;
     return WEIR_OK;
@@ -395,6 +420,7 @@ weir_status weir_context_feed(weir_context* context, const uint32_t* ids, size_t
                               weir_output output) {
     const uint32_t begin = context->position;
     context->logit_rows = 0;
+    context->tapped = NULL;
     WEIR_TRY(check_feed(context, ids, count, output));
     while (count > 0) {
         const uint32_t rows = count < context->rows ? (uint32_t)count : context->rows;
@@ -402,6 +428,7 @@ weir_status weir_context_feed(weir_context* context, const uint32_t* ids, size_t
         if (status != WEIR_OK) {
             context->position = begin;
             context->logit_rows = 0;
+            context->tapped = NULL;
             return status;
         }
         ids += rows;
@@ -414,6 +441,17 @@ weir_status weir_context_feed(weir_context* context, const uint32_t* ids, size_t
 const float* weir_context_logits(const weir_context* context, size_t row) {
     const size_t vocabulary = weir_model_params(context->model)->vocabulary;
     return row < context->logit_rows ? context->logits + row * vocabulary : NULL;
+}
+
+weir_status weir_context_tap(const weir_context* context, uint32_t tap, weir_view* view) {
+    const context_phase* phase = context->tapped;
+    if (tap >= context->tap_count) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "no tap %u, the context has %u", tap, context->tap_count);
+    }
+    if (!phase) {
+        return WEIR_FAIL(WEIR_NOT_FOUND, "tap %u: nothing was fed that it would be of", tap);
+    }
+    return weir_program_output(phase->program, (weir_ticket){0}, phase->taps[tap], view);
 }
 
 weir_status weir_context_watch(weir_context* context, weir_context_pass_fn watch, void* watcher) {
@@ -444,6 +482,7 @@ weir_status weir_context_rewind(weir_context* context, uint32_t position) {
     }
     context->position = position;
     context->logit_rows = 0;
+    context->tapped = NULL;
     return WEIR_OK;
 }
 
