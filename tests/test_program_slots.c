@@ -274,7 +274,9 @@ static void outputs_have_the_rows_of_their_pass(void** state) {
         assert_int_equal(weir_view_byte_length(&view), rows * 128);
         assert_status(weir_program_read(s->program, (weir_ticket){0}, s->y, y, rows * 128 + 1),
                       WEIR_OUT_OF_RANGE);
-        assert_message_has("output");
+        char label[32]; // y has no name
+        snprintf(label, sizeof label, "output value %u, the pass made", s->y);
+        assert_message_has(label);
         assert_ok(weir_program_read(s->program, (weir_ticket){0}, s->y, y, rows * 128));
         expect_rows(s, x, rows, expected);
         assert_close(y, expected, rows * 32);

@@ -43,7 +43,8 @@ typedef struct weir_arena_deficit {
 } weir_arena_deficit;
 
 // Whether an arena has a twin of 16-bit floats: half its size, with the f16 value of the f32 at
-// byte b at byte b / 2. weir_arena_write writes both; see weir/shadow.h.
+// byte b at byte b / 2. The part of a node is filled before the first pass that reads it; from then
+// on weir_arena_write writes both. See weir/shadow.h.
 typedef enum weir_twin {
     WEIR_TWIN_NONE = 0,
     WEIR_TWIN_NATIVE = 1, // where the device computes on 16-bit floats

@@ -10,7 +10,8 @@
 //                     <-len->  <-- levels[0] = {3, stride} -->
 //
 // Two handles on the same bytes have the same memory id, so they conflict. Memory ids are given by
-// storages (weir/storage.h) or, for planning, are the ids of values. 0 names no memory.
+// storages (weir/storage.h), or by the caller: any numbers, 0 too, will do for ranges and a tracker
+// of one's own. What would pass 2^64 - 1 ends there.
 #ifndef WEIR_RANGE_H
 #define WEIR_RANGE_H
 

@@ -10,6 +10,7 @@
 #ifndef WEIR_DEVICE_PROGRAM_H
 #define WEIR_DEVICE_PROGRAM_H
 
+#include <stdio.h>
 #include <weir/program.h>
 
 #include "device/backend.h"
@@ -107,6 +108,23 @@ static inline bool program_is_used(const weir_program* program, weir_value value
 static inline const weir_value_info* program_value(const weir_program* program, weir_value value) {
     return &program->schedule->values.items[value];
 }
+
+#define PROGRAM_LABEL_BYTES 24
+
+// Returns what messages call a value: its name or, where it has none, its number.
+static inline const char* program_label_in(const weir_program* program, weir_value value,
+                                           char text[PROGRAM_LABEL_BYTES]) {
+    const char* name = program_value(program, value)->name;
+    if (name[0] != '\0') {
+        return name;
+    }
+    snprintf(text, PROGRAM_LABEL_BYTES, "value %u", value);
+    return text;
+}
+
+// The text holds until the end of the block that asks for it.
+#define program_label(program, value)                                                              \
+    program_label_in((program), (value), (char[PROGRAM_LABEL_BYTES]){0})
 
 // Tells whether passes write a value that can be bound.
 static inline bool program_writes(const weir_program* program, weir_value value) {

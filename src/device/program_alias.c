@@ -53,8 +53,8 @@ static const char* kind_name(const weir_program* program, weir_value value) {
 static weir_status refuse(const weir_program* program, weir_value a, weir_value b,
                           const char* reason) {
     return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s %s and %s %s are bound to the same bytes: %s",
-                     kind_name(program, a), program_value(program, a)->name, kind_name(program, b),
-                     program_value(program, b)->name, reason);
+                     kind_name(program, a), program_label(program, a), kind_name(program, b),
+                     program_label(program, b), reason);
 }
 
 // The bindings that are judged, of one slot.

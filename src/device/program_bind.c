@@ -30,17 +30,20 @@ static weir_status check_memory(const weir_program* program, weir_value value,
     void* pointer = NULL;
     if (view->storage->device != program->device) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to memory of another device",
-                         info->name);
+                         program_label(program, value));
     }
     if (program_writes(program, value) && weir_storage_is_sealed(view->storage)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s %s is bound to sealed memory",
-                         info->kind == WEIR_VALUE_STATE ? "state" : "output", info->name);
+                         info->kind == WEIR_VALUE_STATE ? "state" : "output",
+                         program_label(program, value));
     }
     weir_status status = weir_view_check_memory(view);
     if (status == WEIR_OK) {
         status = weir_view_resolve(view, &pointer); // what is lazy is touched here, not in a pass
     }
-    return status == WEIR_OK ? WEIR_OK : WEIR_FAIL(status, "%s: %s", info->name, weir_last_error());
+    return status == WEIR_OK
+               ? WEIR_OK
+               : WEIR_FAIL(status, "%s: %s", program_label(program, value), weir_last_error());
 }
 
 static weir_status check_binding(const weir_program* program, const weir_binding* binding) {
@@ -53,13 +56,15 @@ static weir_status check_binding(const weir_program* program, const weir_binding
     const bool own = info->kind == WEIR_VALUE_INPUT || info->kind == WEIR_VALUE_RESULT;
     if (!view->storage) {
         return own ? WEIR_OK
-                   : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to no memory", info->name);
+                   : WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to no memory",
+                               program_label(program, binding->value));
     }
     if (view->dtype != info->layout.dtype || !has_room(program, info, view) ||
         !weir_view_is_contiguous(view)) {
         char wanted[128];
         char given[128];
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is %s and cannot be bound to %s", info->name,
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is %s and cannot be bound to %s",
+                         program_label(program, binding->value),
                          weir_view_format(&info->layout, wanted, sizeof wanted),
                          weir_view_format(view, given, sizeof given));
     }
@@ -208,7 +213,8 @@ weir_status program_resolve(weir_program* program, const weir_view* bound, progr
         }
         const weir_view base = program_base(program, bound, slot->memory, value);
         if (!base.storage) {
-            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "nothing is bound to %s", info->name);
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "nothing is bound to %s",
+                             program_label(program, value));
         }
         place(slot, value, &base);
     }

@@ -23,12 +23,12 @@ weir_status weir_program_write(weir_program* program, weir_value input, const vo
     }
     if (program->bound[input].storage) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "input %s is bound to memory of the caller",
-                         info->name);
+                         program_label(program, input));
     }
     const weir_placement* place = &program->schedule->placements[input];
     if (byte_size > place->byte_size) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%llu bytes do not fit input %s of %llu bytes",
-                         (ull)byte_size, info->name, (ull)place->byte_size);
+                         (ull)byte_size, program_label(program, input), (ull)place->byte_size);
     }
     program_slot* slot = next_slot(program);
     WEIR_TRY(check_free(slot));
@@ -71,20 +71,20 @@ static weir_status check_value(const weir_program* program, const program_slot* 
     const weir_storage* storage = program->bound[value].storage;
     if (storage && program_writes(program, value) && weir_storage_is_sealed(storage)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the memory of %s was sealed since it was bound",
-                         info->name);
+                         program_label(program, value));
     }
     if (storage && info->rows != WEIR_PARAM_NONE &&
         params[info->rows] > (uint64_t)program->bound[value].shape.dims[0]) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%s is bound to %lld rows, the pass has %llu",
-                         info->name, (long long)program->bound[value].shape.dims[0],
-                         (ull)params[info->rows]);
+                         program_label(program, value),
+                         (long long)program->bound[value].shape.dims[0], (ull)params[info->rows]);
     }
     if (!storage && info->kind == WEIR_VALUE_INPUT) {
         const uint64_t needed = bytes_of_pass(info, params);
         if (slot->written[value] < needed) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
                              "input %s: the pass reads %llu bytes, %llu were written for it",
-                             info->name, (ull)needed, (ull)slot->written[value]);
+                             program_label(program, value), (ull)needed, (ull)slot->written[value]);
         }
     }
     return WEIR_OK;
@@ -234,7 +234,7 @@ weir_status weir_program_read(const weir_program* program, weir_ticket ticket, w
                               void* bytes, uint64_t byte_size) {
     weir_view view;
     WEIR_TRY(weir_program_output(program, ticket, output, &view));
-    const char* name = program_value(program, output)->name;
+    const char* name = program_label(program, output);
     if (byte_size > weir_view_byte_length(&view)) {
         return WEIR_FAIL(WEIR_OUT_OF_RANGE, "%llu bytes asked of output %s, the pass made %llu",
                          (ull)byte_size, name, (ull)weir_view_byte_length(&view));
