@@ -66,6 +66,7 @@ typedef enum weir_op_kind {
     WEIR_OP_RMS_NORM_GATE_UP = 18,
     WEIR_OP_MATMUL_SET_ROWS = 19,
     WEIR_OP_MATMUL_ROPE = 20,
+    WEIR_OP_CUSTOM = 21, // of the caller: weir_graph_custom
     WEIR_OP_COUNT
 } weir_op_kind;
 
@@ -255,6 +256,34 @@ WEIR_API WEIR_MUST_USE weir_status weir_graph_silu_gate(weir_graph* graph, weir_
 // Errors:   a pass with position + m over n fails with WEIR_OUT_OF_RANGE.
 WEIR_API WEIR_MUST_USE weir_status weir_graph_set_rows(weir_graph* graph, weir_value x,
                                                        weir_value state, weir_param position);
+
+#define WEIR_CUSTOM_INPUTS_MAX 4
+#define WEIR_CUSTOM_NAME_BYTES 24    // with the terminator
+#define WEIR_CUSTOM_CONSTANTS_MAX 32 // bytes
+
+typedef struct weir_custom_desc {
+    const char* name;         // of the operation: by it the kernels of a target are found
+    const weir_value* inputs; // read, each whole; 1 to WEIR_CUSTOM_INPUTS_MAX
+    uint32_t input_count;
+    weir_dtype dtype;      // of the result
+    weir_shape shape;      // of the result, at the upper bounds
+    weir_param rows;       // gives dims[0] of the result; WEIR_PARAM_NONE (not 0) where it is fixed
+    uint32_t in_place;     // bit i: the result may be placed on input i, see Aliasing
+    const void* constants; // copied; what tiles and results depend on, beside the operands
+    size_t constants_size; // at most WEIR_CUSTOM_CONSTANTS_MAX
+} weir_custom_desc;
+
+// Adds an operation that weir has no kernel for. It is planned, ordered and checked as any other; a
+// kernel for it stands in the target (weir/target.h) that a schedule is made for. A state among the
+// inputs is read whole, so it must have grown to all of its rows; rows are appended by set_rows.
+//
+// Shapes:   any; `shape` has elements.
+// Types:    any.
+// Aliasing: y may be placed on an input of the same type and shape whose bit is set: tile t of the
+//           kernel then overwrites only bytes of that input that only tile t reads, after it has
+//           read them.
+WEIR_API WEIR_MUST_USE weir_status weir_graph_custom(weir_graph* graph,
+                                                     const weir_custom_desc* desc, weir_value* y);
 
 // Return facts of a graph, NULL for an unknown value or parameter.
 //

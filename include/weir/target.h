@@ -21,6 +21,14 @@ typedef struct weir_projection_desc {
     weir_param position; // of the first row in the state; WEIR_PARAM_NONE without one
 } weir_projection_desc;
 
+// What weir_graph_custom was given.
+typedef struct weir_custom_constants {
+    char name[WEIR_CUSTOM_NAME_BYTES];
+    uint32_t in_place;
+    uint32_t byte_size;                             // of the constants
+    unsigned char bytes[WEIR_CUSTOM_CONSTANTS_MAX]; // aligned to 4; zeros behind them
+} weir_custom_constants;
+
 // The constants of a graph operation.
 typedef union weir_op_constants {
     float epsilon;                   // all that have rms_norm in their names
@@ -29,6 +37,7 @@ typedef union weir_op_constants {
     weir_param position;             // set_rows
     weir_rope_rows_desc rope_rows;   // rope_set_rows
     weir_projection_desc projection; // matmul_rope, matmul_set_rows
+    weir_custom_constants custom;    // custom
 } weir_op_constants;
 
 // What a kernel is asked about before it runs. The operands are the inputs of the operation in
@@ -57,6 +66,7 @@ typedef struct weir_kernel {
 
     weir_kernel_fn run; // NULL where kernels are not host functions
     uint32_t by_rows;   // bit i: operand i is taken in runs of rows and may pass binding_bytes_max
+    const char* custom; // of WEIR_OP_CUSTOM: the name of the operation that it computes
 } weir_kernel;
 
 typedef enum weir_wait_kind {

@@ -151,7 +151,7 @@ static bool may_be_in_place(const alias_search* search, uint32_t number, uint32_
         }
     }
     return operands[input].kind == WEIR_ACCESS_READ && operands[output].kind == WEIR_ACCESS_WRITE &&
-           ((weir_graph_op_info(dispatch->op)->in_place >> input) & 1) != 0 &&
+           ((weir_graph_op_in_place(dispatch->op, &dispatch->constants) >> input) & 1) != 0 &&
            operands[input].rows == operands[output].rows && a->dtype == b->dtype &&
            weir_shape_equal(&a->shape, &b->shape) && weir_view_is_contiguous(a) &&
            weir_view_is_contiguous(b) && a_bytes.memory_id == b_bytes.memory_id &&

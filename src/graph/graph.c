@@ -83,6 +83,27 @@ static weir_status add_value(weir_graph* graph, const char* name, weir_value_inf
     return WEIR_OK;
 }
 
+weir_status weir_graph_check_rows(const weir_graph* graph, const char* kind, const char* name,
+                                  const weir_shape* shape, weir_param rows) {
+    if (rows == WEIR_PARAM_NONE) {
+        return WEIR_OK;
+    }
+    const weir_param_info* bounds = weir_graph_param_info(graph, rows);
+    if (!bounds) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s \"%s\": the graph has no parameter %u", kind,
+                         name, rows);
+    }
+    if (shape->rank == 0 || (uint64_t)shape->dims[0] != bounds->upper) {
+        char text[128];
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
+                         "%s \"%s\": shape %s; expected the first dimension to be %llu, the "
+                         "upper bound of parameter \"%s\"",
+                         kind, name, weir_shape_format(shape, text, sizeof text),
+                         (unsigned long long)bounds->upper, bounds->name);
+    }
+    return WEIR_OK;
+}
+
 // Inputs, weights and states. Empty ones are refused: they would be values without bytes, which
 // neither planning nor binding has a meaning for.
 static weir_status add_leaf(weir_graph* graph, weir_value_kind kind, const char* name,
@@ -101,20 +122,7 @@ static weir_status add_leaf(weir_graph* graph, weir_value_kind kind, const char*
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s \"%s\" has no elements: shape %s", kinds[kind],
                          shown, weir_shape_format(shape, text, sizeof text));
     }
-    if (rows != WEIR_PARAM_NONE) {
-        const weir_param_info* bounds = weir_graph_param_info(graph, rows);
-        if (!bounds) {
-            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s \"%s\": the graph has no parameter %u",
-                             kinds[kind], shown, rows);
-        }
-        if (shape->rank == 0 || (uint64_t)shape->dims[0] != bounds->upper) {
-            return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
-                             "%s \"%s\": shape %s; expected the first dimension to be %llu, the "
-                             "upper bound of parameter \"%s\"",
-                             kinds[kind], shown, weir_shape_format(shape, text, sizeof text),
-                             (unsigned long long)bounds->upper, bounds->name);
-        }
-    }
+    WEIR_TRY(weir_graph_check_rows(graph, kinds[kind], shown, shape, rows));
     return add_value(graph, name, info, value);
 }
 
@@ -229,8 +237,8 @@ weir_status weir_graph_reshape(weir_graph* graph, weir_value value, const weir_s
     return add_value(graph, NULL, made, reshaped);
 }
 
-weir_status weir_graph_add_op(weir_graph* graph, const graph_op* op, weir_value leader,
-                              int64_t width, weir_value* result) {
+weir_status weir_graph_add_result(weir_graph* graph, const graph_op* op,
+                                  const weir_value_info* info, weir_value* result) {
     WEIR_TRY(array_reserve(&graph->allocator, &graph->ops, graph->ops.count + 1));
     graph_op added = *op;
     added.sum = WEIR_VALUE_NONE;
@@ -238,15 +246,23 @@ weir_status weir_graph_add_op(weir_graph* graph, const graph_op* op, weir_value 
         added.inputs[i] = WEIR_VALUE_NONE;
     }
     if (result) {
-        const weir_value_info* rows = weir_graph_value_info(graph, leader);
-        const weir_shape shape = weir_shape_make(2, (int64_t[]){rows->layout.shape.dims[0], width});
-        weir_value_info info = {.kind = WEIR_VALUE_RESULT, .rows = rows->rows};
-        WEIR_TRY(weir_view_layout(WEIR_DTYPE_F32, &shape, &info.layout));
-        WEIR_TRY(add_value(graph, NULL, info, &added.output));
+        WEIR_TRY(add_value(graph, NULL, *info, &added.output));
         *result = added.output;
     }
     graph->ops.items[graph->ops.count++] = added;
     return WEIR_OK;
+}
+
+weir_status weir_graph_add_op(weir_graph* graph, const graph_op* op, weir_value leader,
+                              int64_t width, weir_value* result) {
+    weir_value_info info = {.kind = WEIR_VALUE_RESULT};
+    if (result) {
+        const weir_value_info* rows = weir_graph_value_info(graph, leader);
+        const weir_shape shape = weir_shape_make(2, (int64_t[]){rows->layout.shape.dims[0], width});
+        info.rows = rows->rows;
+        WEIR_TRY(weir_view_layout(WEIR_DTYPE_F32, &shape, &info.layout));
+    }
+    return weir_graph_add_result(graph, op, &info, result);
 }
 
 uint32_t weir_graph_value_count(const weir_graph* graph) {

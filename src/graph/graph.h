@@ -53,9 +53,25 @@ typedef struct graph_op_info {
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind); // NULL outside the enumeration
 
+// What an operation of the caller brings itself, and the others have from the table: its name, and
+// where its output may lie.
+const char* weir_graph_op_label(weir_op_kind kind, const weir_op_constants* constants);
+uint32_t weir_graph_op_in_place(weir_op_kind kind, const weir_op_constants* constants);
+
 // The kernel of a target for an operation: the first that accepts the operands, or NULL.
 const weir_kernel* weir_target_kernel(const weir_target* target, weir_op_kind op,
                                       const weir_kernel_use* use);
+
+// Adds a checked operation and, where `result` is asked for, its value, of which kind, layout and
+// rows are set. On failure the graph is as before.
+WEIR_MUST_USE weir_status weir_graph_add_result(weir_graph* graph, const graph_op* op,
+                                                const weir_value_info* info, weir_value* result);
+
+// Checks that rows given by a parameter have its upper bound as their first dimension; `kind` and
+// `name` are what messages call the value.
+WEIR_MUST_USE weir_status weir_graph_check_rows(const weir_graph* graph, const char* kind,
+                                                const char* name, const weir_shape* shape,
+                                                weir_param rows);
 
 // Adds a checked operation. With a `result` also its value: f32 [rows of `leader`, width], whose
 // rows follow the same parameter as those of `leader`. On failure the graph is as before.

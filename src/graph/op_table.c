@@ -1,5 +1,7 @@
 #include "graph/graph.h"
 
+#include <string.h>
+
 // Where an input is listed as in place and has another size than the output (one row for all rows
 // of mul and add), lowering leaves it alone: only equal layouts can share bytes.
 static const graph_op_info op_infos[WEIR_OP_COUNT] = {
@@ -24,6 +26,7 @@ static const graph_op_info op_infos[WEIR_OP_COUNT] = {
     [WEIR_OP_RMS_NORM_GATE_UP] = {.name = "rms_norm_gate_up"},
     [WEIR_OP_MATMUL_SET_ROWS] = {.name = "matmul_set_rows", .writes_state = true},
     [WEIR_OP_MATMUL_ROPE] = {.name = "matmul_rope"},
+    [WEIR_OP_CUSTOM] = {.name = "custom"}, // the rest is in its constants
 };
 
 const graph_op_info* weir_graph_op_info(weir_op_kind kind) {
@@ -35,11 +38,26 @@ const char* weir_op_name(weir_op_kind op) {
     return info ? info->name : "unknown";
 }
 
+const char* weir_graph_op_label(weir_op_kind kind, const weir_op_constants* constants) {
+    return kind == WEIR_OP_CUSTOM ? constants->custom.name : weir_op_name(kind);
+}
+
+uint32_t weir_graph_op_in_place(weir_op_kind kind, const weir_op_constants* constants) {
+    return kind == WEIR_OP_CUSTOM ? constants->custom.in_place : op_infos[kind].in_place;
+}
+
+// Operations of the caller are told apart by their names.
+static bool is_for(const weir_kernel* kernel, weir_op_kind op, const weir_kernel_use* use) {
+    return kernel->op == op &&
+           (op != WEIR_OP_CUSTOM ||
+            (kernel->custom && strcmp(kernel->custom, use->constants->custom.name) == 0));
+}
+
 const weir_kernel* weir_target_kernel(const weir_target* target, weir_op_kind op,
                                       const weir_kernel_use* use) {
     for (uint32_t i = 0; i < target->kernel_count; i++) {
         const weir_kernel* kernel = &target->kernels[i];
-        if (kernel->op == op && kernel->accepts(use)) {
+        if (is_for(kernel, op, use) && kernel->accepts(use)) {
             return kernel;
         }
     }

@@ -142,7 +142,8 @@ static weir_status no_kernel(const weir_schedule* schedule, const graph_op* op,
                  weir_shape_format(&views[i].shape, shape, sizeof shape));
     }
     return WEIR_FAIL(WEIR_UNSUPPORTED, "target %s has no kernel for %s of %s",
-                     schedule->target.name, weir_op_name(op->kind), operands);
+                     schedule->target.name, weir_graph_op_label(op->kind, &op->constants),
+                     operands);
 }
 
 // Scratch is a value of its own that lives for one dispatch: planning places it like any other.
@@ -184,9 +185,10 @@ static weir_status name_step(weir_schedule* schedule, const weir_graph* graph,
     for (uint32_t i = 0; i < step->source_count; i++) {
         const graph_op* op = &graph->ops.items[step->sources[i]];
         const size_t used = strlen(all);
-        snprintf(all + used, sizeof all - used, "%s%s", i > 0 ? " + " : "", weir_op_name(op->kind));
+        const char* label = weir_graph_op_label(op->kind, &op->constants);
+        snprintf(all + used, sizeof all - used, "%s%s", i > 0 ? " + " : "", label);
         size_t source = 0;
-        WEIR_TRY(name_op(schedule, weir_op_name(op->kind), op, &source));
+        WEIR_TRY(name_op(schedule, label, op, &source));
         schedule->sources.items[schedule->sources.count++] =
             (weir_source_op){.op = op->kind, .name = (const char*)(uintptr_t)source};
         *name = source;
@@ -202,10 +204,10 @@ static weir_status check_bindings(const weir_schedule* schedule, const graph_op*
     for (uint32_t i = 0; limit > 0 && i < count; i++) {
         const uint64_t byte_span = weir_view_byte_span(&operands[i].layout);
         if (byte_span > limit && (kernel->by_rows >> i & 1) == 0) {
-            return WEIR_FAIL(WEIR_UNSUPPORTED,
-                             "%s: operand %u spans %llu bytes, target %s binds at most %llu",
-                             weir_op_name(op->kind), i, (unsigned long long)byte_span,
-                             schedule->target.name, (unsigned long long)limit);
+            return WEIR_FAIL(
+                WEIR_UNSUPPORTED, "%s: operand %u spans %llu bytes, target %s binds at most %llu",
+                weir_graph_op_label(op->kind, &op->constants), i, (unsigned long long)byte_span,
+                schedule->target.name, (unsigned long long)limit);
         }
     }
     return WEIR_OK;

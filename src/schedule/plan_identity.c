@@ -60,6 +60,13 @@ static uint64_t hash_projection(uint64_t hash, const weir_projection_desc* proje
     return hash_u64(hash, projection->position);
 }
 
+static uint64_t hash_custom(uint64_t hash, const weir_custom_constants* custom) {
+    hash = hash_text(hash, custom->name);
+    hash = hash_u64(hash, custom->in_place);
+    hash = hash_u64(hash, custom->byte_size);
+    return hash_bytes(hash, custom->bytes, custom->byte_size);
+}
+
 // Field by field: a structure has padding. No default, so that a new operation is not forgotten.
 static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_constants* constants) {
     switch (op) {
@@ -83,6 +90,8 @@ static uint64_t hash_constants(uint64_t hash, weir_op_kind op, const weir_op_con
     case WEIR_OP_MATMUL_SET_ROWS:
     case WEIR_OP_MATMUL_ROPE:
         return hash_projection(hash, &constants->projection);
+    case WEIR_OP_CUSTOM:
+        return hash_custom(hash, &constants->custom);
     case WEIR_OP_GET_ROWS:
     case WEIR_OP_MUL:
     case WEIR_OP_ADD:

@@ -71,7 +71,7 @@ static bool can_overwrite(const weir_schedule* schedule, const schedule_dispatch
     const schedule_operand* on = &operands[input];
     const schedule_operand* result = &operands[output];
     const uint32_t buffer = schedule->buffers[on->root];
-    if (((weir_graph_op_info(dispatch->op)->in_place >> input) & 1) == 0 ||
+    if (((weir_graph_op_in_place(dispatch->op, &dispatch->constants) >> input) & 1) == 0 ||
         schedule->buffers[result->root] == WEIR_PLAN_NONE || buffer == WEIR_PLAN_NONE ||
         on->rows != result->rows ||
         schedule->plan_buffers.items[buffer].byte_size != weir_view_byte_span(&on->layout) ||
