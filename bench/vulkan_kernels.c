@@ -13,7 +13,8 @@
 //     chain    dispatches of which each waits for the one before it
 //     product  y = x * transpose(w), without a wait between them or each after the other, and with
 //              other cuts into workgroups; 0: the default
-//     tiles    a pass of many rows with tiles of so many columns; 0: the default
+//     tiles    a pass of many rows with tiles of so many columns, and with x as weir_vulkan_x says
+//              (1 f32, 3 f16); 0: the default
 #include <string.h>
 #include <weir-llm/llama.h>
 #include <weir/vulkan.h>
@@ -389,25 +390,31 @@ static void bench_product(weir_device* device, weir_dtype dtype, int64_t n, int6
     close_rig(&r);
 }
 
-// Passes of many rows in tiles of both sizes.
+// Passes of many rows in tiles of both sizes and both kinds of arithmetic.
 static void bench_tiles(weir_device* device, const char* shape, weir_dtype dtype, uint32_t rows) {
-    static const uint32_t columns[] = {0, 64, 128};
+    static const weir_vulkan_tuning tunings[] = {
+        {.tile_columns = 0},
+        {.tile_columns = 64, .tiles_wanted = 1, .tile_x = WEIR_VULKAN_X_F32},
+        {.tile_columns = 128, .tiles_wanted = 1, .tile_x = WEIR_VULKAN_X_F32},
+        {.tile_columns = 64, .tiles_wanted = 1, .tile_x = WEIR_VULKAN_X_F16},
+        {.tile_columns = 128, .tiles_wanted = 1, .tile_x = WEIR_VULKAN_X_F16},
+        {.tile_x = WEIR_VULKAN_X_F16}};
     static rig r;
     weir_llama_graph pass;
     uint64_t params[3] = {0};
     open_pass(&r, device, shape, dtype, rows, &pass);
     params[pass.rows] = rows;
     params[pass.outputs] = 1;
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
-        const weir_vulkan_tuning tuning = {.tile_columns = columns[i], .tiles_wanted = i > 0};
+    for (size_t i = 0; i < sizeof tunings / sizeof tunings[0]; i++) {
         weir_program_destroy(r.program);
         r.program = NULL;
-        if (i > 0 && weir_vulkan_tune(device, &tuning) != WEIR_OK) {
-            continue; // no device of Vulkan
+        if (i > 0 && weir_vulkan_tune(device, &tunings[i]) != WEIR_OK) {
+            continue; // no device of Vulkan, or no such arithmetic
         }
         make_program(&r);
-        printf("tiles,%s,%s tile %u,%u,1,%.1f,\n", weir_dtype_describe(dtype)->name, shape,
-               columns[i], rows, time_pass(&r, params, 3));
+        printf("tiles,%s,%s tile %u x %u,%u,1,%.1f,\n", weir_dtype_describe(dtype)->name, shape,
+               tunings[i].tile_columns, (unsigned)tunings[i].tile_x, rows,
+               time_pass(&r, params, 3));
     }
     const weir_status status = weir_vulkan_tune(device, &(weir_vulkan_tuning){0});
     (void)status; // a device that cannot be tuned was not

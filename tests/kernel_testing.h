@@ -305,10 +305,11 @@ static inline int open_kernel_device(void** state) {
         assert_ok(status);
         kernels_on.target = weir_device_target(kernels_on.device);
         tensor_border = 2;
-        // Kernels that round x have a test of their own, in test_fused_kernels.
+        // Kernels that round x have tests of their own: test_fused_kernels, test_vulkan_tiles.
         if (strncmp(test_device(), "vulkan", 6) == 0) {
-            assert_ok(weir_vulkan_tune(kernels_on.device,
-                                       &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
+            static const weir_vulkan_tuning exact = {.unit_x = WEIR_VULKAN_X_F32,
+                                                     .tile_x = WEIR_VULKAN_X_F32};
+            assert_ok(weir_vulkan_tune(kernels_on.device, &exact));
         }
     }
     return 0;

@@ -26,7 +26,9 @@ static inline weir_device* open_test_device(const char* name, uint32_t threads, 
     need_test_device(status);
     assert_ok(status);
     if (plain && test_device() && strncmp(test_device(), "vulkan", 6) == 0) {
-        assert_ok(weir_vulkan_tune(device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
+        static const weir_vulkan_tuning exact = {.unit_x = WEIR_VULKAN_X_F32,
+                                                 .tile_x = WEIR_VULKAN_X_F32};
+        assert_ok(weir_vulkan_tune(device, &exact));
     }
     shared_devices[plain] = test_device() ? device : NULL;
     return device;

@@ -475,9 +475,18 @@ static void check_rounded_fusions(void) {
 static void products_of_bytes_agree(void** state) {
     (void)state;
     static const weir_vulkan_tuning cuts[] = {
-        {.unit_x = WEIR_VULKAN_X_8_BITS},
-        {.unit_x = WEIR_VULKAN_X_8_BITS, .unit_columns = 3, .held_columns = 2},
-        {.unit_x = WEIR_VULKAN_X_8_BITS, .held_columns = 1, .held_threads = 96, .held_groups = 2}};
+        {.unit_x = WEIR_VULKAN_X_8_BITS, .tile_x = WEIR_VULKAN_X_F32},
+        {.unit_x = WEIR_VULKAN_X_8_BITS,
+         .unit_columns = 3,
+         .held_columns = 2,
+         .tile_x = WEIR_VULKAN_X_F32},
+        {.unit_x = WEIR_VULKAN_X_8_BITS,
+         .held_columns = 1,
+         .held_threads = 96,
+         .held_groups = 2,
+         .tile_x = WEIR_VULKAN_X_F32}};
+    static const weir_vulkan_tuning exact = {.unit_x = WEIR_VULKAN_X_F32,
+                                             .tile_x = WEIR_VULKAN_X_F32};
     weir_device* device = kernels_on.device;
     if (!device || weir_vulkan_tune(device, &cuts[0]) != WEIR_OK) {
         print_message("skipped: %s\n", device ? weir_last_error() : "no device");
@@ -490,7 +499,7 @@ static void products_of_bytes_agree(void** state) {
     assert_ok(weir_vulkan_tune(device, &cuts[2]));
     check_rms_norm_matmul(WEIR_DTYPE_Q4_0, WEIR_DTYPE_F32, 0, 1, 37, 2304);
     rounds = false;
-    assert_ok(weir_vulkan_tune(device, &(weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_F32}));
+    assert_ok(weir_vulkan_tune(device, &exact));
 }
 
 // With two outputs either may lie on a or b, with one it may itself.

@@ -80,7 +80,7 @@ typedef struct weir_target {
     uint64_t alignment;         // bytes; of every value in the arena
     uint64_t binding_bytes_max; // largest range one operand may span; 0 = no limit
     uint64_t storage_bytes_max; // largest single storage; 0 = no limit
-    bool native_f16;            // computes on 16-bit floats: twins of half the size save time, too
+    bool native_f16; // kernels, also those of the caller, can compute on 16-bit floats as they are
     const weir_kernel* kernels; // the first that accepts the operands of an operation is used
     uint32_t kernel_count;
 } weir_target;

@@ -116,12 +116,13 @@ WEIR_API WEIR_MUST_USE weir_status weir_vulkan_storage_import(weir_device* devic
                                                               uint64_t byte_size, const char* name,
                                                               weir_storage** storage);
 
-// What x is to weights of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K, in products of few
-// rows; to others it is f32.
+// What x is to weights of Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K; to others it is f32.
 typedef enum weir_vulkan_x {
     WEIR_VULKAN_X_USUAL = 0,
     WEIR_VULKAN_X_F32 = 1,
     WEIR_VULKAN_X_8_BITS = 2, // rounded, with a scale for each 32 elements; integers are multiplied
+    WEIR_VULKAN_X_F16 = 3, // rounded as the weights are, with scales for each 32 elements; sums of
+                           // 16 products are f16, those of them f32
 } weir_vulkan_x;
 
 // How products are cut into workgroups: of up to 4 rows those with weights of plain types (few) and
@@ -129,14 +130,15 @@ typedef enum weir_vulkan_x {
 // Columns are rows of weights that a workgroup reads at once, or 32 of its invocations in those
 // that keep x: 1 to 32, of two matrices together; threads are its invocations, a multiple of 32, at
 // most 256. A tile has 64 rows and 64 or 128 columns of y, 64 where there are two matrices. 0: as
-// it is without this.
+// it is without this, for the kind of the device.
 typedef struct weir_vulkan_tuning {
     uint32_t few_columns, few_threads;
     uint32_t unit_columns, unit_threads;
     uint32_t groups_wanted; // workgroups of a product: columns are halved until there are as many
-    weir_vulkan_x unit_x;   // 8 bits only with VK_KHR_shader_integer_dot_product
+    weir_vulkan_x unit_x;   // f32, or 8 bits with VK_KHR_shader_integer_dot_product
     uint32_t tile_columns;
     uint32_t tiles_wanted; // of a product: with fewer they are made smaller
+    weir_vulkan_x tile_x;  // f32, or f16 with shaderFloat16
     uint32_t held_columns, held_threads;
     // Workgroups that keep x. They share the groups of columns of a product that has as many; with
     // fewer, or where x does not fit the shared memory beside them, x is not kept.

@@ -132,7 +132,8 @@ static weir_vulkan_tuning usual_tuning(const vulkan_device* device) {
                                  .held_threads = 256,
                                  .held_groups = 264,
                                  .tile_columns = 128,
-                                 .tiles_wanted = 256};
+                                 .tiles_wanted = 256,
+                                 .tile_x = WEIR_VULKAN_X_F32};
     if (probe->type == VK_PHYSICAL_DEVICE_TYPE_CPU) {
         tuning.few_columns = tuning.unit_columns = 8;
         tuning.few_threads = tuning.unit_threads = tuning.held_threads = 32;
@@ -230,6 +231,22 @@ static weir_status check_tile(uint32_t columns) {
                            columns, VULKAN_TILE, 2 * VULKAN_TILE);
 }
 
+static weir_status check_x(const vulkan_device* device, const weir_vulkan_tuning* tuning) {
+    const bool in_bytes = tuning->unit_x == WEIR_VULKAN_X_8_BITS;
+    const bool in_halves = tuning->tile_x == WEIR_VULKAN_X_F16;
+    if (!in_bytes && tuning->unit_x != WEIR_VULKAN_X_F32) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: unit_x is %u", (unsigned)tuning->unit_x);
+    }
+    if (!in_halves && tuning->tile_x != WEIR_VULKAN_X_F32) {
+        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: tile_x is %u", (unsigned)tuning->tile_x);
+    }
+    if ((in_bytes && !device->probe.integer_dot) || (in_halves && !device->probe.float16)) {
+        return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: %s computes on no %s", device->probe.name,
+                         in_bytes && !device->probe.integer_dot ? "bytes" : "16-bit floats");
+    }
+    return WEIR_OK;
+}
+
 weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning) {
     if (!vulkan_is_device(base)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: not a device of Vulkan");
@@ -247,13 +264,9 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
         .held_threads = usual_unless(tuning->held_threads, usual.held_threads),
         .held_groups = usual_unless(tuning->held_groups, usual.held_groups),
         .tile_columns = usual_unless(tuning->tile_columns, usual.tile_columns),
-        .tiles_wanted = usual_unless(tuning->tiles_wanted, usual.tiles_wanted)};
-    if (wanted.unit_x > WEIR_VULKAN_X_8_BITS) {
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: unit_x is %u", (unsigned)wanted.unit_x);
-    }
-    if (wanted.unit_x == WEIR_VULKAN_X_8_BITS && !device->probe.integer_dot) {
-        return WEIR_FAIL(WEIR_UNSUPPORTED, "tuning: %s multiplies no bytes", device->probe.name);
-    }
+        .tiles_wanted = usual_unless(tuning->tiles_wanted, usual.tiles_wanted),
+        .tile_x = tuning->tile_x > 0 ? tuning->tile_x : usual.tile_x};
+    WEIR_TRY(check_x(device, &wanted));
     WEIR_TRY(check_cut(wanted.few_columns, wanted.few_threads));
     WEIR_TRY(check_cut(wanted.unit_columns, wanted.unit_threads));
     WEIR_TRY(check_cut(wanted.held_columns, wanted.held_threads));

@@ -21,6 +21,9 @@ static const uint32_t matmul_dots_words[] = {
 static const uint32_t matmul_few_words[] = {
 #include "backends/vulkan/spirv/matmul_few.inc"
 };
+static const uint32_t matmul_half_words[] = {
+#include "backends/vulkan/spirv/matmul_half.inc"
+};
 static const uint32_t matmul_held_words[] = {
 #include "backends/vulkan/spirv/matmul_held.inc"
 };

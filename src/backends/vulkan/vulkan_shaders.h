@@ -14,6 +14,7 @@
     X(matmul, 5)                                                                                   \
     X(matmul_dots, 8)                                                                              \
     X(matmul_few, 8)                                                                               \
+    X(matmul_half, 5)                                                                              \
     X(matmul_held, 8)                                                                              \
     X(matmul_units, 8)                                                                             \
     X(narrow, 4)                                                                                   \

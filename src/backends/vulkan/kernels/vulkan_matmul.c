@@ -235,6 +235,11 @@ static bool size_held(const vulkan_encoder* encoder, uint32_t all, vulkan_launch
     return true;
 }
 
+// The types that shaders/matmul_half.comp rounds: x is rounded for them in products of few rows.
+static bool is_rounded(uint32_t type) {
+    return type >= PLAIN_TYPES && type <= UNIT_TYPE_LAST;
+}
+
 // The wider tile where there are enough of them: less is read for a product then.
 static void size_tiles(const vulkan_encoder* encoder, vulkan_launch* launch) {
     const weir_vulkan_tuning* tuning = encoder->tuning;
@@ -244,6 +249,10 @@ static void size_tiles(const vulkan_encoder* encoder, vulkan_launch* launch) {
     if (launch->push.columns <= VULKAN_TILE ||
         rows * divide_up(launch->push.columns, columns) < tuning->tiles_wanted) {
         columns = VULKAN_TILE;
+    }
+    if (tuning->tile_x == WEIR_VULKAN_X_F16 && is_rounded(launch->constants[0]) &&
+        (!gated || is_rounded(launch->constants[5]))) {
+        launch->shader = VULKAN_SHADER_matmul_half;
     }
     launch->constants[7] = columns / VULKAN_TILE;
     launch->groups[0] = divide_up(launch->push.columns, columns);
