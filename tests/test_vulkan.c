@@ -667,6 +667,56 @@ static void halves_are_those_of_the_host_bit_for_bit(void** state) {
     weir_shadow_destroy(shadow);
     weir_storage_release(storage);
 }
+#define HALVES 96
+
+static const uint32_t half_square_words[] = {
+#include "shaders/half_square.inc"
+};
+
+// What native_f16 says: a kernel of the caller multiplies halves, those of a shadow.
+static void a_target_with_16_bit_floats_computes_on_them(void** state) {
+    (void)state;
+    if (!weir_device_target(gpu)->native_f16) {
+        print_message("skipped: the device computes on no 16-bit floats\n");
+        skip();
+    }
+    const weir_shape shape = weir_shape_make(1, (int64_t[]){HALVES});
+    weir_storage* storage = allocate(gpu, 1024, WEIR_FILL_ZERO, false);
+    const weir_view source = floats(storage, 0, HALVES);
+    float* numbers = weir_view_contents(&source);
+    for (int i = 0; i < HALVES; i++) {
+        numbers[i] = (float)(i - 40) + 0.5f; // squares that halves have not got, too
+    }
+    weir_shadow* shadow = NULL;
+    weir_session* session = NULL;
+    weir_view x, y;
+    assert_ok(weir_shadow_create(&source, &shadow));
+    weir_shadow_view(shadow, &x);
+    assert_ok(weir_view_make(storage, 512, WEIR_DTYPE_F16, &shape, &y));
+    const weir_kernel_code code = {
+        .words = half_square_words, .byte_size = sizeof half_square_words, .groups = {1}};
+    const weir_operand operands[] = {{x, WEIR_ACCESS_READ}, {y, WEIR_ACCESS_WRITE}};
+    const uint32_t pairs = HALVES / 2;
+    const weir_dispatch_desc desc = {.name = "square",
+                                     .code = &code,
+                                     .operands = operands,
+                                     .operand_count = 2,
+                                     .constants = &pairs,
+                                     .constants_size = sizeof pairs};
+    assert_ok(weir_session_create(gpu, &session));
+    assert_ok(weir_session_dispatch(session, &desc, NULL));
+    assert_ok(weir_session_finish(session));
+    const uint16_t* squares = weir_view_contents(&y);
+    for (int i = 0; i < HALVES; i++) {
+        const float exact = numbers[i] * numbers[i];
+        const float found = weir_f16_to_f32(squares[i]);
+        assert_true(fabsf(found - exact) <= exact / 1024.0f); // one unit in the last place
+    }
+    weir_session_destroy(session);
+    weir_shadow_destroy(shadow);
+    weir_storage_release(storage);
+}
+
 // Each allocation of a session's work fails once in turn; nothing is left over.
 static void every_failing_allocation_leaves_nothing_behind(void** state) {
     (void)state;
@@ -717,6 +767,7 @@ int main(void) {
         cmocka_unit_test(times_are_taken_when_asked_for),
         cmocka_unit_test(new_bindings_take_no_memory),
         cmocka_unit_test(halves_are_those_of_the_host_bit_for_bit),
+        cmocka_unit_test(a_target_with_16_bit_floats_computes_on_them),
         cmocka_unit_test(every_failing_allocation_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, open_gpu, close_gpu);
