@@ -147,6 +147,45 @@ static void cuts_that_cannot_be_are_refused(void** state) {
     weir_device_destroy(cpu);
 }
 
+static void keep_line(void* context, weir_log_level level, const char* message) {
+    (void)level;
+    snprintf(context, 256, "%s", message);
+}
+
+static void what_no_product_can_have_is_logged(void** state) {
+    (void)state;
+    char line[256] = "";
+    weir_vulkan_tuning tuning = {.unit_x = WEIR_VULKAN_X_8_BITS, .held_groups = 1};
+    if (weir_vulkan_tune(gpu, &tuning) != WEIR_OK) {
+        print_message("skipped: the device multiplies no bytes\n");
+        skip();
+    }
+    assert_ok(weir_vulkan_tune(gpu, &(weir_vulkan_tuning){0}));
+    weir_device* device = NULL;
+    const weir_log log = {.write = keep_line, .context = line, .level = WEIR_LOG_INFO};
+    const weir_device_desc desc = {.name = "vulkan", .log = log};
+    assert_ok(weir_device_create(&desc, &device));
+    line[0] = '\0';
+    assert_ok(weir_vulkan_tune(device, &tuning));
+    assert_string_equal(line, "");
+    tuning.held_groups = UINT32_MAX;
+    assert_ok(weir_vulkan_tune(device, &tuning));
+    assert_non_null(strstr(line, "no product keeps x: 4294967295 workgroups are wanted"));
+    line[0] = '\0';
+    tuning.unit_x = WEIR_VULKAN_X_F32; // nothing is kept, and nothing wanted
+    assert_ok(weir_vulkan_tune(device, &tuning));
+    assert_string_equal(line, "");
+    tuning = (weir_vulkan_tuning){.unit_x = WEIR_VULKAN_X_8_BITS,
+                                  .few_threads = 32,
+                                  .unit_threads = 32,
+                                  .held_threads = 256,
+                                  .held_groups = 1};
+    vulkan_device_of(device)->probe.shared_bytes_max = 16384;
+    assert_ok(weir_vulkan_tune(device, &tuning));
+    assert_non_null(strstr(line, "bytes of shared memory"));
+    weir_device_destroy(device);
+}
+
 // Whether a product of rows of F32 takes a rotation of heads of 128 in.
 static bool turns_heads_of(int64_t width) {
     const weir_op_constants constants = {.projection = {.turns = true,
@@ -200,6 +239,7 @@ int main(void) {
         cmocka_unit_test(products_are_right_however_they_are_cut),
         cmocka_unit_test(products_in_pieces_have_the_bits_of_whole_ones),
         cmocka_unit_test(cuts_that_cannot_be_are_refused),
+        cmocka_unit_test(what_no_product_can_have_is_logged),
         cmocka_unit_test(heads_that_no_binding_holds_are_not_turned_within_a_product),
         cmocka_unit_test(the_target_fuses_as_that_of_the_processor_does),
     };

@@ -247,6 +247,25 @@ static weir_status check_x(const vulkan_device* device, const weir_vulkan_tuning
     return WEIR_OK;
 }
 
+// Workgroups that keep x are given up silently where a product is too small or too wide for them;
+// what no product can have is worth a line.
+static void report_held(const vulkan_device* device, const weir_vulkan_tuning* tuning) {
+    const vulkan_probe* probe = &device->probe;
+    const uint64_t byte_size = vulkan_held_bytes(tuning);
+    if (tuning->unit_x != WEIR_VULKAN_X_8_BITS) {
+        return; // there is nothing to keep
+    }
+    if (tuning->held_groups > probe->group_count_max) {
+        log_line(&device->base.log, WEIR_LOG_INFO,
+                 "vulkan: no product keeps x: %u workgroups are wanted, %s takes %u",
+                 tuning->held_groups, probe->name, probe->group_count_max);
+    } else if (byte_size > probe->shared_bytes_max) {
+        log_line(&device->base.log, WEIR_LOG_INFO,
+                 "vulkan: no product keeps x: it takes %llu bytes of shared memory, %s has %u",
+                 (unsigned long long)byte_size, probe->name, probe->shared_bytes_max);
+    }
+}
+
 weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning) {
     if (!vulkan_is_device(base)) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "tuning: not a device of Vulkan");
@@ -277,6 +296,7 @@ weir_status weir_vulkan_tune(weir_device* base, const weir_vulkan_tuning* tuning
                          device->probe.shared_bytes_max);
     }
     device->tuning = wanted;
+    report_held(device, &wanted);
     return WEIR_OK;
 }
 

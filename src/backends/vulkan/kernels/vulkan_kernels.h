@@ -71,6 +71,9 @@ typedef struct vulkan_launch {
 // Bytes of shared memory that products with few rows take.
 uint32_t vulkan_tuning_bytes(const weir_vulkan_tuning* tuning);
 
+// Bytes of shared memory that a workgroup takes at least that keeps x.
+uint64_t vulkan_held_bytes(const weir_vulkan_tuning* tuning);
+
 typedef struct vulkan_encoder vulkan_encoder;
 
 // What an encoding function is told, and what it calls for every launch.

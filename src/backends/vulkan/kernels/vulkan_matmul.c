@@ -207,6 +207,10 @@ static uint64_t held_bytes(uint64_t units, uint32_t threads, uint32_t sums) {
     return (units * 3 + 2 * half) * 4 * ELEMENT_BYTES + threads / TEAM * ELEMENT_BYTES;
 }
 
+uint64_t vulkan_held_bytes(const weir_vulkan_tuning* tuning) {
+    return held_bytes(1, tuning->held_threads, tuning->held_columns);
+}
+
 // Workgroups that keep a row of x, each of which takes as many groups of columns. False where the
 // product, of `all` columns in all its launches, has fewer groups than workgroups, for which x need
 // not be kept, or x does not fit.
