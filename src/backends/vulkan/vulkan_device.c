@@ -141,6 +141,7 @@ static weir_vulkan_tuning usual_tuning(const vulkan_device* device) {
     }
     if (probe->integer_dot && probe->fast_dots) {
         tuning.unit_x = WEIR_VULKAN_X_8_BITS;
+        tuning.tile_x = probe->float16 ? WEIR_VULKAN_X_F16 : WEIR_VULKAN_X_F32;
     }
     return tuning;
 }
