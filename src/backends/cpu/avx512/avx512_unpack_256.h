@@ -8,20 +8,18 @@
 #include "backends/cpu/avx512/avx512_unpack.h"
 
 // Eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each in bytes 0 .. 3 and
-// 4 .. 7, the others as nibbles of bytes 8 .. 11 and the upper bits of bytes 0 .. 7. Ordinary
-// registers do it beside what the vector units have to do.
+// 4 .. 7, the others as nibbles of bytes 8 .. 11 and the upper bits of bytes 0 .. 7. Words of the
+// result are the first four scales, their minima, the other scales and theirs. Ordinary registers
+// do it beside what the vector units have to do, both kinds in 64 bits.
 AVX512_INLINE __m128i unpack_k_bytes(const uint8_t* packed) {
-    uint32_t scales;
-    uint32_t minima;
+    uint64_t both;
     uint32_t nibbles;
-    memcpy(&scales, packed, sizeof scales);
-    memcpy(&minima, packed + 4, sizeof minima);
+    memcpy(&both, packed, sizeof both);
     memcpy(&nibbles, packed + 8, sizeof nibbles);
-    const uint32_t last_scales = (nibbles & 0x0F0F0F0F) | (scales >> 2 & 0x30303030);
-    const uint32_t last_minima = (nibbles >> 4 & 0x0F0F0F0F) | (minima >> 2 & 0x30303030);
-    const uint64_t all_scales = (scales & 0x3F3F3F3F) | (uint64_t)last_scales << 32;
-    const uint64_t all_minima = (minima & 0x3F3F3F3F) | (uint64_t)last_minima << 32;
-    return _mm_set_epi64x((long long)all_minima, (long long)all_scales);
+    const uint64_t first = both & 0x3F3F3F3F3F3F3F3F;
+    const uint64_t low = (nibbles | (uint64_t)nibbles << 28) & 0x0F0F0F0F0F0F0F0F;
+    const uint64_t last = low | (both >> 2 & 0x3030303030303030);
+    return _mm_set_epi64x((long long)last, (long long)first);
 }
 
 // 16 bytes: units d, dmin in halves, then scales and minima. Scales of odd groups come `odd` times
@@ -31,13 +29,13 @@ AVX512_INLINE void unpack_k_scales(const uint8_t* b, float odd, avx512_weights* 
     memcpy(&halves, b, sizeof halves);
     const __m128 units = _mm_cvtph_ps(_mm_cvtsi32_si128((int)halves)); // d, dmin, 0, 0
     const __m128 turned = _mm_mul_ps(_mm_movelh_ps(units, units), _mm_setr_ps(1, 1, odd, odd));
-    const __m512i of_unit = _mm512_setr_epi32(0, 2, 0, 2, 0, 2, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1);
+    const __m512i of_unit = _mm512_setr_epi32(0, 2, 0, 2, 1, 1, 1, 1, 0, 2, 0, 2, 1, 1, 1, 1);
     const __m512 numbers = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(unpack_k_bytes(b + 4)));
     const __m512 all =
         _mm512_mul_ps(numbers, _mm512_permutexvar_ps(of_unit, _mm512_castps128_ps512(turned)));
-    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 8, 8, 9, 9, 10, 10, 11, 11);
     w->scale = _mm512_permutexvar_ps(twice, all);
-    w->minimum = _mm512_permutexvar_ps(_mm512_add_epi32(twice, _mm512_set1_epi32(8)), all);
+    w->minimum = _mm512_permutexvar_ps(_mm512_add_epi32(twice, _mm512_set1_epi32(4)), all);
 }
 
 // Of 128 bytes: each 32 hold a group in their low nibbles and the next in the high ones.
