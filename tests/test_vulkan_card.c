@@ -148,11 +148,14 @@ static struct {
     PFN_vkAllocateMemory allocate;
     bool full;
     uint32_t tries;
+    uint32_t type; // which the real device has, allows and maps
 } driver;
 
 static void VKAPI_PTR ask_requirements(VkDevice device, VkBuffer buffer,
                                        VkMemoryRequirements* needed) {
     driver.ask(device, buffer, needed);
+    driver.type = vulkan_memory_type(&vulkan_device_of(gpu)->probe, VULKAN_PLACE_SHARED,
+                                     needed->memoryTypeBits);
     needed->memoryTypeBits = 3;
 }
 
@@ -164,7 +167,7 @@ static VkResult VKAPI_PTR allocate_from(VkDevice device, const VkMemoryAllocateI
     if (driver.full && info->memoryTypeIndex == 0) {
         return VK_ERROR_OUT_OF_DEVICE_MEMORY;
     }
-    real.memoryTypeIndex = 0;
+    real.memoryTypeIndex = driver.type;
     return driver.allocate(device, &real, callbacks, memory);
 }
 
