@@ -49,6 +49,7 @@ for program in test_vulkan test_vulkan_card test_vulkan_device test_vulkan_files
     test_fused_kernels test_generate test_demo_model; do
     run_watched "$program"
 done
+WEIR_TEST_CARD=1 run_watched test_snapshot
 WEIR_TEST_CARD=1 run_watched test_generate # with arena and caches where the host does not reach
 wait "$stories"
 

@@ -3,6 +3,7 @@
 // list of types of memory, or a driver whose entry points are replaced.
 #include "vulkan_testing.h"
 
+#include <weir-llm/snapshot.h>
 #include <weir/access.h>
 #include <weir/arena.h>
 #include <weir/session.h>
@@ -142,6 +143,46 @@ static void what_is_for_kernels_lies_in_memory_of_the_device_on_every_card(void*
     }
 }
 
+static uint64_t most_of_a_buffer, most_of_an_allocation; // that the driver says
+
+static void VKAPI_PTR show_limits(VkPhysicalDevice device, VkPhysicalDeviceProperties2* found) {
+    get_properties(device, found);
+    VkBaseOutStructure* item = (VkBaseOutStructure*)found;
+    for (; item; item = item->pNext) {
+        void* any = item;
+        if (item->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES) {
+            ((VkPhysicalDeviceMaintenance4Properties*)any)->maxBufferSize = most_of_a_buffer;
+        } else if (item->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES) {
+            ((VkPhysicalDeviceVulkan11Properties*)any)->maxMemoryAllocationSize =
+                most_of_an_allocation;
+        }
+    }
+}
+
+// The lesser of both limits, in whole steps of what drivers round sizes up to.
+static void storages_fit_buffers_and_allocations(void** state) {
+    (void)state;
+    static const struct {
+        uint64_t buffer, allocation, storage;
+    } limits[] = {{0, 2 * GIB, 2 * GIB}, // a driver that does not know of buffers
+                  {GIB, 2 * GIB, GIB},
+                  {4 * GIB, 2 * GIB, 2 * GIB},
+                  {UINT64_MAX, 4 * GIB - 1, 4 * GIB - 65536},
+                  {4 * GIB - 1, UINT64_MAX, 4 * GIB - 65536},
+                  {0, 10000, 10000}}; // of a test
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        vulkan_instance instance = vulkan_device_of(gpu)->instance;
+        vulkan_probe probe;
+        most_of_a_buffer = limits[i].buffer;
+        most_of_an_allocation = limits[i].allocation;
+        get_properties = instance.api.GetPhysicalDeviceProperties2;
+        instance.api.GetPhysicalDeviceProperties2 = show_limits;
+        assert_ok(vulkan_probe_device(&instance, vulkan_device_of(gpu)->probe.handle, &probe));
+        const weir_target target = vulkan_probe_target(&probe, weir_device_target(gpu));
+        assert_int_equal(target.storage_bytes_max, limits[i].storage);
+    }
+}
+
 // What the driver of a card with two heaps of its own says; its first heap is full on request.
 static struct {
     PFN_vkGetBufferMemoryRequirements ask;
@@ -248,6 +289,36 @@ static void arenas_and_shadows_are_reached_by_copies(void** state) {
     weir_session_destroy(session);
     weir_shadow_destroy(shadow);
     weir_storage_release(storage);
+    weir_device_destroy(device);
+}
+
+// Memory for three of four storages: none is kept.
+static void a_state_that_finds_no_room_for_all_storages_takes_none(void** state) {
+    (void)state;
+    const weir_vulkan_options options = {.memory_bytes_max = MIB, .allocation_bytes_max = MIB / 3};
+    weir_device* device = open_vulkan_with(&options);
+    const uint32_t heap = vulkan_device_of(device)->heap;
+    const uint64_t used = atomic_load(&vulkan_device_of(device)->used[heap]);
+    weir_state_desc desc = {.dtype = WEIR_DTYPE_U8,
+                            .row = weir_shape_make(1, (const int64_t[]){1024}),
+                            .row_count_max = 300,
+                            .slot_count = 4,
+                            .name = "rows"};
+    weir_state* rows = NULL;
+    assert_status(weir_state_create(device, &desc, &rows), WEIR_DEVICE_OUT_OF_MEMORY);
+    assert_message_has("pass the limit of 1048576 by ");
+    assert_null(rows);
+    assert_int_equal(atomic_load(&vulkan_device_of(device)->used[heap]), used);
+    desc.slot_count = 2;
+    assert_ok(weir_state_create(device, &desc, &rows));
+    assert_int_equal(weir_state_storage_count(rows), 2);
+    weir_state_destroy(rows);
+    desc.row_count_max = 400;
+    rows = NULL;
+    assert_status(weir_state_create(device, &desc, &rows), WEIR_DEVICE_OUT_OF_MEMORY);
+    assert_message_has(
+        "a slot of rows takes 409600 bytes, the largest storage of vulkan has 327680");
+    assert_null(rows);
     weir_device_destroy(device);
 }
 
@@ -389,6 +460,25 @@ static void check_pieces(const fixture* f, bool mapped) {
     }
 }
 
+// Saves the text of one context and goes on with it in the other, where it has the same rows.
+static void check_snapshots(const fixture* from, const fixture* to) {
+    const uint64_t byte_size = weir_snapshot_bytes(from->context);
+    uint8_t* bytes = malloc(2 * byte_size);
+    assert_non_null(bytes);
+    assert_int_equal(weir_snapshot_bytes(to->context), byte_size);
+    assert_ok(weir_snapshot_save(from->context, bytes, byte_size));
+    assert_ok(weir_context_rewind(to->context, 0));
+    assert_ok(weir_snapshot_load(to->context, bytes, byte_size));
+    assert_ok(weir_snapshot_save(to->context, bytes + byte_size, byte_size));
+    assert_memory_equal(bytes, bytes + byte_size, byte_size);
+    free(bytes);
+    const size_t width = weir_model_params(from->model)->vocabulary;
+    assert_ok(weir_context_feed(from->context, (uint32_t[]){3}, 1, WEIR_OUTPUT_LAST));
+    assert_ok(weir_context_feed(to->context, (uint32_t[]){3}, 1, WEIR_OUTPUT_LAST));
+    assert_memory_equal(weir_context_logits(from->context, 0), weir_context_logits(to->context, 0),
+                        width * sizeof(float));
+}
+
 // The same bits with arena and caches in memory that the host does not reach, also in several
 // pieces, as with all of it mapped; and where they lie.
 static void check_model(const char* path, const text_options* options) {
@@ -410,6 +500,8 @@ static void check_model(const char* path, const text_options* options) {
     const size_t width = weir_model_params(f[0].model)->vocabulary;
     assert_memory_equal(logits[0], logits[1],
                         (1 + options->fed - options->prompt) * width * sizeof(float));
+    check_snapshots(&f[1], &f[0]);
+    check_snapshots(&f[0], &f[1]);
     for (int i = 0; i < 2; i++) {
         weir_device* device = f[i].device;
         f[i].device = NULL; // `gpu` stays
@@ -452,6 +544,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_for_kernels_lies_in_memory_of_the_device_on_every_card),
         cmocka_unit_test(a_full_heap_that_the_host_maps_leaves_the_other_to_kernels),
+        cmocka_unit_test(storages_fit_buffers_and_allocations),
+        cmocka_unit_test(a_state_that_finds_no_room_for_all_storages_takes_none),
         cmocka_unit_test(arenas_and_shadows_are_reached_by_copies),
         cmocka_unit_test(rows_of_states_are_reached_by_copies),
         cmocka_unit_test(the_tiny_model_runs_in_memory_that_the_host_does_not_map),

@@ -17,6 +17,7 @@
 #define FLOATS 64
 #define WRAPPED_BYTES 65536
 #define VENDOR_NVIDIA 0x10DE
+#define PIECE_BYTES 1024 // of arena and caches, which then lie in several
 
 static const uint32_t scale_words[] = {
 #include "shaders/scale.inc"
@@ -41,9 +42,11 @@ static void end_cycle(void) {
     assert_int_equal(atomic_load(&driver.objects), keeps_driver ? 1 : 0);
 }
 
-static weir_status open_vulkan(const weir_allocator* allocator, weir_device** device) {
+static weir_status open_vulkan(const weir_allocator* allocator, const weir_vulkan_options* options,
+                               weir_device** device) {
     const weir_device_desc desc = {.name = "vulkan",
                                    .allocator = *allocator,
+                                   .vulkan = options,
                                    .cache_path = keeps_pipelines ? cache_path : NULL};
     unlink(cache_path); // pipelines are compiled, and kept at the end
     return weir_device_create(&desc, device);
@@ -126,7 +129,7 @@ static weir_status run_session(memories* m) {
 static weir_status session_cycle(void* context, const weir_allocator* allocator) {
     (void)context;
     memories m = {.handle = -1};
-    weir_status status = open_vulkan(allocator, &m.device);
+    weir_status status = open_vulkan(allocator, NULL, &m.device);
     status = status == WEIR_OK ? make_memories(&m) : status;
     status = status == WEIR_OK ? run_session(&m) : status;
     weir_session_destroy(m.session);
@@ -159,8 +162,12 @@ static weir_status speak(fixture* f, const weir_allocator* allocator) {
     const weir_generate_options options = {
         .max_tokens = 3, .ignore_end = true, .emit = note_token, .context = &said};
     const weir_context_options small = {.context_length = 16, .prefill_rows = 4};
-    WEIR_TRY(open_vulkan(allocator, &f->device));
+    const weir_vulkan_options pieces = {.allocation_bytes_max = PIECE_BYTES};
+    WEIR_TRY(open_vulkan(allocator, &pieces, &f->device));
     WEIR_TRY(fill_fixture(f, allocator, model_path, 0.0f, &small));
+    assert_true(weir_state_storage_count(weir_context_cache(f->context)) > 1);
+    assert_true(weir_schedule_report_of(weir_context_schedule(f->context, WEIR_PHASE_PREFILL))
+                    ->arena_blocks > 1);
     WEIR_TRY(weir_generate(f->context, f->tokenizer, f->sampler, prompt, 4, &options, NULL));
     first = first == 0 ? said : first;
     return said == first ? WEIR_OK : WEIR_FAIL(WEIR_INTERNAL, "another text");

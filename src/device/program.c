@@ -237,7 +237,7 @@ static weir_status check_blocks(const weir_program* program) {
         const uint32_t block = entries[i].block;
         const uint64_t needed = entries[i].byte_offset + entries[i].byte_size;
         const uint64_t there =
-            block < program->blocks.count ? program->blocks.items[block]->byte_size : 0;
+            block < program->blocks.count ? program->blocks.items[block].storage->byte_size : 0;
         if (block >= program->blocks.count || needed > there) {
             return WEIR_FAIL(WEIR_OUT_OF_RANGE,
                              "the plan needs %llu bytes in %u block%s, one of at least %llu as "
@@ -268,7 +268,7 @@ static weir_status choose_arena(weir_program* program, weir_arena* given) {
             return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the arena lies on another device");
         }
         weir_storage_retain(block);
-        program->blocks.items[program->blocks.count++] = block;
+        program->blocks.items[program->blocks.count++].storage = block;
     }
     return check_blocks(program);
 }
@@ -365,7 +365,7 @@ void weir_program_destroy(weir_program* program) {
     array_free(&program->device->allocator, &program->names[0]);
     array_free(&program->device->allocator, &program->names[1]);
     for (size_t i = 0; i < program->blocks.count; i++) {
-        weir_storage_release(program->blocks.items[i]);
+        weir_storage_release(program->blocks.items[i].storage);
     }
     array_free(&program->device->allocator, &program->blocks);
     weir_arena_destroy(program->own_arena);

@@ -52,12 +52,16 @@ typedef struct program_slot {
     uint64_t version;   // of the bindings that it has
 } program_slot;
 
+typedef struct program_block {
+    weir_storage* storage; // retained
+} program_block;
+
 struct weir_program {
     weir_device* device;
     const weir_schedule* schedule;
     weir_arena* own_arena; // NULL when the arena is shared
     struct {
-        weir_storage** items; // the blocks of the arena, retained
+        program_block* items; // of the arena
         size_t count, capacity;
     } blocks;
     weir_view* bound;      // per value what the caller bound; storages are retained. No storage:

@@ -75,7 +75,7 @@ static weir_status check_binding(const weir_program* program, const weir_binding
 static weir_status check_apart(weir_program* program, const weir_binding* binding) {
     bool shared = false;
     for (size_t i = 0; i < program->blocks.count && binding->view.storage && !shared; i++) {
-        weir_storage* block = program->blocks.items[i];
+        weir_storage* block = program->blocks.items[i].storage;
         const weir_view arena = {.storage = block,
                                  .dtype = WEIR_DTYPE_U8,
                                  .shape = {.rank = 1, .dims = {(int64_t)block->byte_size}},
@@ -110,7 +110,7 @@ weir_view program_base(const weir_program* program, const weir_view* bound, weir
     base.byte_offset = place->byte_offset;
     switch (place->region) {
     case WEIR_REGION_ARENA:
-        base.storage = program->blocks.items[place->block];
+        base.storage = program->blocks.items[place->block].storage;
         break;
     case WEIR_REGION_INPUT:
         base.storage = memory;

@@ -6,13 +6,17 @@
 // Least bytes to commit at a time: each commit is a call of the system.
 #define STEP_BYTES 65536
 
+typedef struct state_part {
+    weir_storage* storage;
+} state_part;
+
 // Invariants: row_count * row_bytes <= committed <= slot_stride; slot_stride and committed are
-// whole granules of the device. Storage i has slots [i * share, (i + 1) * share), the last one what
+// whole granules of the device. Part i has slots [i * share, (i + 1) * share), the last one what
 // is left: none passes the largest storage of the device, and no slot lies in two.
 struct weir_state {
     weir_device* device;
-    weir_storage** storages;
-    uint32_t storage_count;
+    state_part* parts;
+    uint32_t part_count;
     uint32_t share; // slots of a storage
     weir_dtype dtype;
     weir_shape shape; // of a slot
@@ -30,17 +34,17 @@ typedef struct slot_place {
 } slot_place;
 
 static slot_place place_of(const weir_state* state, uint64_t slot) {
-    return (slot_place){state->storages[slot / state->share],
+    return (slot_place){state->parts[slot / state->share].storage,
                         slot % state->share * state->slot_stride};
 }
 
-static uint64_t slots_of(const weir_state* state, uint32_t storage) {
-    const uint64_t begin = (uint64_t)storage * state->share;
+static uint64_t slots_of(const weir_state* state, uint32_t part) {
+    const uint64_t begin = (uint64_t)part * state->share;
     return state->slot_count - begin < state->share ? state->slot_count - begin : state->share;
 }
 
 static const char* name_of(const weir_state* state) {
-    return state->storages[0]->name;
+    return state->parts[0].storage->name;
 }
 
 weir_status weir_reserve_whole(weir_device* device, uint64_t byte_size, const char* name,
@@ -130,10 +134,9 @@ static weir_status share_slots(const weir_state_desc* desc, weir_state* state) {
     }
     const uint64_t count = (state->slot_count - 1) / fit + 1;
     state->share = (uint32_t)((state->slot_count - 1) / count + 1);
-    state->storage_count = (uint32_t)((state->slot_count - 1) / state->share + 1);
-    return weir_alloc_zeroed(&state->device->allocator,
-                             state->storage_count * sizeof *state->storages,
-                             (void**)&state->storages);
+    state->part_count = (uint32_t)((state->slot_count - 1) / state->share + 1);
+    return weir_alloc_zeroed(&state->device->allocator, state->part_count * sizeof *state->parts,
+                             (void**)&state->parts);
 }
 
 static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
@@ -142,11 +145,11 @@ static weir_status reserve(const weir_state_desc* desc, weir_state* state) {
     WEIR_TRY(shape_slot(desc, state));
     WEIR_TRY(size_slots(desc, state));
     WEIR_TRY(share_slots(desc, state));
-    for (uint32_t i = 0; i < state->storage_count; i++) {
+    for (uint32_t i = 0; i < state->part_count; i++) {
         const uint64_t byte_size = slots_of(state, i) * state->slot_stride;
-        WEIR_TRY(device->vtable->reserve(device, byte_size, name, &state->storages[i]));
-        state->storages[i]->slot_stride = state->slot_stride;
-        identity_join(state->storages[i]);
+        WEIR_TRY(device->vtable->reserve(device, byte_size, name, &state->parts[i].storage));
+        state->parts[i].storage->slot_stride = state->slot_stride;
+        identity_join(state->parts[i].storage);
     }
     return WEIR_OK;
 }
@@ -173,10 +176,10 @@ void weir_state_destroy(weir_state* state) {
         return;
     }
     const weir_allocator* allocator = &state->device->allocator;
-    for (uint32_t i = 0; state->storages && i < state->storage_count; i++) {
-        weir_storage_release(state->storages[i]);
+    for (uint32_t i = 0; state->parts && i < state->part_count; i++) {
+        weir_storage_release(state->parts[i].storage);
     }
-    weir_free(allocator, state->storages, state->storage_count * sizeof *state->storages,
+    weir_free(allocator, state->parts, state->part_count * sizeof *state->parts,
               _Alignof(max_align_t));
     object_free(allocator, state);
 }
@@ -226,8 +229,8 @@ static void decommit(weir_state* state, uint64_t slots, uint64_t begin, uint64_t
 static void set_rows(weir_state* state, int64_t row_count) {
     const bool all = row_count == state->shape.dims[0];
     state->row_count = row_count;
-    for (uint32_t i = 0; i < state->storage_count; i++) {
-        atomic_store(&state->storages[i]->slot_bytes,
+    for (uint32_t i = 0; i < state->part_count; i++) {
+        atomic_store(&state->parts[i].storage->slot_bytes,
                      all ? state->slot_stride : (uint64_t)row_count * state->row_bytes);
     }
 }
@@ -260,7 +263,7 @@ weir_status weir_state_grow(weir_state* state, int64_t row_count) {
 // Lists bytes [begin, end) of every slot of a storage, by every name.
 static weir_status list_bytes(const weir_state* state, uint32_t index, uint64_t begin, uint64_t end,
                               access_array* list) {
-    weir_storage* storage = state->storages[index];
+    weir_storage* storage = state->parts[index].storage;
     const weir_range_level slots = {.count = slots_of(state, index), .stride = state->slot_stride};
     const size_t position = list->count;
     WEIR_TRY(array_reserve(&state->device->allocator, list, position + 1));
@@ -281,7 +284,7 @@ static weir_status check_idle(const weir_state* state, int64_t row_count) {
     if (weir_device_is_idle(device)) {
         return WEIR_OK;
     }
-    for (uint32_t i = 0; i < state->storage_count && status == WEIR_OK; i++) {
+    for (uint32_t i = 0; i < state->part_count && status == WEIR_OK; i++) {
         status = list_bytes(state, i, begin, end, &list);
     }
     const bool busy =
@@ -311,7 +314,7 @@ weir_status weir_state_truncate(weir_state* state, int64_t row_count) {
 }
 
 uint32_t weir_state_storage_count(const weir_state* state) {
-    return state->storage_count;
+    return state->part_count;
 }
 
 weir_storage* weir_state_storage(const weir_state* state, uint32_t slot) {

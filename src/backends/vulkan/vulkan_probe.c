@@ -9,7 +9,8 @@
 
 #define INVOCATIONS_MIN 256
 #define SHARED_BYTES_MIN (32u << 10)
-#define BINDINGS_MIN 8 // Vulkan promises 4, cards have far more
+#define STORAGE_STEP (64u << 10) // drivers round sizes up to no more, and some limits are one short
+#define BINDINGS_MIN 8           // Vulkan promises 4, cards have far more
 
 static weir_status probe_extensions(const vulkan_instance* instance, vulkan_probe* probe) {
     vulkan_extensions list;
@@ -23,12 +24,18 @@ static weir_status probe_extensions(const vulkan_instance* instance, vulkan_prob
     return WEIR_OK;
 }
 
+static void limit(uint64_t* value, uint64_t most) {
+    *value = most > 0 && most < *value ? most : *value;
+}
+
 static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT import = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceMaintenance4Properties buffers = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .pNext = &import};
     VkPhysicalDeviceShaderIntegerDotProductProperties dots = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES,
-        .pNext = &import};
+        .pNext = &buffers};
     VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES,
         .pNext = &dots};
@@ -48,6 +55,7 @@ static void probe_limits(const vulkan_instance* instance, vulkan_probe* probe) {
     probe->device_id = device->deviceID;
     probe->binding_bytes_max = limits->maxStorageBufferRange;
     probe->allocation_bytes_max = core.maxMemoryAllocationSize;
+    limit(&probe->allocation_bytes_max, buffers.maxBufferSize); // one buffer lies over all of it
     probe->offset_alignment = limits->minStorageBufferOffsetAlignment;
     probe->import_alignment = import.minImportedHostPointerAlignment;
     probe->bindings_max = limits->maxPerStageDescriptorStorageBuffers;
@@ -404,10 +412,6 @@ weir_status vulkan_probe_find(const vulkan_instance* instance, const char* name,
     return WEIR_OK;
 }
 
-static void limit(uint64_t* value, uint64_t most) {
-    *value = most > 0 && most < *value ? most : *value;
-}
-
 void vulkan_probe_limit(vulkan_probe* probe, const weir_vulkan_options* options) {
     limit(&probe->binding_bytes_max, options->binding_bytes_max);
     limit(&probe->allocation_bytes_max, options->allocation_bytes_max);
@@ -421,6 +425,9 @@ weir_target vulkan_probe_target(const vulkan_probe* probe, const weir_target* ta
     weir_target made = *target;
     made.binding_bytes_max = probe->binding_bytes_max;
     made.storage_bytes_max = probe->allocation_bytes_max;
+    if (made.storage_bytes_max > STORAGE_STEP) {
+        made.storage_bytes_max -= made.storage_bytes_max % STORAGE_STEP;
+    }
     made.native_f16 = probe->float16;
     return made;
 }
