@@ -377,6 +377,35 @@ static void reset_forgets_and_counts_from_0(void** state) {
     weir_tracker_destroy(tracker);
 }
 
+// Numbers go on, fences included, and what comes behind the barrier is tracked as ever.
+static void barriers_of_the_caller_order_what_was_recorded(void** state) {
+    (void)state;
+    for (int mode = 0; mode < 2; ++mode) {
+        weir_tracker* tracker = NULL;
+        const weir_range bytes = weir_range_make(1, 0, 8);
+        assert_ok(weir_tracker_create(NULL, (weir_tracker_mode)mode, &tracker));
+        weir_tracker_barrier(tracker); // nothing was recorded
+        record_one(tracker, bytes, WEIR_ACCESS_WRITE);
+        weir_tracker_barrier(tracker);
+        weir_verdict verdict = record_one(tracker, bytes, WEIR_ACCESS_READ_WRITE);
+        assert_int_equal(verdict.dispatch, 1);
+        assert_int_equal(verdict.hazard_count, 0);
+        assert_false(verdict.barrier);
+        verdict = record_one(tracker, bytes, WEIR_ACCESS_READ);
+        assert_int_equal(verdict.hazard_count, 1);
+        assert_int_equal(verdict.hazards[0].earlier, 1);
+        assert_ok(weir_tracker_record(tracker, &(weir_tracker_dispatch){0}, &verdict)); // a fence
+        weir_tracker_barrier(tracker);
+        verdict = record_one(tracker, bytes, WEIR_ACCESS_WRITE);
+        assert_int_equal(verdict.dispatch, 4);
+        assert_int_equal(verdict.hazard_count, 0);
+        assert_ok(weir_tracker_record(tracker, &(weir_tracker_dispatch){0}, &verdict));
+        assert_int_equal(verdict.hazard_count, 1); // with what came behind the barrier alone
+        assert_int_equal(verdict.hazards[0].earlier, 4);
+        weir_tracker_destroy(tracker);
+    }
+}
+
 static void constants_are_neither_checked_nor_recorded(void** state) {
     (void)state;
     for (int mode = 0; mode < 2; ++mode) {
@@ -521,6 +550,7 @@ int main(void) {
         cmocka_unit_test(touching_nothing_follows_only_fences),
         cmocka_unit_test(a_barrier_leaves_the_new_dispatch_open),
         cmocka_unit_test(reset_forgets_and_counts_from_0),
+        cmocka_unit_test(barriers_of_the_caller_order_what_was_recorded),
         cmocka_unit_test(constants_are_neither_checked_nor_recorded),
         cmocka_unit_test(a_small_group_grows_out_of_its_lists),
         cmocka_unit_test(bad_arguments_record_nothing),

@@ -40,6 +40,7 @@ typedef struct program {
     uint64_t places[ALL_ACCESSES];
     uint32_t counts[PROGRAM];
     bool declared[PROGRAM];
+    bool barriers[PROGRAM]; // the caller places one before the dispatch
 } program;
 
 // Where the places lie: offsets[p] to offsets[p + 1]. `scale` is their distance, or 0 when it
@@ -208,6 +209,9 @@ static void random_program(test_random* random, program* made) {
             }
         }
     }
+    for (uint32_t d = 0; d < PROGRAM; ++d) {
+        made->barriers[d] = random_below(random, 20) == 0;
+    }
 }
 
 static bool is_same(const weir_range* a, const weir_range* b) {
@@ -337,6 +341,10 @@ static void run_program(weir_tracker* tracker, weir_tracker_mode mode, const pro
     for (uint32_t d = 0; d < PROGRAM; ++d) {
         expectation expected;
         weir_verdict verdict;
+        if (made->barriers[d]) {
+            weir_tracker_barrier(tracker);
+            restart(state, d, false);
+        }
         load(state, made, d);
         const uint32_t fence_end = made->declared[d] ? state->open_begin + state->fenced : d;
         const uint32_t count = expect(state, d, expected) + fence_end - state->open_begin;

@@ -105,6 +105,13 @@ WEIR_API WEIR_MUST_USE weir_status weir_tracker_record(weir_tracker* tracker,
                                                        const weir_tracker_dispatch* dispatch,
                                                        weir_verdict* verdict);
 
+// Notes a barrier that the caller places for reasons of its own, between what was recorded and what
+// comes: no dispatch recorded before is the earlier one of a hazard any more. Numbers go on. A
+// barrier that a verdict asks for is noted by the tracker itself.
+//
+// Threads: thread-compatible.
+WEIR_API void weir_tracker_barrier(weir_tracker* tracker);
+
 // Forgets all dispatches and numbers from 0 again; keeps the memory.
 //
 // Threads: thread-compatible.

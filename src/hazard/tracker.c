@@ -175,6 +175,10 @@ void weir_tracker_destroy(weir_tracker* tracker) {
     object_free(&allocator, tracker);
 }
 
+void weir_tracker_barrier(weir_tracker* tracker) {
+    drop_open(tracker, tracker->next_dispatch, false);
+}
+
 void weir_tracker_reset(weir_tracker* tracker) {
     drop_open(tracker, 0, false);
     tracker->next_dispatch = 0;
