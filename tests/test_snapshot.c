@@ -5,9 +5,10 @@
 
 #include "llama_file.h"
 #include "shared_device.h"
+#include "snapshot_bytes.h"
 #include "testing_allocator.h"
 
-enum { HEADER_BYTES = 48, FED = 5, ALL = 9 };
+enum { FED = 5, ALL = 9 };
 
 static const uint32_t ids[ALL] = {1, 4, 7, 3, 11, 5, 6, 8, 10};
 
@@ -79,7 +80,8 @@ static void a_loaded_text_goes_on_bit_for_bit(void** state) {
         uint64_t byte_size = 0;
         uint8_t* bytes = save(context, &byte_size);
         const uint64_t element_bytes = weir_dtype_describe(dtypes[i])->block_bytes;
-        assert_int_equal(byte_size, HEADER_BYTES + 2 * TINY_BLOCKS * FED * 16 * element_bytes);
+        assert_int_equal(byte_size,
+                         SNAPSHOT_HEADER_BYTES + 2 * TINY_BLOCKS * FED * 16 * element_bytes);
         go_on(context, expected);
 
         // Into an empty one of another length, and over another text.
@@ -147,7 +149,7 @@ static void an_empty_text_can_be_saved_and_copied(void** state) {
     weir_context* context = fed_context(f.model, WEIR_DTYPE_NONE, 0, FED);
     uint64_t byte_size = 0;
     uint8_t* bytes = save(empty, &byte_size);
-    assert_int_equal(byte_size, HEADER_BYTES);
+    assert_int_equal(byte_size, SNAPSHOT_HEADER_BYTES);
     assert_ok(weir_snapshot_load(context, bytes, byte_size));
     assert_int_equal(weir_context_position(context), 0);
     assert_ok(weir_context_feed(context, ids, FED, WEIR_OUTPUT_NONE));
@@ -222,16 +224,6 @@ static void cut_and_damaged_bytes_are_refused(void** state) {
     teardown(&f);
 }
 
-static uint64_t mix(uint64_t hash, const uint8_t* bytes, uint64_t byte_size) {
-    for (uint64_t at = 0; at < byte_size; at += 8) {
-        uint64_t word = 0;
-        memcpy(&word, bytes + at, byte_size - at < 8 ? byte_size - at : 8);
-        hash = (hash ^ word) * 0x100000001B3u;
-        hash ^= hash >> 32;
-    }
-    return hash;
-}
-
 // With a right checksum, as who makes bytes up would write it (docs/formats.md).
 static void made_up_numbers_are_refused(void** state) {
     (void)state;
@@ -257,9 +249,7 @@ static void made_up_numbers_are_refused(void** state) {
         uint64_t byte_size = 0;
         uint8_t* bytes = save(context, &byte_size);
         memcpy(bytes + cases[i].at, &cases[i].number, cases[i].byte_size);
-        const uint64_t checksum = mix(mix(0xCBF29CE484222325u, bytes, 40), bytes + HEADER_BYTES,
-                                      byte_size - HEADER_BYTES);
-        memcpy(bytes + 40, &checksum, sizeof checksum);
+        snapshot_seal(bytes, byte_size);
         assert_status(weir_snapshot_load(context, bytes, byte_size), cases[i].status);
         assert_message_has(cases[i].part);
         free(bytes);

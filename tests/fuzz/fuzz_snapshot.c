@@ -7,8 +7,8 @@
 #include <weir-llm/snapshot.h>
 
 #include "llama_file.h"
+#include "snapshot_bytes.h"
 
-#define HEADER_BYTES 48
 #define TOKENS 3
 
 static weir_context* context; // made once, with one worker: runs repeat
@@ -37,16 +37,6 @@ static void prepare(void) {
     fuzz_require(whole && weir_snapshot_save(context, whole, whole_size) == WEIR_OK);
 }
 
-static uint64_t mix(uint64_t hash, const uint8_t* bytes, size_t byte_size) {
-    for (size_t at = 0; at < byte_size; at += 8) {
-        uint64_t word = 0;
-        memcpy(&word, bytes + at, byte_size - at < 8 ? byte_size - at : 8);
-        hash = (hash ^ word) * 0x100000001B3u;
-        hash ^= hash >> 32;
-    }
-    return hash;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     if (!whole) {
         prepare();
@@ -58,10 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t byte_size) {
     memcpy(changed.items, whole, whole_size);
     const bool is_right = fuzz_byte(&input) % 2;
     fuzz_change(&input, &changed);
-    if (is_right && changed.count >= HEADER_BYTES) {
-        const uint64_t checksum = mix(mix(0xCBF29CE484222325u, changed.items, 40),
-                                      changed.items + HEADER_BYTES, changed.count - HEADER_BYTES);
-        memcpy(changed.items + 40, &checksum, sizeof checksum);
+    if (is_right && changed.count >= SNAPSHOT_HEADER_BYTES) {
+        snapshot_seal(changed.items, changed.count);
     }
     uint8_t* exact = fuzz_exact(changed.items, changed.count);
     free(changed.items);
