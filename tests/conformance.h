@@ -79,8 +79,10 @@ static inline weir_status run_code(weir_session* session, const uint32_t* words,
 
 // Another device of the same kind; a null device completes by weir_null_complete only.
 static inline weir_device* open_another(const conformance* c) {
-    const weir_device_desc desc = {
-        .name = c->name, .thread_count = 2, .manual_completion = !c->executes};
+    const weir_device_desc desc = {.name = c->name,
+                                   .thread_count = 2,
+                                   .manual_completion = !c->executes,
+                                   .vulkan = test_card()};
     weir_device* device = NULL;
     assert_ok(weir_device_create(&desc, &device));
     return device;

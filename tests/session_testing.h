@@ -9,6 +9,7 @@
 #include <time.h>
 #include <weir/weir.h>
 
+#include "test_card.h"
 #include "testing_allocator.h"
 
 static inline void sleep_us(uint64_t microseconds) {
@@ -25,7 +26,7 @@ static inline uint64_t now_ns(void) {
 
 static inline weir_device* open_device(const char* name, uint32_t threads,
                                        test_allocator* counter) {
-    weir_device_desc desc = {.name = name, .thread_count = threads};
+    weir_device_desc desc = {.name = name, .thread_count = threads, .vulkan = test_card()};
     if (counter) {
         desc.allocator = test_allocator_of(counter);
     }

@@ -1,13 +1,14 @@
 // The device of WEIR_TEST_DEVICE, opened once for the tests of a program that run models: it
 // compiles its kernels once then, where a driver without a GPU takes seconds for them. Elsewhere
-// each fixture has a device of its own. With WEIR_TEST_CARD a device of Vulkan is used as a card
-// that shows the host no memory of its own, and gets copies of files.
+// each fixture has a device of its own.
 #ifndef WEIR_TESTS_SHARED_DEVICE_H
 #define WEIR_TESTS_SHARED_DEVICE_H
 
 #include "testing.h"
 
 #include <weir/vulkan.h>
+
+#include "test_card.h"
 
 static weir_device* shared_devices[2]; // as it is, and one whose products do not round x
 
@@ -18,10 +19,9 @@ static inline weir_device* open_test_device(const char* name, uint32_t threads, 
     if (device) {
         return device;
     }
-    static const weir_vulkan_options card = {.hides_memory = true, .copies_files = true};
     const weir_device_desc desc = {.name = test_device() ? test_device() : name,
                                    .thread_count = threads,
-                                   .vulkan = getenv("WEIR_TEST_CARD") ? &card : NULL};
+                                   .vulkan = test_card()};
     const weir_status status = weir_device_create(&desc, &device);
     need_test_device(status);
     assert_ok(status);

@@ -168,7 +168,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_arena_get(const weir_arena* arena, uint3
 WEIR_API WEIR_MUST_USE weir_status weir_arena_find(const weir_arena* arena, const char* name,
                                                    uint32_t* node);
 
-// Sets the length of a node, between passes.
+// Sets the length of a node, between passes. Where the host writes through the device, it waits for
+// what it wrote.
 //
 // Errors:  WEIR_NOT_FOUND; WEIR_OUT_OF_RANGE longer than the slot or the extent that was recorded;
 //          WEIR_BUSY a pass in flight touches the slot.

@@ -390,6 +390,9 @@ weir_status weir_arena_set_length(weir_arena* arena, uint32_t node, uint64_t byt
     weir_view slot;
     WEIR_TRY(slot_view(arena, found, 0, found->slot_bytes, &slot));
     bool in_flight = false;
+    if (!weir_view_contents(&slot)) { // what the host writes goes through the device: not a pass
+        WEIR_TRY(weir_ticket_wait(arena->upload, WEIR_WAIT_FOREVER));
+    }
     WEIR_TRY(identity_in_flight(&slot, WEIR_ACCESS_READ_WRITE, &in_flight));
     if (in_flight) {
         return WEIR_FAIL(WEIR_BUSY, "a pass in flight touches node %u", node);

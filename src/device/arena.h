@@ -41,6 +41,7 @@ struct weir_arena {
     uint64_t byte_size; // of all blocks
     uint64_t twin_bytes;
     weir_session* session; // of transfers through the device; NULL until one is needed
+    weir_ticket upload;    // the last write through the device
     weir_arena_counters counted;
 };
 

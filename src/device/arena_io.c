@@ -17,11 +17,10 @@ static void drop_session(weir_arena* arena) {
 
 static weir_status stage_write(weir_arena* arena, const weir_view* view, const void* bytes) {
     const size_t byte_size = (size_t)view->shape.dims[0];
-    weir_ticket ticket;
     WEIR_TRY(need_session(arena));
     weir_status status = weir_session_upload(arena->session, bytes, byte_size, view);
     if (status == WEIR_OK) {
-        status = weir_session_commit(arena->session, &ticket);
+        status = weir_session_commit(arena->session, &arena->upload);
     }
     if (status != WEIR_OK) {
         drop_session(arena);
