@@ -3,6 +3,9 @@
 // points of a device are a table, and a test replaces some of them.
 #include "vulkan_testing.h"
 
+#include <stdatomic.h>
+#include <unistd.h>
+
 #include <weir/arena.h>
 #include <weir/residency.h>
 #include <weir/vulkan.h>
@@ -177,6 +180,51 @@ static VkResult VKAPI_PTR lose_wait(VkDevice device, uint32_t count, const VkFen
                                     VkBool32 all, uint64_t timeout) {
     wait_for_fences(device, count, fences, all, timeout);
     return VK_ERROR_DEVICE_LOST;
+}
+
+static atomic_bool may_finish;
+static PFN_vkDestroyDevice destroy_device;
+static weir_device* going;
+static uint32_t left; // passes when the driver's device goes
+
+static VkResult VKAPI_PTR finish_late(VkDevice device, uint32_t count, const VkFence* fences,
+                                      VkBool32 all, uint64_t timeout) {
+    while (!atomic_load(&may_finish)) {
+        usleep(100);
+    }
+    return wait_for_fences(device, count, fences, all, timeout);
+}
+
+static void VKAPI_PTR note_left(VkDevice device, const VkAllocationCallbacks* callbacks) {
+    left = going->passes != NULL;
+    destroy_device(device, callbacks);
+}
+
+// The session is gone while its pass is in flight, and nobody waits for it but the device.
+static void work_that_was_dropped_in_flight_goes_before_the_device(void** state) {
+    (void)state;
+    going = open_vulkan(NULL);
+    vulkan_api* api = &vulkan_device_of(going)->instance.api;
+    wait_for_fences = api->WaitForFences;
+    destroy_device = api->DestroyDevice;
+    api->WaitForFences = finish_late;
+    api->DestroyDevice = note_left;
+    weir_storage* storage = allocate(going, 4096, WEIR_FILL_NONE, false);
+    const weir_view view = floats(storage, 0, 64);
+    const float one = 1.0f;
+    weir_session* session = NULL;
+    weir_ticket ticket;
+    atomic_store(&may_finish, false);
+    assert_ok(weir_session_create(going, &session));
+    assert_ok(weir_session_fill(session, &view, &one, sizeof one));
+    assert_ok(weir_session_commit(session, &ticket));
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+    assert_non_null(going->passes);
+    left = 2;
+    atomic_store(&may_finish, true);
+    weir_device_destroy(going);
+    assert_int_equal(left, 0);
 }
 
 // Lost in a call of the driver: this work and all later work ends with the first cause, everything
@@ -508,6 +556,7 @@ int main(void) {
         cmocka_unit_test(a_small_binding_is_the_limit_of_planning_and_of_passes),
         cmocka_unit_test(no_loader_and_no_device_are_statuses),
         cmocka_unit_test(memory_that_the_driver_refuses_is_a_status_and_nothing_stays_counted),
+        cmocka_unit_test(work_that_was_dropped_in_flight_goes_before_the_device),
         cmocka_unit_test(a_device_lost_in_a_submission_is_a_status),
         cmocka_unit_test(a_device_lost_while_work_runs_is_a_status),
         cmocka_unit_test(a_device_lost_while_memory_is_filled_is_lost),

@@ -332,7 +332,8 @@ WEIR_MUST_USE weir_status weir_device_wait_for(weir_device* device, const weir_a
 // Threads: thread-safe.
 bool weir_device_await(weir_device* device, uint64_t sequence, uint64_t timeout_ns);
 
-// Waits until nothing is in flight.
+// Waits until nothing is in flight, and lets go of what sessions left behind: their work must be
+// gone before the back end closes its device.
 //
 // Threads: thread-safe.
 void weir_device_drain(weir_device* device);

@@ -79,6 +79,7 @@ void weir_device_drain(weir_device* device) {
         weir_device_await(device, oldest, WEIR_WAIT_FOREVER);
         oldest = atomic_load(&device->oldest);
     }
+    weir_device_reap(device);
 }
 
 weir_status weir_device_check_lost(weir_device* device) {
