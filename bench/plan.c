@@ -19,18 +19,29 @@ static const char usage[] =
     "                 (default: place,search); capacity is that in a name such as A.1048576.csv\n"
     "  --runs N       runs of each, of which the median is taken (default: 5)\n"
     "  --growth N     also generated problems of 100, 316, 1000, ... to N buffers\n"
-    "  --write N      only print the generated problem of N buffers\n"
+    "  --count N      also the generated problem of N buffers\n"
+    "  --write N      only print that\n"
     "  --cpu          processor time: for machines that do other things too\n"
-    "  --long         generate lives of up to half the clock\n"
+    "  --shape NAME   of generated problems: mixed (default), long, uniform, powers, sliding, "
+    "gaps\n"
+    "  --seed N       of generated problems; N-M: each of them\n"
     "  --device TEXT  for the column device\n"
     "  --commit TEXT  for the column commit\n";
+
+static const char* const shape_names[GENERATOR_SHAPES] = {
+    [GENERATOR_MIXED] = "mixed",   [GENERATOR_LONG] = "long",       [GENERATOR_UNIFORM] = "uniform",
+    [GENERATOR_POWERS] = "powers", [GENERATOR_SLIDING] = "sliding", [GENERATOR_GAPS] = "gaps",
+};
 
 typedef struct bench {
     const char* modes;
     uint32_t runs;
     uint32_t growth;
+    uint32_t count;
     uint32_t write;
-    bool long_lives;
+    generator_shape shape;
+    uint64_t seed;
+    uint64_t last_seed;
     bool cpu_time;
     const char* device;
     const char* commit;
@@ -214,15 +225,15 @@ typedef struct generated {
     weir_plan_problem problem;
 } generated;
 
-static generated generate(const bench* options, uint32_t count) {
+static generated generate(const bench* options, uint32_t count, uint64_t seed) {
+    const size_t spans = (size_t)count * PLAN_GENERATOR_SPANS;
     generated made = {.buffers = malloc(count * sizeof *made.buffers),
-                      .intervals = malloc(count * sizeof *made.intervals)};
+                      .intervals = malloc(spans * sizeof *made.intervals)};
     if (!made.buffers || !made.intervals) {
         fprintf(stderr, "out of memory\n");
         exit(1);
     }
-    plan_generate(count, PLAN_GENERATOR_SEED, options->long_lives, made.buffers, made.intervals,
-                  &made.problem);
+    plan_generate(count, seed, options->shape, made.buffers, made.intervals, &made.problem);
     return made;
 }
 
@@ -232,20 +243,32 @@ static void free_generated(generated* made) {
 }
 
 static void measure_generated(const bench* options, uint32_t count) {
-    char name[32];
-    generated made = generate(options, count);
-    snprintf(name, sizeof name, "generated%s-%" PRIu32, options->long_lives ? "-long" : "", count);
-    measure(options, name, &made.problem);
-    free_generated(&made);
+    for (uint64_t seed = options->seed; seed <= options->last_seed; ++seed) {
+        char name[64];
+        generated made = generate(options, count, seed);
+        const bool is_mixed = options->shape == GENERATOR_MIXED;
+        snprintf(name, sizeof name, "generated%s%s-%" PRIu32 "-%" PRIu64, is_mixed ? "" : "-",
+                 is_mixed ? "" : shape_names[options->shape], count, seed);
+        measure(options, name, &made.problem);
+        free_generated(&made);
+    }
 }
 
+// The first interval of each buffer alone fits into the columns; the gaps follow.
 static void write_generated(const bench* options) {
     const uint32_t count = options->write;
-    generated made = generate(options, count);
-    printf("id,lower,upper,size\n");
+    generated made = generate(options, count, options->seed);
+    printf("id,lower,upper,size,gaps\n");
     for (uint32_t i = 0; i < count; ++i) {
-        printf("%" PRIu32 ",%" PRId64 ",%" PRId64 ",%" PRIu64 "\n", i, made.intervals[i].begin,
-               made.intervals[i].end, made.buffers[i].byte_size);
+        const weir_plan_buffer* buffer = &made.buffers[i];
+        const weir_plan_interval* spans = &made.intervals[buffer->interval_begin];
+        const uint32_t last = buffer->interval_count - 1;
+        printf("%" PRIu32 ",%" PRId64 ",%" PRId64 ",%" PRIu64 ",", i, spans[0].begin,
+               spans[last].end, buffer->byte_size);
+        for (uint32_t k = 0; k < last; ++k) {
+            printf("%s%" PRId64 "-%" PRId64, k > 0 ? " " : "", spans[k].end, spans[k + 1].begin);
+        }
+        printf("\n");
     }
     free_generated(&made);
 }
@@ -261,14 +284,36 @@ static void measure_growth(const bench* options) {
     }
 }
 
+static generator_shape shape_of(const char* name) {
+    for (uint32_t shape = 0; shape < GENERATOR_SHAPES; ++shape) {
+        if (strcmp(name, shape_names[shape]) == 0) {
+            return (generator_shape)shape;
+        }
+    }
+    fprintf(stderr, "unknown shape %s\n%s", name, usage);
+    exit(64);
+}
+
+static void set_seeds(const char* text, bench* options) {
+    char* end = NULL;
+    options->seed = strtoull(text, &end, 10);
+    options->last_seed = *end == '-' ? strtoull(end + 1, &end, 10) : options->seed;
+    if (*end != 0 || options->seed == 0 || options->last_seed < options->seed) {
+        fprintf(stderr, "no seeds: %s\n%s", text, usage);
+        exit(64);
+    }
+}
+
 static void parse(int argc, char** argv, bench* options) {
     static const struct option longs[] = {
         {"modes", required_argument, NULL, 'm'},
         {"runs", required_argument, NULL, 'r'},
         {"growth", required_argument, NULL, 'g'},
+        {"count", required_argument, NULL, 'n'},
         {"write", required_argument, NULL, 'w'},
         {"cpu", no_argument, NULL, 'p'},
-        {"long", no_argument, NULL, 'l'},
+        {"shape", required_argument, NULL, 's'},
+        {"seed", required_argument, NULL, 'i'},
         {"device", required_argument, NULL, 'd'},
         {"commit", required_argument, NULL, 'c'},
         {0},
@@ -284,14 +329,20 @@ static void parse(int argc, char** argv, bench* options) {
         case 'g':
             options->growth = (uint32_t)strtoul(optarg, NULL, 10);
             break;
+        case 'n':
+            options->count = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
         case 'w':
             options->write = (uint32_t)strtoul(optarg, NULL, 10);
             break;
         case 'p':
             options->cpu_time = true;
             break;
-        case 'l':
-            options->long_lives = true;
+        case 's':
+            options->shape = shape_of(optarg);
+            break;
+        case 'i':
+            set_seeds(optarg, options);
             break;
         case 'd':
             options->device = optarg;
@@ -305,14 +356,19 @@ static void parse(int argc, char** argv, bench* options) {
         }
     }
     if (options->runs == 0 || options->runs > RUNS_MAX ||
-        (optind == argc && !options->growth && !options->write)) {
+        (optind == argc && !options->growth && !options->count && !options->write)) {
         fputs(usage, stderr);
         exit(64);
     }
 }
 
 int main(int argc, char** argv) {
-    bench options = {.modes = "place,search", .runs = 5, .device = "", .commit = ""};
+    bench options = {.modes = "place,search",
+                     .runs = 5,
+                     .seed = PLAN_GENERATOR_SEED,
+                     .last_seed = PLAN_GENERATOR_SEED,
+                     .device = "",
+                     .commit = ""};
     parse(argc, argv, &options);
     if (options.write > 0) {
         write_generated(&options);
@@ -322,6 +378,9 @@ int main(int argc, char** argv) {
            "memory_bytes,device,commit\n");
     for (int i = optind; i < argc; ++i) {
         measure_file(&options, argv[i]);
+    }
+    if (options.count > 0) {
+        measure_generated(&options, options.count);
     }
     measure_growth(&options);
     return 0;
