@@ -3,6 +3,7 @@
 #include "testing.h"
 #include "testing_allocator.h"
 
+#include "plan/plan_columns.h"
 #include "plan/plan_eject.h"
 
 static int64_t keys[MOST];
@@ -17,10 +18,10 @@ static void draw_keys(test_random* random, uint32_t count) {
 static uint64_t lower(const plan_component* component, uint64_t peak, plan_budget* budget) {
     plan_scratch scratch = {0};
     plan_eject* eject = NULL;
-    uint64_t work = 150ull * component->item_count;
-    assert_ok(plan_eject_make(&scratch, component, keys, &eject));
-    const uint64_t lower = plan_eject_lower(eject, component->bound, peak, &work, budget, offsets);
-    assert_true(work < 150ull * component->item_count || lower == peak);
+    uint64_t work = 50ull * component->item_count;
+    assert_ok(plan_eject_make(&scratch, component, keys, offsets, &eject));
+    const uint64_t lower = plan_eject_lower(eject, component->bound, &work, budget, offsets);
+    assert_true(work < 50ull * component->item_count || lower == peak);
     plan_scratch_release(&scratch, NULL);
     return lower;
 }
@@ -58,6 +59,51 @@ static void the_same_placement_is_lowered_to_the_same(void** state) {
     assert_memory_equal(again, offsets, sizeof again);
 }
 
+// Whether others live together with an item: by definition, and by columns.
+static void check_company(const plan_columns* columns, uint32_t waiting, plan_company* company) {
+    bool met[MOST] = {false};
+    plan_columns_meet(columns, waiting, company);
+    for (uint32_t m = 0; m < company->count; ++m) {
+        const uint32_t item = company->items[m];
+        assert_false(met[item]); // each once
+        met[item] = true;
+        if (m > 0 && m < company->row_count) {
+            assert_true(columns->spots[company->items[m - 1]].top <= columns->spots[item].offset);
+        }
+    }
+    for (uint32_t i = 0; i < columns->component->item_count; ++i) {
+        const bool lies = columns->spots[i].offset != PLAN_AWAY;
+        const bool together =
+            items[i].first < items[waiting].end && items[waiting].first < items[i].end;
+        assert_true(met[i] == (lies && together));
+    }
+}
+
+static void who_lives_together_is_met_once_as_items_go_and_return(void** state) {
+    (void)state;
+    test_random random = {9};
+    uint32_t others[MOST];
+    for (int round = 0; round < 20; ++round) {
+        plan_scratch scratch = {0};
+        plan_columns columns;
+        const uint32_t count = 2 + (uint32_t)random_below(&random, 398);
+        const plan_component component = random_component(&random, count, 1 + count / 2);
+        first_placement(&component, random_below(&random, 2));
+        assert_ok(plan_columns_make(&scratch, &component, offsets, &columns));
+        plan_company company = {.items = others};
+        for (int move = 0; move < 200; ++move) {
+            const uint32_t item = (uint32_t)random_below(&random, count);
+            if (columns.spots[item].offset == PLAN_AWAY) {
+                plan_columns_lay(&columns, item, offsets[item]);
+            } else {
+                plan_columns_take(&columns, item);
+                check_company(&columns, item, &company);
+            }
+        }
+        plan_scratch_release(&scratch, NULL);
+    }
+}
+
 static bool stop(void* context, uint64_t peak, uint64_t bound) {
     (void)peak;
     (void)bound;
@@ -83,16 +129,17 @@ static void each_failing_allocation_is_reported_and_leaks_nothing(void** state) 
     test_random random = {8};
     const plan_component component = random_component(&random, 100, 50);
     draw_keys(&random, 100);
+    first_placement(&component, false);
     weir_status status = WEIR_OUT_OF_MEMORY;
     for (size_t at = 0; status != WEIR_OK; ++at) {
         test_allocator counter = {.fail_at = at};
         plan_scratch scratch = {.allocator = test_allocator_of(&counter)};
         plan_eject* eject = NULL;
-        status = plan_eject_make(&scratch, &component, keys, &eject);
+        status = plan_eject_make(&scratch, &component, keys, offsets, &eject);
         assert_true(status == WEIR_OK || (status == WEIR_OUT_OF_MEMORY && !eject));
         plan_scratch_release(&scratch, NULL);
         assert_int_equal(counter.live_blocks, 0);
-        assert_true(at < 20);
+        assert_true(at < 40);
     }
 }
 
@@ -100,6 +147,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_placement_becomes_lower_and_stays_one),
         cmocka_unit_test(the_same_placement_is_lowered_to_the_same),
+        cmocka_unit_test(who_lives_together_is_met_once_as_items_go_and_return),
         cmocka_unit_test(a_stopped_budget_leaves_a_placement),
         cmocka_unit_test(each_failing_allocation_is_reported_and_leaks_nothing),
     };

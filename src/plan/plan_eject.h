@@ -21,19 +21,20 @@
 
 typedef struct plan_eject plan_eject;
 
-// Makes a search for a component without gaps, fixed items and alignments. `keys` holds per item
-// the logarithm to base 2 of what it weighs, in parts of 2^-PLAN_EJECT_KEY_BITS; only differences
-// between them count.
+// Makes a search from a placement of a component without gaps, fixed items and alignments:
+// `offsets` per item. `keys` holds per item the logarithm to base 2 of what it weighs, in parts of
+// 2^-PLAN_EJECT_KEY_BITS; only differences between them count.
 WEIR_MUST_USE weir_status plan_eject_make(plan_scratch* scratch, const plan_component* component,
-                                          const int64_t* keys, plan_eject** eject);
+                                          const int64_t* keys, const uint64_t* offsets,
+                                          plan_eject** eject);
 
 #define PLAN_EJECT_KEY_BITS 28
 
-// Tries lines between `target` and `peak`, the peak of the placement in `offsets`, until one more
-// would gain little or the work is done: about the number of others looked at, some 10 to 15 ns
-// each, the same on every machine; what is left of it is in `work` then. Returns the peak of the
-// best placement, which is in `offsets`. A stopped budget ends it early.
-uint64_t plan_eject_lower(plan_eject* eject, uint64_t target, uint64_t peak, uint64_t* work,
-                          plan_budget* budget, uint64_t* offsets);
+// Tries lines between `target` and the peak of the placement until one more would gain little or
+// the work is done: about a quarter of the number of others looked at, some 40 ns each, the same on
+// every machine; what is left of it is in `work` then. Returns the peak of the best placement,
+// which is in `offsets`. A stopped budget ends it early.
+uint64_t plan_eject_lower(plan_eject* eject, uint64_t target, uint64_t* work, plan_budget* budget,
+                          uint64_t* offsets);
 
 #endif

@@ -38,9 +38,10 @@
 #define LIST_RULES_MAX 2048   // with more only the first ones are placed
 #define EJECT_ITEMS_MIN 32768 // of fewer, searches by keys make more of the time
 #define EJECT_ITEMS_MAX (1u << 21) // so that no sum of costs overflows
-#define EJECT_WORK 300ull          // per item,
-#define EJECT_WORK_ASIDE 450ull    // or per item that stands aside, for that makes placements cheap
+#define EJECT_WORK 96ull           // per item,
+#define EJECT_WORK_ASIDE 144ull    // or per item that stands aside, for that makes placements cheap
 #define AGAIN_ROUNDS 64            // of the budget, each time that placements are lowered once more
+#define EFFORT_MAX 65536u          // times the work, where lowering once more does not help
 #define JOIN_WORK 100ull           // per item, to lower what found no place while it stood aside
 #define JOIN_ROUNDS 4              // in which that is done
 
@@ -233,10 +234,10 @@ static weir_status lower(plan_scratch* scratch, searcher* search, uint64_t targe
     }
     scratch_block* mark = scratch->last;
     set_keys(search, &hardness);
-    weir_status status = plan_eject_make(scratch, component, search->keys, &eject);
+    weir_status status =
+        plan_eject_make(scratch, component, search->keys, search->best_offsets, &eject);
     if (status == WEIR_OK) {
-        search->best_peak =
-            plan_eject_lower(eject, target, search->best_peak, work, budget, search->best_offsets);
+        search->best_peak = plan_eject_lower(eject, target, work, budget, search->best_offsets);
         search->told_peak = search->best_peak * search->unit;
     }
     plan_scratch_release(scratch, mark);
@@ -386,9 +387,10 @@ typedef struct beside {
     bool* stands_aside;
     uint64_t* offsets;
     uint64_t peak;
-    uint64_t line; // the peak of what does not stand aside
-    uint64_t work; // left for ejection
-    uint32_t left; // how many of the others lie above the line
+    uint64_t line;   // the peak of what does not stand aside
+    uint64_t work;   // left for ejection
+    uint32_t left;   // how many of the others lie above the line
+    uint32_t effort; // times the work that is spent by default
 } beside;
 
 // Places what does not stand aside: anew where nothing is placed, or down to a target.
@@ -459,6 +461,7 @@ static weir_status place_and_join(task* work, beside* all) {
     for (uint32_t i = 0; i < count; ++i) {
         all->work += all->stands_aside[i] ? EJECT_WORK_ASIDE - EJECT_WORK : 0;
     }
+    all->work *= all->effort;
     WEIR_TRY(place_around(work, all, work->target));
     all->work = JOIN_WORK * count;
     for (uint32_t round = 0;
@@ -471,24 +474,27 @@ static weir_status place_and_join(task* work, beside* all) {
 }
 
 // Takes what a long search may spend on lowering once more; leaves nothing that is too little.
-static bool take_rounds(plan_budget* budget) {
-    if (budget->is_stopped || budget->rounds < AGAIN_ROUNDS) {
+static bool take_rounds(plan_budget* budget, uint32_t effort) {
+    const uint64_t rounds = (uint64_t)AGAIN_ROUNDS * effort;
+    if (budget->is_stopped || budget->rounds < rounds) {
         budget->rounds = 0;
         return false;
     }
-    budget->rounds -= budget->rounds == UINT64_MAX ? 0 : AGAIN_ROUNDS;
+    budget->rounds -= budget->rounds == UINT64_MAX ? 0 : rounds;
     return plan_budget_goes_on(budget);
 }
 
-// Places all but what stands aside, and that around it; then lowers what is best so far, as long as
-// that helps.
+// Places all but what stands aside, and that around it; then lowers what is best so far. Where that
+// does not help, twice the work may.
 static weir_status place_beside(task* work, beside* all) {
     WEIR_TRY(scratch_take(work->scratch, &all->offsets, work->component->item_count));
     all->peak = PLAN_NO_PEAK;
+    all->effort = 1;
     if (work->peak == PLAN_NO_PEAK) {
         WEIR_TRY(place_and_join(work, all));
     }
-    while (work->may_search && work->peak > work->target && take_rounds(work->budget)) {
+    while (work->may_search && work->peak > work->target &&
+           take_rounds(work->budget, all->effort)) {
         const uint64_t before = work->peak;
         for (uint32_t i = 0; i < work->component->item_count; ++i) {
             const uint32_t index = work->component->items[i].index;
@@ -496,7 +502,9 @@ static weir_status place_beside(task* work, beside* all) {
         }
         all->peak = before;
         WEIR_TRY(place_and_join(work, all));
-        work->budget->rounds = work->peak < before ? work->budget->rounds : 0;
+        if (work->peak == before && all->effort < EFFORT_MAX) {
+            all->effort *= 2;
+        }
     }
     return WEIR_OK;
 }
