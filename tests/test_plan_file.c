@@ -64,6 +64,7 @@ static void assert_same_schedule(const weir_schedule* a, const weir_schedule* b)
         assert_ok(weir_schedule_place(a, value, &x));
         assert_ok(weir_schedule_place(b, value, &y));
         assert_int_equal(x.region, y.region);
+        assert_int_equal(x.block, y.block);
         assert_int_equal(x.byte_offset, y.byte_offset);
         assert_int_equal(x.byte_size, y.byte_size);
     }

@@ -86,6 +86,20 @@ static void states_need_memory_of_their_own(void** state) {
     assert_status(weir_program_create(s->device, &desc, &program), WEIR_INVALID_ARGUMENT);
     assert_message_has("kept is bound to bytes of the arena");
     weir_arena_destroy(arena);
+    const weir_plan_buffer buffers[] = {{.byte_size = 1 << 16}, {.byte_size = 1 << 16}};
+    const weir_plan_problem problem = {
+        .buffers = buffers, .buffer_count = 2, .block_bytes_max = 1 << 16};
+    weir_plan* plan = NULL;
+    assert_ok(weir_plan_create(NULL, &problem, &plan));
+    assert_ok(weir_arena_create(s->device, plan, &arena));
+    for (uint32_t block = 0; block < 2; block++) {
+        bad[2].view.storage = weir_arena_block(arena, block);
+        desc.arena = arena;
+        assert_status(weir_program_create(s->device, &desc, &program), WEIR_INVALID_ARGUMENT);
+        assert_message_has("kept is bound to bytes of the arena");
+    }
+    weir_arena_destroy(arena);
+    weir_plan_destroy(plan);
     assert_ok(weir_storage_seal(joint));
     bad[2].view.storage = joint;
     refuse_bindings(s, bad, 3, WEIR_INVALID_ARGUMENT, "state kept is bound to sealed memory");

@@ -245,6 +245,49 @@ static void saved_places_that_no_storage_holds_are_refused(void** state) {
     weir_graph_destroy(made.graph);
 }
 
+// What was planned for the limits that every device has runs on those that have more, as it is.
+static void saved_plans_serve_targets_of_higher_limits_alone(void** state) {
+    (void)state;
+    test_random random = {37};
+    for (int i = 0; i < 20; i++) {
+        random_graph made = random_graph_make(&random, 20 + (uint32_t)random_below(&random, 20));
+        const weir_target free_target = find_target(i % 2 ? WEIR_WAIT_GROUPS : WEIR_WAIT_EDGES);
+        weir_target target =
+            with_small_blocks(&free_target, made.graph, (weir_schedule_options){0});
+        target.binding_bytes_max = 1 << 20;
+        weir_schedule* schedule = schedule_with(made.graph, &target, (weir_schedule_options){0});
+        weir_plan_file* file = NULL;
+        weir_schedule* loaded = NULL;
+        assert_ok(weir_plan_file_create(NULL, &file));
+        assert_ok(weir_plan_file_add(file, "pass", schedule));
+        target.storage_bytes_max = 3 * target.storage_bytes_max + 1;
+        target.binding_bytes_max++;
+        assert_ok(weir_plan_file_load(file, "pass", made.graph, &target, &loaded));
+        assert_ok(weir_schedule_check(loaded));
+        assert_memory_equal(&loaded->report, &schedule->report, sizeof loaded->report);
+        assert_same_places(schedule, loaded);
+        weir_schedule_destroy(loaded);
+        loaded = NULL;
+        weir_target lower = schedule->target;
+        lower.storage_bytes_max--;
+        assert_status(weir_plan_file_load(file, "pass", made.graph, &lower, &loaded),
+                      WEIR_INVALID_ARGUMENT);
+        assert_message_has("made for storage_bytes_max");
+        lower = schedule->target;
+        lower.binding_bytes_max--;
+        assert_status(weir_plan_file_load(file, "pass", made.graph, &lower, &loaded),
+                      WEIR_INVALID_ARGUMENT);
+        assert_message_has("binding_bytes_max 1048576, this is 1048575");
+        lower.binding_bytes_max = 0; // another kind of target
+        assert_status(weir_plan_file_load(file, "pass", made.graph, &lower, &loaded),
+                      WEIR_INVALID_ARGUMENT);
+        assert_null(loaded);
+        weir_plan_file_destroy(file);
+        weir_schedule_destroy(schedule);
+        weir_graph_destroy(made.graph);
+    }
+}
+
 static uint64_t block_bytes(const weir_schedule* schedule, uint32_t block) {
     uint64_t end = 0;
     uint32_t count = 0;
@@ -404,6 +447,7 @@ int main(void) {
         cmocka_unit_test(values_moved_to_the_same_block_are_found),
         cmocka_unit_test(blocks_are_saved_and_loaded),
         cmocka_unit_test(saved_places_that_no_storage_holds_are_refused),
+        cmocka_unit_test(saved_plans_serve_targets_of_higher_limits_alone),
         cmocka_unit_test(an_arena_for_several_plans_has_the_larger_of_each_block),
         cmocka_unit_test(each_allocation_of_a_program_in_blocks_may_fail),
     };

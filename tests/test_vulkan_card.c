@@ -3,6 +3,7 @@
 // list of types of memory, or a driver whose entry points are replaced.
 #include "vulkan_testing.h"
 
+#include <unistd.h>
 #include <weir-llm/snapshot.h>
 #include <weir/access.h>
 #include <weir/arena.h>
@@ -292,6 +293,41 @@ static void arenas_and_shadows_are_reached_by_copies(void** state) {
     weir_device_destroy(device);
 }
 
+static PFN_vkWaitForFences wait_for_fences;
+
+static VkResult VKAPI_PTR wait_late(VkDevice device, uint32_t count, const VkFence* fences,
+                                    VkBool32 all, uint64_t timeout) {
+    usleep(20000);
+    return wait_for_fences(device, count, fences, all, timeout);
+}
+
+// Copies of the host are no passes that are in the way of a new length, however long they take.
+static void nodes_take_lengths_while_the_copies_of_the_host_are_under_way(void** state) {
+    (void)state;
+    weir_device* device = open_vulkan_with(&hidden);
+    vulkan_api* api = &vulkan_device_of(device)->instance.api;
+    const weir_plan_buffer buffers[] = {{.byte_size = 4096}, {.byte_size = 4096}};
+    const weir_plan_problem problem = {.buffers = buffers, .buffer_count = 2, .alignment = 256};
+    weir_plan* plan = NULL;
+    weir_arena* arena = NULL;
+    uint8_t bytes[4096] = {1, 2, 3};
+    uint8_t back[4096] = {0};
+    wait_for_fences = api->WaitForFences;
+    api->WaitForFences = wait_late;
+    assert_ok(weir_plan_create(NULL, &problem, &plan));
+    assert_ok(weir_arena_create(device, plan, &arena));
+    assert_ok(weir_arena_write_bytes(arena, 0, 0, bytes, 4096));
+    assert_ok(weir_arena_write_bytes(arena, 1, 0, bytes, 4096));
+    assert_false(weir_device_is_idle(device));
+    assert_ok(weir_arena_set_length(arena, 0, 8)); // not of what was written last
+    assert_ok(weir_arena_set_length(arena, 1, 8));
+    assert_ok(weir_arena_read_bytes(arena, 0, 0, back, 8));
+    assert_memory_equal(back, bytes, 8);
+    weir_arena_destroy(arena);
+    weir_plan_destroy(plan);
+    weir_device_destroy(device);
+}
+
 // Memory for three of four storages: none is kept.
 static void a_state_that_finds_no_room_for_all_storages_takes_none(void** state) {
     (void)state;
@@ -545,6 +581,7 @@ int main(void) {
         cmocka_unit_test(what_is_for_kernels_lies_in_memory_of_the_device_on_every_card),
         cmocka_unit_test(a_full_heap_that_the_host_maps_leaves_the_other_to_kernels),
         cmocka_unit_test(storages_fit_buffers_and_allocations),
+        cmocka_unit_test(nodes_take_lengths_while_the_copies_of_the_host_are_under_way),
         cmocka_unit_test(a_state_that_finds_no_room_for_all_storages_takes_none),
         cmocka_unit_test(arenas_and_shadows_are_reached_by_copies),
         cmocka_unit_test(rows_of_states_are_reached_by_copies),

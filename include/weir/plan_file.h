@@ -84,7 +84,8 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_file_save(const weir_plan_file* fil
 
 // Makes the schedule that was added under a name, for the same graph and target, without planning.
 // It has the options that it was planned with, and all its figures; those that only planning can
-// find (lower bound, bytes of the serial order) are taken from the file.
+// find (lower bound, bytes of the serial order) are taken from the file. Limits of the target
+// (bindings, storages) may be higher than those that it was planned for.
 //
 // Ownership: the caller destroys it; the graph is not kept, the target's kernels must hold. Memory
 //            comes from the allocator of the file.

@@ -84,7 +84,7 @@ static weir_status check_apart(weir_program* program, const weir_binding* bindin
     }
     if (shared) {
         return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "%s is bound to bytes of the arena",
-                         program_value(program, binding->value)->name);
+                         program_label(program, binding->value));
     }
     return WEIR_OK;
 }

@@ -52,7 +52,7 @@ typedef struct plan_facts {
 // Appends everything about a schedule that comes after its name.
 WEIR_MUST_USE weir_status weir_plan_file_encode(plan_writer* writer, const weir_schedule* schedule);
 
-// Makes a schedule of it, for the same target and graph.
+// Makes a schedule of it, for the same graph and a target with the same or higher limits.
 WEIR_MUST_USE weir_status weir_plan_file_decode(const weir_allocator* allocator,
                                                 plan_reader* reader, const char* label,
                                                 const weir_graph* graph, const weir_target* target,
