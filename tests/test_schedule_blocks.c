@@ -358,6 +358,33 @@ static void an_arena_for_several_plans_has_the_larger_of_each_block(void** state
     weir_device_destroy(device);
 }
 
+// Programs know blocks by their numbers, also where a plan passes one over.
+static void blocks_without_values_keep_their_numbers(void** state) {
+    (void)state;
+    const weir_plan_buffer buffers[] = {{.byte_size = 64}, {.byte_size = 32}, {.byte_size = 0}};
+    const weir_plan_problem problem = {
+        .buffers = buffers, .buffer_count = 3, .block_bytes_max = 64};
+    const weir_plan_entry entries[] = {
+        {.byte_size = 64, .placed_on = WEIR_PLAN_NONE},
+        {.byte_size = 32, .block = 2, .placed_on = WEIR_PLAN_NONE},
+        {.placed_on = WEIR_PLAN_NONE},
+    };
+    static const uint64_t sizes[] = {64, 0, 32};
+    weir_device* device = NULL;
+    weir_plan* plan = NULL;
+    weir_arena* arena = NULL;
+    assert_ok(weir_device_create(&(weir_device_desc){.name = "null"}, &device));
+    assert_ok(weir_plan_adopt(NULL, &problem, entries, &(plan_claims){0}, &plan));
+    assert_ok(weir_arena_create(device, plan, &arena));
+    assert_int_equal(weir_arena_block_count(arena), 3);
+    for (uint32_t block = 0; block < 3; block++) {
+        assert_int_equal(weir_storage_byte_size(weir_arena_block(arena, block)), sizes[block]);
+    }
+    weir_arena_destroy(arena);
+    weir_plan_destroy(plan);
+    weir_device_destroy(device);
+}
+
 // From the schedule to a pass in several blocks, with a state in several storages.
 static weir_status run_in_blocks(const weir_graph* graph, const weir_target* target,
                                  const weir_allocator* allocator, weir_value kept, weir_value x) {
@@ -449,6 +476,7 @@ int main(void) {
         cmocka_unit_test(saved_places_that_no_storage_holds_are_refused),
         cmocka_unit_test(saved_plans_serve_targets_of_higher_limits_alone),
         cmocka_unit_test(an_arena_for_several_plans_has_the_larger_of_each_block),
+        cmocka_unit_test(blocks_without_values_keep_their_numbers),
         cmocka_unit_test(each_allocation_of_a_program_in_blocks_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

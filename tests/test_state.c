@@ -285,6 +285,7 @@ static void slots_lie_in_storages_no_larger_than_the_device_allows(void** name) 
     assert_ptr_equal(weir_state_storage(state, 2), weir_state_storage(state, 3));
     assert_ptr_not_equal(weir_state_storage(state, 1), weir_state_storage(state, 2));
     assert_null(weir_state_storage(state, 7));
+    assert_int_equal(weir_storage_byte_size(weir_state_storage(state, 6)), 16384); // one is left
     weir_state_destroy(state);
     weir_state_destroy(whole);
     weir_device_destroy(device);
