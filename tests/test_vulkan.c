@@ -152,6 +152,54 @@ static void code_that_cannot_run_is_refused(void** state) {
     weir_storage_release(storage);
 }
 
+// Refuses one dispatch of code with so many operands, all of the same bytes, and drops it.
+static void check_code(weir_session* session, const weir_operand* operand, uint32_t count,
+                       const weir_kernel_code* code, const char* message) {
+    const weir_operand operands[] = {*operand, *operand, *operand};
+    const weir_dispatch_desc desc = {
+        .name = "wrong", .code = code, .operands = operands, .operand_count = count};
+    weir_ticket ticket;
+    assert_ok(weir_session_dispatch(session, &desc, NULL));
+    assert_status(weir_session_commit(session, &ticket), WEIR_INVALID_ARGUMENT);
+    assert_message_has("wrong: ");
+    assert_message_has(message);
+    weir_session_reset(session);
+}
+
+// No driver looks at bindings: code would read what is not bound.
+static void code_that_binds_more_than_the_operands_is_refused(void** state) {
+    (void)state;
+    enum { WORDS = sizeof scale_words / sizeof *scale_words, DECORATE = 4 << 16 | 71 };
+    weir_storage* storage = allocate(gpu, 4096, WEIR_FILL_ZERO, false);
+    const weir_operand operand = {floats(storage, 0, 10), WEIR_ACCESS_READ};
+    uint32_t changed[WORDS];
+    weir_kernel_code code = {.words = changed, .byte_size = sizeof changed};
+    weir_session* session = NULL;
+    memcpy(changed, scale_words, sizeof changed);
+    assert_ok(weir_session_create(gpu, &session));
+    check_code(session, &operand, 1, &code, "binding 1; expected less than 1, the operands");
+    check_code(session, &operand, 0, &code, "expected less than 0, the operands");
+    for (size_t i = 0; i + 3 < WORDS; i++) {
+        if (changed[i] == DECORATE && changed[i + 2] == 34) { // DescriptorSet
+            changed[i + 3] = 1;
+        }
+    }
+    check_code(session, &operand, 2, &code, "in set 1");
+    memcpy(changed, scale_words, sizeof changed);
+    code.entry = "mai";
+    check_code(session, &operand, 2, &code, "without an entry \"mai\"");
+    code.entry = "main_of_another";
+    check_code(session, &operand, 2, &code, "without an entry");
+    code.entry = NULL;
+    code.byte_size -= sizeof *changed; // cut within its last instruction or before it
+    changed[WORDS - 2] = 0x00030000;
+    check_code(session, &operand, 2, &code, "has 3 words; 1 are left");
+    changed[5] &= 0xFFFF;
+    check_code(session, &operand, 2, &code, "at word 5 has 0 words");
+    weir_session_destroy(session);
+    weir_storage_release(storage);
+}
+
 // The message has the dispatch, and the session goes on once what is wrong was dropped.
 static void code_that_is_none_is_refused_by_name(void** state) {
     (void)state;
@@ -755,6 +803,7 @@ int main(void) {
         cmocka_unit_test(planning_needs_no_device),
         cmocka_unit_test(code_of_the_caller_runs_in_the_order_of_its_accesses),
         cmocka_unit_test(code_that_cannot_run_is_refused),
+        cmocka_unit_test(code_that_binds_more_than_the_operands_is_refused),
         cmocka_unit_test(code_that_is_none_is_refused_by_name),
         cmocka_unit_test(functions_of_the_host_are_refused_and_code_on_the_cpu),
         cmocka_unit_test(memory_of_the_device_is_reached_by_copies_only),

@@ -49,7 +49,8 @@ typedef weir_status (*weir_kernel_fn)(const weir_kernel_call* call);
 // of the dispatch is storage buffer i of set 0, the constants are pushed; what the code touches is
 // declared beside it all the same. Operands begin at multiples of the alignment of the device's
 // target (or of what its driver asks for, where that is less), and the constants are at most 128
-// bytes, in words of 4. Code is compiled by the commit, which says what is wrong with it.
+// bytes, in words of 4. Code is compiled by the commit, which refuses words that are no SPIR-V, an
+// entry that is not there, and buffers declared in another set or beyond the operands, used or not.
 typedef struct weir_kernel_code {
     const uint32_t* words; // hold until the work is complete
     size_t byte_size;

@@ -160,19 +160,11 @@ static weir_status add_launch(vulkan_encoder* base, const vulkan_launch* launch)
     return WEIR_OK;
 }
 
-// Finds the pipeline for code of the caller. No driver has to check it: what is surely no SPIR-V
-// never gets there.
+// Finds the pipeline for code of the caller.
 static weir_status find_code(vulkan_work* work, const device_dispatch* dispatch,
                              uint32_t binding_count, VkPipeline* pipeline) {
-    const weir_kernel_code* code = dispatch->code;
-    const uint32_t spirv_magic = 0x07230203; // SPIR-V specification 2.3, "Physical Layout"
-    if (code->byte_size % sizeof *code->words != 0 || code->words[0] != spirv_magic) {
-        return WEIR_FAIL(WEIR_INVALID_ARGUMENT,
-                         "%s: %zu bytes of code, expected words of SPIR-V that begin with 0x%08X",
-                         dispatch->name, code->byte_size, spirv_magic);
-    }
     const weir_status status =
-        vulkan_pipeline_find_code(work->device, code, binding_count, pipeline);
+        vulkan_pipeline_find_code(work->device, dispatch->code, binding_count, pipeline);
     return status == WEIR_OK ? status
                              : WEIR_FAIL(status, "%s: %s", dispatch->name, weir_last_error());
 }

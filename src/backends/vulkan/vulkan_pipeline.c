@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "backends/vulkan/vulkan_cache.h"
+#include "backends/vulkan/vulkan_code.h"
 #include "backends/vulkan/vulkan_device.h"
 #include "base/log_line.h"
 
@@ -179,6 +180,8 @@ static weir_status find_code(vulkan_device* device, const pipeline_source* sourc
             return WEIR_OK;
         }
     }
+    WEIR_TRY(
+        vulkan_code_check(source->words, source->byte_size, source->entry, source->binding_count));
     WEIR_TRY(array_reserve(allocator, &device->pipelines, device->pipelines.count + 1));
     vulkan_pipeline made = {.shader = VULKAN_SHADER_COUNT, .binding_count = source->binding_count};
     weir_status status = copy_code(allocator, source, &made);
