@@ -17,15 +17,20 @@ typedef struct fixture {
     weir_model* model;
 } fixture;
 
-static weir_model* open_model(weir_device* device, const llama_change* change) {
+static weir_model* open_bytes(weir_device* device, const uint8_t* bytes, size_t byte_size) {
     char path[64];
-    size_t byte_size = 0;
     weir_model* model = NULL;
-    uint8_t* bytes = tiny_llama(change, &byte_size);
     write_file(path, bytes, byte_size);
-    free(bytes);
     assert_ok(weir_model_open(NULL, device, path, NULL, &model));
     remove_file(path);
+    return model;
+}
+
+static weir_model* open_model(weir_device* device, const llama_change* change) {
+    size_t byte_size = 0;
+    uint8_t* bytes = tiny_llama(change, &byte_size);
+    weir_model* model = open_bytes(device, bytes, byte_size);
+    free(bytes);
     return model;
 }
 
@@ -199,6 +204,34 @@ static void what_does_not_fit_is_refused_and_changes_nothing(void** state) {
     teardown(&f);
 }
 
+// Of tensors shorter than what is looked at of each, all bytes count.
+static void models_that_differ_in_a_short_tensor_are_told_apart(void** state) {
+    (void)state;
+    const llama_change factors = {"rope_freqs.weight", CHANGE_EXTRA, 0, 4.0f, NULL};
+    fixture f = setup();
+    size_t file_size = 0;
+    uint8_t* file = tiny_llama(&factors, &file_size);
+    weir_model* one = open_bytes(f.device, file, file_size);
+    weir_view view;
+    assert_ok(weir_model_weight(one, factors.name, &view));
+    assert_int_equal(weir_view_byte_length(&view), 16);
+    file[view.byte_offset + 12] ^= 1; // of the last number
+    weir_model* other = open_bytes(f.device, file, file_size);
+    free(file);
+    weir_context* from = fed_context(one, WEIR_DTYPE_F32, 0, 0);
+    weir_context* to = fed_context(other, WEIR_DTYPE_F32, 0, 0);
+    uint64_t byte_size = 0;
+    uint8_t* bytes = save(from, &byte_size);
+    assert_status(weir_snapshot_load(to, bytes, byte_size), WEIR_INVALID_ARGUMENT);
+    assert_message_has("of another model than");
+    free(bytes);
+    weir_context_destroy(to);
+    weir_context_destroy(from);
+    weir_model_destroy(other);
+    weir_model_destroy(one);
+    teardown(&f);
+}
+
 static void cut_and_damaged_bytes_are_refused(void** state) {
     (void)state;
     fixture f = setup();
@@ -302,6 +335,7 @@ int main(void) {
         cmocka_unit_test(a_copied_text_goes_on_by_itself),
         cmocka_unit_test(an_empty_text_can_be_saved_and_copied),
         cmocka_unit_test(what_does_not_fit_is_refused_and_changes_nothing),
+        cmocka_unit_test(models_that_differ_in_a_short_tensor_are_told_apart),
         cmocka_unit_test(cut_and_damaged_bytes_are_refused),
         cmocka_unit_test(made_up_numbers_are_refused),
         cmocka_unit_test(refused_memory_leaves_usable_contexts),

@@ -72,7 +72,8 @@ static uint64_t identity_of(const weir_model* model) {
             const uint64_t length = weir_view_byte_length(&view);
             const void* bytes = weir_view_contents(&view);
             hash = mix(mix(hash, name, sizeof name), &length, sizeof length);
-            hash = mix(hash, bytes, bytes && length > SAMPLE_BYTES ? SAMPLE_BYTES : 0);
+            const uint64_t sampled = length < SAMPLE_BYTES ? length : SAMPLE_BYTES;
+            hash = mix(hash, bytes, bytes ? sampled : 0);
         }
     }
     return hash;
