@@ -26,7 +26,7 @@ typedef struct weir_plan_report {
     weir_plan_result result;
     weir_plan_id_fn id; // NULL: buffers are named by their number
     const void* id_context;
-    uint64_t duration_ns; // what planning took, for the JSON
+    uint64_t duration_ns; // what planning took, for the JSON; 0: not known
     bool figures_only;    // the JSON holds no entries
     uint32_t map_lines;   // at most so many lines of time; 0 = 64
 } weir_plan_report;
@@ -52,9 +52,9 @@ WEIR_API WEIR_MUST_USE weir_status weir_plan_report_svg(const weir_allocator* al
                                                         const weir_plan_report* report,
                                                         weir_plan_write_fn write, void* context);
 
-// Writes one JSON object on one line: peak, lower_bound, optimal, seconds, total, penalty, buffers,
-// blocks, in_place; and an array "entries" of {id, offset, size, pool, block, on}. What is no valid
-// UTF-8 in an id becomes U+FFFD.
+// Writes one JSON object on one line: peak, lower_bound, optimal, seconds (null where the duration
+// is not known), total, penalty, buffers, blocks, in_place; and an array "entries" of {id, offset,
+// size, pool, block, on}. What is no valid UTF-8 in an id becomes U+FFFD.
 //
 // Errors:  WEIR_IO `write` returned false.
 // Threads: thread-safe.

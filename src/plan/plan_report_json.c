@@ -36,9 +36,14 @@ static void write_figures(plan_text* text, const weir_plan_report* report) {
     plan_text_key(text, "optimal");
     plan_text_string(text, result->optimal ? "true, " : "false, ");
     plan_text_key(text, "seconds");
-    // In whole numbers: a decimal point of printf depends on the locale.
-    plan_text_format(text, "%llu.%09llu", (unsigned long long)(report->duration_ns / 1000000000u),
-                     (unsigned long long)(report->duration_ns % 1000000000u));
+    if (report->duration_ns > 0) {
+        // In whole numbers: a decimal point of printf depends on the locale.
+        plan_text_format(text, "%llu.%09llu",
+                         (unsigned long long)(report->duration_ns / 1000000000u),
+                         (unsigned long long)(report->duration_ns % 1000000000u));
+    } else {
+        plan_text_string(text, "null");
+    }
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; ++i) {
         plan_text_string(text, ", ");
         write_number(text, numbers[i].key, numbers[i].number);
