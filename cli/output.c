@@ -97,7 +97,7 @@ weir_status cli_output_close(cli_output* output, weir_status status) {
         failed = true;
         output->error = output->error != 0 ? output->error : errno;
     }
-    if (failed && file != stdout) {
+    if ((failed || status != WEIR_OK) && file != stdout) {
         cli_output_remove(output->name);
     }
     output->file = NULL;

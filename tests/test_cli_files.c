@@ -146,6 +146,22 @@ static void a_file_over_the_limit_is_an_error(void** state) {
     assert_int_equal(weir("--version; test ! -e limited"), 0);
 }
 
+// Not of the file: the last weights are no numbers, nor are the logits then.
+static void a_file_is_removed_when_something_else_fails(void** state) {
+    (void)state;
+    assert_int_equal(weir("synth nan.gguf --type F32 --blocks 1 --embedding 32 --heads 2 "
+                          "--kv-heads 2 --feed-forward 64 --vocabulary 300"),
+                     0);
+    assert_int_equal(weir("--version; head -c 512 /dev/zero | tr '\\0' '\\377' | dd of=nan.gguf "
+                          "bs=512 oflag=seek_bytes conv=notrunc "
+                          "seek=$(($(wc -c <nan.gguf) - 512)) 2>log"),
+                     0);
+    write_named("ids", "1 4 5 6\n", 8);
+    assert_int_equal(weir("eval nan.gguf --ids ids --logits part"), 1);
+    assert_has(cli.errors, "no finite likelihood");
+    assert_int_equal(weir("--version; test ! -e part"), 0);
+}
+
 // A reader that leaves a pipe by a name is an error; one that leaves standard output ends the
 // command as it ends others.
 static void a_reader_that_leaves_is_told_of(void** state) {
@@ -191,6 +207,7 @@ int main(void) {
         cmocka_unit_test(standard_output_by_its_name_is_not_opened_anew),
         cmocka_unit_test(closed_streams_stay_closed),
         cmocka_unit_test(a_file_over_the_limit_is_an_error),
+        cmocka_unit_test(a_file_is_removed_when_something_else_fails),
         cmocka_unit_test(a_reader_that_leaves_is_told_of),
         cmocka_unit_test(a_link_to_a_model_stays),
         cmocka_unit_test(messages_and_json_hold_no_controls),
