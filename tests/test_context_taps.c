@@ -166,6 +166,12 @@ static void taps_that_are_none_are_not_found(void** state) {
     assert_status(
         weir_context_create(NULL, f.model, &(weir_context_options){.tap_count = 1}, &context),
         WEIR_INVALID_ARGUMENT);
+    const char* const nameless[] = {names[0], NULL};
+    assert_status(weir_context_create(NULL, f.model,
+                                      &(weir_context_options){.taps = nameless, .tap_count = 2},
+                                      &context),
+                  WEIR_INVALID_ARGUMENT);
+    assert_message_has("tap 1");
     assert_null(context);
 
     weir_view view;

@@ -229,6 +229,7 @@ static void values_are_found_by_the_first_of_their_names(void** state) {
         assert_status(weir_graph_find(f->graph, "norm", &found), WEIR_NOT_FOUND);
         assert_message_has("\"norm\"");
     }
+    assert_status(weir_graph_find(f->graph, "", &found), WEIR_NOT_FOUND); // y has no name
     assert_int_equal(found, 77);
     assert_ok(weir_graph_name(f->graph, y[1], "norm"));
     assert_ok(weir_graph_find(f->graph, "norm", &found));

@@ -295,7 +295,8 @@ WEIR_API uint32_t weir_graph_op_count(const weir_graph* graph);
 WEIR_API const weir_value_info* weir_graph_value_info(const weir_graph* graph, weir_value value);
 WEIR_API const weir_param_info* weir_graph_param_info(const weir_graph* graph, weir_param param);
 
-// Finds a value by its name; of several with that name, the first that was made.
+// Finds a value by its name; of several with that name, the first that was made. Values without a
+// name are not found.
 //
 // Errors:  WEIR_NOT_FOUND, the message has the name.
 // Threads: thread-safe while nothing is added.

@@ -178,7 +178,7 @@ weir_status weir_graph_name(weir_graph* graph, weir_value value, const char* nam
 }
 
 weir_status weir_graph_find(const weir_graph* graph, const char* name, weir_value* value) {
-    for (size_t i = 0; i < graph->values.count; i++) {
+    for (size_t i = 0; i < graph->values.count && name[0] != '\0'; i++) {
         if (strcmp(graph->values.items[i].info.name, name) == 0) {
             *value = (weir_value)i;
             return WEIR_OK;

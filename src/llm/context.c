@@ -58,6 +58,9 @@ static weir_status make_taps(weir_context* context, context_phase* phase,
     }
     WEIR_TRY(llm_array_new(&context->allocator, context->tap_count, &phase->taps));
     for (uint32_t i = 0; i < context->tap_count; i++) {
+        if (!names[i]) {
+            return WEIR_FAIL(WEIR_INVALID_ARGUMENT, "the name of tap %u is NULL", i);
+        }
         WEIR_TRY(weir_graph_find(phase->pass.graph, names[i], &phase->taps[i]));
         WEIR_TRY(weir_graph_output(phase->pass.graph, phase->taps[i]));
     }
