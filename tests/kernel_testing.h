@@ -405,8 +405,7 @@ static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
                                        .tile_count = tiles,
                                        .constants = &run->constants,
                                        .params = run->params,
-                                       .local = worker < LOCALS ? &locals[worker] : NULL,
-                                       .worker_count = (uint32_t)random_below(random, 9)};
+                                       .local = worker < LOCALS ? &locals[worker] : NULL};
         status = run->kernel->run(&call);
     }
     free(order);

@@ -288,7 +288,7 @@ static void products_of_no_rows_touch_nothing(void** state) {
         views[0].shape.dims[0] = views[2].shape.dims[0] = 0;
         void* pointers[KERNEL_OPERANDS] = {NULL, tensor_row(&w, 0), NULL};
         const weir_kernel_call call = {views,           pointers, 3, 0, 1, &(weir_op_constants){0},
-                                       (uint64_t[]){0}, NULL,     0};
+                                       (uint64_t[]){0}, NULL};
         assert_ok(run.kernel->run(&call));
         free_tensor(&x);
         free_tensor(&w);

@@ -35,7 +35,6 @@ typedef struct weir_kernel_call {
     const void* constants;    // bytes given with the dispatch, aligned to 16
     const uint64_t* params;   // the parameter block of the pass; NULL in a session
     weir_kernel_local* local; // of the worker; NULL: none
-    uint32_t worker_count;    // that may run tiles at the same time; 0: not known
 } weir_kernel_call;
 
 // Computes one tile. A status other than WEIR_OK ends the pass with that status and the message

@@ -113,8 +113,7 @@ static weir_kernel_call call_of(cpu_worker* worker, const cpu_work* work, uint32
                               .tile_count = tile_count,
                               .constants = dispatch->constants,
                               .params = work->params,
-                              .local = &worker->local,
-                              .worker_count = worker->device->base.thread_count};
+                              .local = &worker->local};
 }
 
 static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,

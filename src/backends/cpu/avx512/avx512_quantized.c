@@ -13,7 +13,6 @@ typedef struct traits {
     bool groups_of_16; // scales differ every 16 elements; else every 32
     int32_t offset;
     bool times_16; // the bytes of the second half of each group are 16 times what they stand for
-    bool far_rows;
 } traits;
 
 AVX512_INLINE int64_t chunk_bytes(traits type) {
@@ -31,13 +30,10 @@ static const uint8_t* pad_chunk(traits type, const uint8_t* source, int64_t elem
     return copy;
 }
 
-// Two weight rows at a time share what they read of x. Where they are neighbours no prefetcher of
-// the processor follows them: lines are asked for by name, in the order of memory, a row and this
-// many bytes before they are wanted. They go to the second cache: the first one has no room for
-// them beside x. Rows far apart are followed; their lines need only be moved to the first cache in
-// time.
+// Two weight rows at a time share what they read of x. No prefetcher of the processor follows
+// neighbours: lines are asked for by name, in the order of memory, a row and this many bytes before
+// they are wanted. They go to the second cache: the first one has no room for them beside x.
 #define AHEAD 5120
-#define FAR_AHEAD 256
 
 // Asks for as many bytes as a chunk of `rows` rows has, those from row n on being in work.
 AVX512_INLINE void fetch_ahead(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
@@ -50,42 +46,6 @@ AVX512_INLINE void fetch_ahead(traits type, const cpu_weight_rows* weights, int6
     const uintptr_t base = left <= 0 && weights->next ? (uintptr_t)weights->next : end;
     for (int64_t i = 0; i < byte_size; i += 64) {
         _mm_prefetch((const char*)(base - (uintptr_t)left + (uintptr_t)i), _MM_HINT_T1);
-    }
-}
-
-AVX512_INLINE void fetch_far(traits type, const uint8_t* row, int64_t chunk) {
-    const uintptr_t source = (uintptr_t)row + (uintptr_t)(chunk * chunk_bytes(type)) + FAR_AHEAD;
-    for (int64_t i = 0; i < chunk_bytes(type); i += 64) {
-        _mm_prefetch((const char*)(source + (uintptr_t)i), _MM_HINT_T0);
-    }
-}
-
-// One or two weight rows, and where their sums go.
-typedef struct weight_pair {
-    const uint8_t* rows[2];
-    float* sums[2];
-    bool is_far;
-} weight_pair;
-
-// Rows n and n + 1, or row n and the one beside it.
-AVX512_INLINE weight_pair pair_at(traits type, const cpu_weight_rows* weights, int64_t n,
-                                  float* sums) {
-    const uint8_t* row = weights->first + n * weights->byte_stride;
-    if (type.far_rows && weights->beside) {
-        return (weight_pair){{row, weights->beside + n * weights->beside_stride},
-                             {sums + n, sums + weights->count + n},
-                             true};
-    }
-    return (weight_pair){{row, row + weights->byte_stride}, {sums + n, sums + n + 1}, false};
-}
-
-AVX512_INLINE void fetch_pair(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
-                              const weight_pair* pair, int64_t chunk) {
-    if (pair->is_far) {
-        fetch_far(type, pair->rows[0], chunk);
-        fetch_far(type, pair->rows[1], chunk);
-    } else {
-        fetch_ahead(type, weights, n, rows, chunk);
     }
 }
 
@@ -140,10 +100,10 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
     for (int i = 0; i < rows * count; i++) {
         sums[i / count][i % count] = _mm512_setzero_ps();
     }
-    const weight_pair pair = pair_at(type, weights, n, results);
+    const uint8_t* const first = weights->first + n * weights->byte_stride;
     const int64_t chunks = (elements + CPU_CHUNK - 1) / CPU_CHUNK;
     for (int64_t c = 0; c < chunks; c++) {
-        fetch_pair(type, weights, n, rows, &pair, c);
+        fetch_ahead(type, weights, n, rows, c);
         __m512i begin[CPU_FEW_ROWS][2];
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
@@ -151,7 +111,8 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
         }
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
-            const avx512_weights w = unpack_chunk(type, pair.rows[r], c, elements);
+            const avx512_weights w =
+                unpack_chunk(type, first + r * weights->byte_stride, c, elements);
 #pragma GCC unroll 4
             for (int i = 0; i < count; i++) {
                 sums[r][i] = add_chunk(type, &w, begin[i], x + i * stride + c, sums[r][i]);
@@ -160,7 +121,7 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows * count; i++) {
-        pair.sums[i / count][i % count * CPU_RUN_COLUMNS] =
+        results[n + i / count + i % count * CPU_RUN_COLUMNS] =
             _mm512_reduce_add_ps(sums[i / count][i % count]);
     }
 }
@@ -169,32 +130,32 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
 // other is unpacked: the processor has other units for it, and finds the work within its reach.
 AVX512_INLINE void dot_two(traits type, const cpu_weight_rows* weights, int64_t n, int64_t elements,
                            const cpu_chunk* x, float* results) {
-    const weight_pair pair = pair_at(type, weights, n, results);
+    const uint8_t* const first = weights->first + n * weights->byte_stride;
+    const uint8_t* const second = first + weights->byte_stride;
     const int64_t last = (elements + CPU_CHUNK - 1) / CPU_CHUNK - 1;
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     __m512i begin[2];
-    avx512_weights a = unpack_chunk(type, pair.rows[0], 0, elements);
+    avx512_weights a = unpack_chunk(type, first, 0, elements);
     for (int64_t c = 0;; c++) {
-        fetch_pair(type, weights, n, 2, &pair, c);
+        fetch_ahead(type, weights, n, 2, c);
         begin_chunk(type, x + c, begin);
-        const avx512_weights b = unpack_chunk(type, pair.rows[1], c, elements);
+        const avx512_weights b = unpack_chunk(type, second, c, elements);
         sums[0] = add_chunk(type, &a, begin, x + c, sums[0]);
         if (c == last) {
             sums[1] = add_chunk(type, &b, begin, x + c, sums[1]);
             break;
         }
-        a = unpack_chunk(type, pair.rows[0], c + 1, elements);
+        a = unpack_chunk(type, first, c + 1, elements);
         sums[1] = add_chunk(type, &b, begin, x + c, sums[1]);
     }
-    *pair.sums[0] = _mm512_reduce_add_ps(sums[0]);
-    *pair.sums[1] = _mm512_reduce_add_ps(sums[1]);
+    results[n] = _mm512_reduce_add_ps(sums[0]);
+    results[n + 1] = _mm512_reduce_add_ps(sums[1]);
 }
 
 AVX512_INLINE void dot_pairs(traits type, const cpu_weight_rows* weights, int64_t elements,
                              const cpu_chunk* x, int64_t stride, int count, float* results) {
-    const int step = type.far_rows && weights->beside ? 1 : 2;
     int64_t n = 0;
-    for (; n + step <= weights->count; n += step) {
+    for (; n + 2 <= weights->count; n += 2) {
         if (count == 1) {
             dot_two(type, weights, n, elements, x, results);
         } else {
@@ -373,48 +334,48 @@ AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_c
 }
 
 // X(name, dtype, offset, elements of a block, bytes of a block, has a minimum, groups of 16,
-//   times 16, far rows)
+//   times 16)
 #define TYPE_LIST(X)                                                                               \
-    X(q8_0, Q8_0, 128, 32, 34, false, false, false, true)                                          \
-    X(q4_0, Q4_0, 8, 32, 18, false, false, true, false)                                            \
-    X(q4_1, Q4_1, 0, 32, 20, true, false, false, false)                                            \
-    X(q5_0, Q5_0, 16, 32, 22, false, false, false, false)                                          \
-    X(q5_1, Q5_1, 0, 32, 24, true, false, false, false)                                            \
-    X(q2_k, Q2_K, 0, 256, 84, true, true, false, false)                                            \
-    X(q3_k, Q3_K, 4, 256, 110, false, true, false, false)                                          \
-    X(q4_k, Q4_K, 0, 256, 144, true, false, false, false)                                          \
-    X(q5_k, Q5_K, 0, 256, 176, true, false, false, false)                                          \
-    X(q6_k, Q6_K, 32, 256, 210, false, true, false, false)                                         \
-    X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false, false, false)                              \
-    X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false, false, false)                            \
-    X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false, false, false)
+    X(q8_0, Q8_0, 128, 32, 34, false, false, false)                                                \
+    X(q4_0, Q4_0, 8, 32, 18, false, false, true)                                                   \
+    X(q4_1, Q4_1, 0, 32, 20, true, false, false)                                                   \
+    X(q5_0, Q5_0, 16, 32, 22, false, false, false)                                                 \
+    X(q5_1, Q5_1, 0, 32, 24, true, false, false)                                                   \
+    X(q2_k, Q2_K, 0, 256, 84, true, true, false)                                                   \
+    X(q3_k, Q3_K, 4, 256, 110, false, true, false)                                                 \
+    X(q4_k, Q4_K, 0, 256, 144, true, false, false)                                                 \
+    X(q5_k, Q5_K, 0, 256, 176, true, false, false)                                                 \
+    X(q6_k, Q6_K, 32, 256, 210, false, true, false)                                                \
+    X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false, false)                                     \
+    X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false, false)                                   \
+    X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false, false)
 
-#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen, times_16, far)                \
-    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset, times_16, far})
+#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen, times_16)                     \
+    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset, times_16})
 
-#define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen, times_16, far)         \
+#define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen, times_16)              \
     static void dot_##name(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,   \
                            int64_t stride, int64_t count, float* sums) {                           \
-        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, far), weights, \
+        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights,      \
                 elements, x, stride, count, sums);                                                 \
     }                                                                                              \
     static void unpack_block_##name(const uint8_t* weights, int64_t row_bytes, int64_t rows,       \
                                     int64_t chunk, int64_t elements, cpu_block* unpacked) {        \
-        unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, far),     \
-                     weights, row_bytes, rows, chunk, elements, unpacked);                         \
+        unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights, \
+                     row_bytes, rows, chunk, elements, unpacked);                                  \
     }                                                                                              \
     static void multiply_##name(const cpu_block* unpacked, const cpu_chunk* x, int64_t count,      \
                                 bool first, float* sums, int64_t stride) {                         \
-        multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, far),     \
+        multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16),          \
                      unpacked, x, count, first, sums, stride);                                     \
     }
 TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS
 
 static const cpu_quantized_type quantized_types[] = {
-#define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16, far)              \
-    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), far,                                      \
-     dot_##name,          unpack_block_##name,           multiply_##name},
+#define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16)                   \
+    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), dot_##name, unpack_block_##name,          \
+     multiply_##name},
     TYPE_LIST(TYPE_ROW)
 #undef TYPE_ROW
 };

@@ -3,9 +3,7 @@
 #include "backends/cpu/products/product_tile.h"
 
 #define X CPU_PRODUCT_X
-#define FEW_CHUNKS 96                // of a row of x that are held at a time, for few rows
-#define FAR_BYTES (INT64_C(2) << 20) // of a matrix
-#define FAR_WORKERS 4                // at most
+#define FEW_CHUNKS 96 // of a row of x that are held at a time, for few rows
 
 typedef cpu_chunk few_state[CPU_FEW_ROWS][FEW_CHUNKS];
 _Static_assert(sizeof(few_state) <= CPU_STATE_BYTES, "the state of few rows");
@@ -41,37 +39,6 @@ static void prepare_few(const cpu_products* set, const weir_kernel_call* call, v
     }
 }
 
-// Whether the weight rows that share what they read of x may come from far apart. In a small matrix
-// a prefetcher has hardly begun to follow them when it ends.
-static bool may_be_far(const cpu_products* set, const weir_view* operands,
-                       const cpu_matrices* matrices) {
-    const weir_view* w = &operands[matrices->operands[0]];
-    return cpu_products_quantized(set, w->dtype)->far_rows &&
-           operands[matrices->operands[matrices->count - 1]].dtype == w->dtype &&
-           w->shape.dims[0] * w->strides[0] >= FAR_BYTES;
-}
-
-// Two rows are read side by side: far apart one of each half of a matrix, or one of each matrix.
-// Other types read neighbours, which they ask for by name in the order of memory.
-static int64_t parts(const cpu_products* set, const weir_view* operands,
-                     const cpu_matrices* matrices) {
-    return may_be_far(set, operands, matrices) && matrices->count == 1 ? 2 : 1;
-}
-
-// Memory that many workers read at once answers late, and prefetchers keep less distance than what
-// asks for lines by name. Bits do not tell which way was taken.
-static bool is_far(const cpu_products* set, const weir_kernel_call* call,
-                   const cpu_matrices* matrices) {
-    return call->worker_count <= FAR_WORKERS && may_be_far(set, call->views, matrices);
-}
-
-// Rows that are read one after another, or in turn with as many others, and where their sums go.
-typedef struct few_rows {
-    cpu_weight_rows weights;
-    float* sums;
-    float* beside_sums;
-} few_rows;
-
 static void add_sums(const float* products, int64_t rows, int64_t count, bool first, float* sums) {
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t n = 0; n < count; n++) {
@@ -82,7 +49,8 @@ static void add_sums(const float* products, int64_t rows, int64_t count, bool fi
 }
 
 static void multiply_few(const cpu_products* set, const weir_kernel_call* call,
-                         const cpu_quantized_type* type, few_rows few, void* state) {
+                         const cpu_quantized_type* type, cpu_weight_rows weights, void* state,
+                         float* sums) {
     const weir_view* x = &call->views[X];
     const int64_t rows = x->shape.dims[0];
     const int64_t chunks = chunk_count(x);
@@ -92,91 +60,23 @@ static void multiply_few(const cpu_products* set, const weir_kernel_call* call,
         if (chunks > FEW_CHUNKS) {
             quantize_few(set, call, begin, end, state);
         }
-        cpu_weight_rows weights = few.weights;
-        weights.first += begin * type->chunk_bytes;
-        if (weights.beside) {
-            weights.beside += begin * type->chunk_bytes;
-        }
         float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
         type->dot(&weights, elements, state, FEW_CHUNKS, rows, products);
-        add_sums(products, rows, weights.count, begin == 0, few.sums);
-        if (weights.beside) {
-            add_sums(products + weights.count, rows, weights.count, begin == 0, few.beside_sums);
-        }
-    }
-}
-
-static few_rows rows_of(const weir_kernel_call* call, uint32_t operand, cpu_span columns,
-                        float* sums) {
-    return (few_rows){.weights = {.first = (const uint8_t*)cpu_row(call, operand, columns.begin),
-                                  .byte_stride = call->views[operand].strides[0],
-                                  .count = columns.end - columns.begin},
-                      .sums = sums};
-}
-
-static void set_beside(few_rows* few, const few_rows* other) {
-    few->weights.beside = other->weights.first;
-    few->weights.beside_stride = other->weights.byte_stride;
-    few->beside_sums = other->sums;
-}
-
-// The second half of a matrix may end before the first.
-static void few_halves(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                       const cpu_few_run* run, void* state, float* sums) {
-    const cpu_quantized_type* type = cpu_products_quantized(set, call->views[operand].dtype);
-    const int64_t length = run->span.end - run->span.begin;
-    const int64_t width = call->views[operand].shape.dims[0];
-    const int64_t second = run->part_rows + run->span.begin;
-    const int64_t both = cpu_min(length, width - second);
-    if (both > 0) {
-        const cpu_span columns = {run->span.begin, run->span.begin + both};
-        few_rows few = rows_of(call, operand, columns, sums);
-        const few_rows other =
-            rows_of(call, operand, (cpu_span){second, second + both}, sums + length);
-        set_beside(&few, &other);
-        multiply_few(set, call, type, few, state);
-    }
-    for (int64_t j = both > 0 ? both : 0; j < length; j++) {
-        const cpu_span column = {run->span.begin + j, run->span.begin + j + 1};
-        multiply_few(set, call, type, rows_of(call, operand, column, sums + j), state);
-    }
-}
-
-// The same rows as neighbours, those of one half after those of the other.
-static void few_in_turn(const cpu_products* set, const weir_kernel_call* call, uint32_t operand,
-                        const cpu_few_run* run, void* state, float* sums) {
-    const int64_t length = run->span.end - run->span.begin;
-    const int64_t width = call->views[operand].shape.dims[0];
-    for (int64_t part = 0; part < run->part_count; part++) {
-        const int64_t first = part * run->part_rows;
-        const cpu_span columns = {first + run->span.begin, cpu_min(first + run->span.end, width)};
-        const int64_t next = part == 0 ? run->part_rows + run->span.begin : run->span.end;
-        if (columns.begin < columns.end) {
-            few_rows few = rows_of(call, operand, columns, sums + part * length);
-            few.weights.next = next < width ? (const uint8_t*)cpu_row(call, operand, next) : NULL;
-            multiply_few(set, call, cpu_products_quantized(set, call->views[operand].dtype), few,
-                         state);
-        }
+        add_sums(products, rows, weights.count, begin == 0, sums);
+        weights.first += FEW_CHUNKS * type->chunk_bytes;
     }
 }
 
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
-    const bool far = is_far(set, call, matrices);
-    if (run->part_count > 1) {
-        (far ? few_halves : few_in_turn)(set, call, matrices->operands[0], run, state, sums[0]);
-        return;
-    }
-    for (uint32_t m = 0; m < matrices->count; m += far ? 2 : 1) {
-        const uint32_t operand = matrices->operands[m];
-        few_rows few = rows_of(call, operand, run->span, sums[m]);
-        few.weights.next = (const uint8_t*)cpu_next_weights(call, matrices, m, run->span);
-        if (far) {
-            const few_rows other = rows_of(call, matrices->operands[m + 1], run->span, sums[m + 1]);
-            set_beside(&few, &other);
-        }
-        multiply_few(set, call, cpu_products_quantized(set, call->views[operand].dtype), few,
-                     state);
+    for (uint32_t m = 0; m < matrices->count; m++) {
+        const weir_view* w = &call->views[matrices->operands[m]];
+        const cpu_weight_rows weights = {
+            .first = (const uint8_t*)cpu_row(call, matrices->operands[m], run->span.begin),
+            .byte_stride = w->strides[0],
+            .count = run->span.end - run->span.begin,
+            .next = (const uint8_t*)cpu_next_weights(call, matrices, m, run->span)};
+        multiply_few(set, call, cpu_products_quantized(set, w->dtype), weights, state, sums[m]);
     }
 }
 
@@ -264,7 +164,6 @@ static void many(const cpu_products* set, const weir_kernel_call* call,
 }
 
 const cpu_product_way cpu_product_way_quantized = {
-    .parts = parts,
     .prepare_few = prepare_few,
     .few = few,
     .many = many,

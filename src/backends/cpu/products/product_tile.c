@@ -94,8 +94,9 @@ typedef struct few_cut {
 static few_cut cut_few(const cpu_products* set, const weir_view* operands,
                        const cpu_matrices* matrices) {
     const int64_t width = operands[matrices->operands[0]].shape.dims[0];
+    const cpu_product_way* way = way_of(set, operands, matrices);
     few_cut cut;
-    cut.part_count = way_of(set, operands, matrices)->parts(set, operands, matrices);
+    cut.part_count = way->parts ? way->parts(set, operands, matrices) : 1;
     cut.part_rows = cpu_divide_up(width, cut.part_count);
     cut.unit_rows = cpu_divide_up(UNIT_COLUMNS, cut.part_count);
     cut.units = cpu_divide_up(cut.part_rows, cut.unit_rows);

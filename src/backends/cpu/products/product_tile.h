@@ -78,7 +78,7 @@ typedef struct cpu_few_run {
 // The way of a kind of types: what cpu_product_run calls for each of these.
 typedef struct cpu_product_way {
     // How many weight rows of each matrix, from as many parts of it, are read side by side where
-    // few rows of x meet the matrices; at most CPU_PARTS_MAX.
+    // few rows of x meet the matrices; at most CPU_PARTS_MAX. NULL: one, then its neighbours.
     int64_t (*parts)(const cpu_products* set, const weir_view* operands,
                      const cpu_matrices* matrices);
 

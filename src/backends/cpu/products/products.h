@@ -48,23 +48,17 @@ typedef struct cpu_float_block {
 
 // Rows of a matrix, `byte_stride` apart, and what will be read after them, so that it can be asked
 // for before. Where that is not known, NULL, what lies behind the rows is as good a guess as any.
-//
-// `beside` are as many rows from elsewhere, which are read in turn with these and have their sums
-// after them; NULL: none. Only a type with `far_rows` is given any.
 typedef struct cpu_weight_rows {
     const uint8_t* first;
     int64_t byte_stride;
     int64_t count;
     const uint8_t* next;
-    const uint8_t* beside;
-    int64_t beside_stride;
 } cpu_weight_rows;
 
 // The functions of a quantised type.
 typedef struct cpu_quantized_type {
     weir_dtype dtype;
     int64_t chunk_bytes; // of CPU_CHUNK weights
-    bool far_rows;       // two weight rows far apart are read more quickly than neighbours
 
     // Computes sums[i * CPU_RUN_COLUMNS + n] = dot product of weight row n with row i of x, for up
     // to CPU_RUN_COLUMNS weight rows in all and up to CPU_FEW_ROWS rows of x, `stride` apart. What
