@@ -35,7 +35,8 @@ cmake -S . -B "$build" -G Ninja --toolchain "$toolchain" "${options[@]}" >/dev/n
 cmake --build "$build" --parallel "$(nproc)"
 
 # Programs that start the command are left out: nothing but QEMU can start that.
-tests='^(test_(cpu_products|kernels|fused_kernels|dtype|dtype_blocks|demo_model|stories|generate|
-    fault|session_threads|ticket|storage_memory)|conformance_cpu|example_(generate|five_parts))$'
+tests='^(test_(cpu_products|kernels|fused_kernels|dtype|dtype_blocks|demo_model|stories|
+    generate|fault|cpu_lanes|session_threads|ticket|storage_memory)|conformance_cpu|
+    example_(generate|five_parts))$'
 scripts/run_tests.sh "$build" -R "$(tr -d ' \n' <<<"$tests")"
 QEMU_CPU=cortex-a53 qemu-aarch64 -L /usr/aarch64-linux-gnu "$build/tests/test_cpu_products"

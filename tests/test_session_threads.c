@@ -1,5 +1,5 @@
 // What runs together, what never does, and that results depend on neither: random passes on one to
-// four workers, with delays, against the same steps done one after another in plain C.
+// seven workers, with delays, against the same steps done one after another in plain C.
 #include "testing.h"
 
 #include "session_testing.h"
@@ -7,7 +7,8 @@
 #define BUFFERS 4
 #define FLOATS 64 // of a buffer
 #define STEPS_MAX 48
-#define WORKERS_MAX 4
+#define TILES_MAX 12  // of a step: several for each of the lanes that a dispatch is cut into
+#define WORKERS_MAX 7 // more than there are lanes, and not the same number in each
 
 // y = y / 2 + a / 4 + b / 8 + constant, on `count` floats of three buffers.
 typedef struct step {
@@ -32,7 +33,7 @@ static step random_step(test_random* random) {
     step made;
     do {
         made = (step){.count = 1 + (uint32_t)random_below(random, 16),
-                      .tiles = 1 + (uint32_t)random_below(random, 4),
+                      .tiles = 1 + (uint32_t)random_below(random, TILES_MAX),
                       .constant = random_unit(random)};
         for (uint32_t i = 0; i < 3; i++) {
             made.buffers[i] = (uint32_t)random_below(random, BUFFERS);
@@ -473,7 +474,7 @@ static void sixteen_threads_commit_sessions_on_one_device(void** state) {
     (void)state;
     const uint32_t passes = getenv("WEIR_LONG") ? 2000 : 12;
     run_hosts(1, 16, passes);
-    run_hosts(WORKERS_MAX, 16, passes);
+    run_hosts(WORKERS_MAX - 1, 16, passes);
 }
 
 static void* wait_for_ticket(void* argument) {
@@ -519,40 +520,6 @@ static void devices_close_right_after_their_last_pass(void** state) {
         assert_ok(weir_session_commit(session, &ticket));
         if (round % 2) {
             assert_ok(weir_ticket_wait(ticket, WEIR_WAIT_FOREVER));
-        }
-        weir_session_destroy(session);
-        weir_device_destroy(device);
-    }
-}
-
-static weir_status count_tile_runs(const weir_kernel_call* call) {
-    atomic_uint* runs = *(atomic_uint* const*)call->constants;
-    assert_true(call->tile < call->tile_count);
-    atomic_fetch_add(&runs[call->tile], 1);
-    return WEIR_OK;
-}
-
-// Workers that take turns get neighbours: tiles are not claimed in their order.
-static void every_tile_is_run_once_by_any_number_of_workers(void** state) {
-    (void)state;
-    enum { TILES_MAX = 40 };
-    for (uint32_t workers = 2; workers <= 8; workers += 3) {
-        weir_device* device = open_device("cpu", workers, NULL);
-        weir_session* session = NULL;
-        assert_ok(weir_session_create(device, &session));
-        for (uint32_t tiles = 1; tiles <= TILES_MAX; tiles++) {
-            atomic_uint runs[TILES_MAX] = {0};
-            atomic_uint* const counted = runs;
-            const weir_dispatch_desc desc = {.name = "count",
-                                             .kernel = count_tile_runs,
-                                             .constants = &counted,
-                                             .constants_size = sizeof counted,
-                                             .tile_count = tiles};
-            assert_ok(weir_session_dispatch(session, &desc, NULL));
-            assert_ok(weir_session_finish(session));
-            for (uint32_t i = 0; i < TILES_MAX; i++) {
-                assert_int_equal(atomic_load(&runs[i]), i < tiles ? 1 : 0);
-            }
         }
         weir_session_destroy(session);
         weir_device_destroy(device);
@@ -611,7 +578,6 @@ static void workers_have_the_stack_that_kernels_take(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(workers_have_the_stack_that_kernels_take),
-        cmocka_unit_test(every_tile_is_run_once_by_any_number_of_workers),
         cmocka_unit_test(results_are_those_of_the_serial_run_for_any_number_of_workers),
         cmocka_unit_test(passes_in_flight_leave_what_the_serial_run_of_their_commits_leaves),
         cmocka_unit_test(conflicting_dispatches_never_overlap_in_time_and_others_do),
