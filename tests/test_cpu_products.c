@@ -389,34 +389,41 @@ static void extreme_numbers_do_not_overflow(void** state) {
 }
 
 // Workers of a device give the bits that one thread gives.
+static void check_threads(weir_dtype dtype, int64_t m, int64_t n, int64_t k) {
+    tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, k, 0);
+    tensor w = new_random(&random_state, dtype, n, k, 0);
+    tensor alone = new_tensor(WEIR_DTYPE_F32, m, n, 0);
+    kernel_run run = {NULL, {&x, &w, &alone}, 3, {0}, {0}};
+    run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+    assert_ok(run_here(&run, 1, &random_state));
+    for (uint32_t threads = 1; threads <= 7; threads += 2) {
+        tensor y = new_tensor(WEIR_DTYPE_F32, m, n, 0);
+        run.operands[2] = &y;
+        weir_device* device = NULL;
+        const weir_device_desc desc = {.name = "cpu:plain", .thread_count = threads};
+        assert_ok(weir_device_create(&desc, &device));
+        assert_ok(run_on_device(device, &run));
+        assert_same_rows(&alone, &y);
+        weir_device_destroy(device);
+        free_tensor(&y);
+    }
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&alone);
+}
+
 static void bits_do_not_depend_on_threads(void** state) {
     (void)state;
     static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_F16,
                                         WEIR_DTYPE_BF16};
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
-        for (int64_t m = 2; m < 80; m += 70) {
-            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 512, 0);
-            tensor w = new_random(&random_state, dtypes[i], 700, 512, 0);
-            tensor alone = new_tensor(WEIR_DTYPE_F32, m, 700, 0);
-            kernel_run run = {NULL, {&x, &w, &alone}, 3, {0}, {0}};
-            run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
-            assert_ok(run_here(&run, 1, &random_state));
-            for (uint32_t threads = 1; threads <= 5; threads += 2) {
-                tensor y = new_tensor(WEIR_DTYPE_F32, m, 700, 0);
-                run.operands[2] = &y;
-                weir_device* device = NULL;
-                const weir_device_desc desc = {.name = "cpu:plain", .thread_count = threads};
-                assert_ok(weir_device_create(&desc, &device));
-                assert_ok(run_on_device(device, &run));
-                assert_same_rows(&alone, &y);
-                weir_device_destroy(device);
-                free_tensor(&y);
-            }
-            free_tensor(&x);
-            free_tensor(&w);
-            free_tensor(&alone);
-        }
+        check_threads(dtypes[i], 2, 700, 512);
+        check_threads(dtypes[i], 72, 700, 512);
     }
+    // Rows from far apart, of parts that are not all as long.
+    check_threads(WEIR_DTYPE_F16, 1, 211, 2819);
+    check_threads(WEIR_DTYPE_F16, 2, 211, 2819);
+    check_threads(WEIR_DTYPE_F32, 3, 35, 2051);
 }
 
 // An addition to an instruction set sums the same integers: the target of the same name that comes
