@@ -104,6 +104,64 @@ static void who_lives_together_is_met_once_as_items_go_and_return(void** state) 
     }
 }
 
+// Moves an item above all others, and keeps that.
+static void move_up(plan_columns* columns, uint32_t item, uint64_t* peak) {
+    plan_columns_take(columns, item);
+    plan_columns_lay(columns, item, *peak);
+    plan_columns_keep(columns);
+    offsets[item] = *peak;
+    *peak += items[item].size;
+}
+
+static void check_taken(const plan_columns* columns, uint64_t line, const uint32_t* taken,
+                        uint32_t count, plan_company* company) {
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < columns->component->item_count; ++i) {
+        const bool is_high = offsets[i] + items[i].size > line;
+        assert_true((columns->spots[i].offset == PLAN_AWAY) == is_high);
+        if (is_high) {
+            assert_true(next < count && taken[next++] == i);
+        }
+    }
+    assert_int_equal(next, count);
+    for (uint32_t t = 0; t < count && t < 10; ++t) {
+        check_company(columns, taken[t], company);
+    }
+}
+
+static void what_ends_above_a_line_is_taken_at_once_and_all_goes_back(void** state) {
+    (void)state;
+    test_random random = {10};
+    uint32_t taken[MOST];
+    uint32_t others[MOST];
+    plan_company company = {.items = others};
+    for (int round = 0; round < 20; ++round) {
+        plan_scratch scratch = {0};
+        plan_columns columns;
+        const uint32_t count = 2 + (uint32_t)random_below(&random, 398);
+        const plan_component component = random_component(&random, count, 1 + count / 2);
+        uint64_t peak = first_placement(&component, random_below(&random, 2));
+        assert_ok(plan_columns_make(&scratch, &component, offsets, &columns));
+        for (int move = 0; move < 20; ++move) {
+            const uint64_t line = random_below(&random, peak + 1);
+            const uint32_t high = plan_columns_take_above(&columns, line, taken);
+            check_taken(&columns, line, taken, high, &company);
+            if (high > 0) { // and some of it returns elsewhere
+                plan_columns_lay(&columns, taken[random_below(&random, high)], peak);
+            }
+            plan_columns_go_back(&columns);
+            const uint32_t item = (uint32_t)random_below(&random, count);
+            check_taken(&columns, UINT64_MAX, NULL, 0, &company);
+            move_up(&columns, item, &peak);
+            plan_columns_take(&columns, item);
+            check_company(&columns, item, &company);
+            plan_columns_go_back(&columns);
+            assert_true(columns.spots[item].top == peak);
+        }
+        plan_scratch_release(&scratch, NULL);
+    }
+}
+
 static bool stop(void* context, uint64_t peak, uint64_t bound) {
     (void)peak;
     (void)bound;
@@ -148,6 +206,7 @@ int main(void) {
         cmocka_unit_test(a_placement_becomes_lower_and_stays_one),
         cmocka_unit_test(the_same_placement_is_lowered_to_the_same),
         cmocka_unit_test(who_lives_together_is_met_once_as_items_go_and_return),
+        cmocka_unit_test(what_ends_above_a_line_is_taken_at_once_and_all_goes_back),
         cmocka_unit_test(a_stopped_budget_leaves_a_placement),
         cmocka_unit_test(each_failing_allocation_is_reported_and_leaks_nothing),
     };

@@ -51,6 +51,50 @@ void plan_columns_take(plan_columns* columns, uint32_t item) {
     spot->top = 0;
 }
 
+// The first place in a row of an item that ends above a line: none before it does.
+static uint32_t place_above(const plan_columns* columns, uint32_t column, uint64_t line) {
+    const uint32_t* row = columns->rows + columns->begins[column];
+    const uint32_t place = place_in(columns, column, line);
+    return place > 0 && columns->spots[row[place - 1]].top > line ? place - 1 : place;
+}
+
+uint32_t plan_columns_take_above(plan_columns* columns, uint64_t line, uint32_t* items) {
+    uint32_t count = 0;
+    for (uint32_t c = 0; c < columns->column_count; ++c) {
+        columns->lengths[c] = place_above(columns, c, line);
+    }
+    for (uint32_t i = 0; i < columns->component->item_count; ++i) {
+        plan_spot* spot = &columns->spots[i];
+        if (spot->top > line) {
+            spot->offset = PLAN_AWAY;
+            spot->top = 0;
+            items[count++] = i;
+        }
+    }
+    return count;
+}
+
+void plan_columns_keep(plan_columns* columns) {
+    const uint64_t places = columns->begins[columns->column_count];
+    memcpy(columns->kept_rows, columns->rows, places * sizeof *columns->rows);
+    for (uint32_t i = 0; i < columns->component->item_count; ++i) {
+        columns->kept_offsets[i] = columns->spots[i].offset;
+    }
+}
+
+void plan_columns_go_back(plan_columns* columns) {
+    const plan_component* component = columns->component;
+    const uint64_t places = columns->begins[columns->column_count];
+    memcpy(columns->rows, columns->kept_rows, places * sizeof *columns->rows);
+    for (uint32_t c = 0; c < columns->column_count; ++c) {
+        columns->lengths[c] = (uint32_t)(columns->begins[c + 1] - columns->begins[c]);
+    }
+    for (uint32_t i = 0; i < component->item_count; ++i) {
+        columns->spots[i].offset = columns->kept_offsets[i];
+        columns->spots[i].top = columns->kept_offsets[i] + component->items[i].size;
+    }
+}
+
 // Adds an item unless it waits.
 static void add(const plan_columns* columns, uint32_t item, plan_company* company) {
     company->items[company->count] = item; // there is room for one too many
@@ -154,7 +198,10 @@ static weir_status take_rows(plan_scratch* scratch, plan_columns* columns) {
         const uint32_t live = columns->born_from[at + 1] - columns->dead_from[at + 1];
         columns->begins[c + 1] = columns->begins[c] + live;
     }
-    return scratch_take(scratch, &columns->rows, columns->begins[columns->column_count]);
+    const uint64_t places = columns->begins[columns->column_count];
+    WEIR_TRY(scratch_take(scratch, &columns->kept_offsets, component->item_count));
+    WEIR_TRY(scratch_take(scratch, &columns->kept_rows, places));
+    return scratch_take(scratch, &columns->rows, places);
 }
 
 // Lays all items, by rising offsets, so that each is the last of its rows.
@@ -187,5 +234,7 @@ weir_status plan_columns_make(plan_scratch* scratch, const plan_component* compo
     scratch_block* mark = scratch->last;
     const weir_status status = lay_all(scratch, offsets, columns);
     plan_scratch_release(scratch, mark);
-    return status;
+    WEIR_TRY(status);
+    plan_columns_keep(columns);
+    return WEIR_OK;
 }

@@ -28,11 +28,13 @@ typedef struct plan_spot {
 
 typedef struct plan_columns {
     const plan_component* component;
-    plan_spot* spots;  // per item
-    uint32_t step;     // sections from one column to the next; the first one is at section 0
-    uint32_t* lengths; // per column: of its row
-    uint64_t* begins;  // per column and one more: of its row in `rows`
-    uint32_t* rows;    // items
+    plan_spot* spots;       // per item
+    uint32_t step;          // sections from one column to the next; the first one is at section 0
+    uint32_t* lengths;      // per column: of its row
+    uint64_t* begins;       // per column and one more: of its row in `rows`
+    uint32_t* rows;         // items
+    uint32_t* kept_rows;    // as they were kept, when no item waited
+    uint64_t* kept_offsets; // likewise, per item
     uint32_t column_count;
     uint32_t* dead;      // items by death
     uint32_t* born_from; // per section and one more: the first item that is born there or later
@@ -55,6 +57,17 @@ void plan_columns_lay(plan_columns* columns, uint32_t item, uint64_t offset);
 
 // Takes an item out that lies somewhere.
 void plan_columns_take(plan_columns* columns, uint32_t item);
+
+// Takes out all that end above a line, at one go: each row loses its end. Lists them by birth, and
+// returns how many there were.
+uint32_t plan_columns_take_above(plan_columns* columns, uint64_t line, uint32_t* items);
+
+// Keeps where all items lie, of which none waits. What was made counts as kept.
+void plan_columns_keep(plan_columns* columns);
+
+// Lays all items where they lay when that was kept last. Both are as long as the rows, however many
+// items have moved.
+void plan_columns_go_back(plan_columns* columns);
 
 // Lists those that do not wait and live together with an item that does, each once. Returns what
 // that cost: about the number of items looked at.

@@ -20,7 +20,6 @@ struct plan_eject {
     plan_columns columns;
     int64_t* weights; // per item, as the following
     int64_t* paid;    // what it last cost to push others away for it
-    uint64_t* lowest; // offsets below the lowest line met
     plan_company company;
     plan_cheapest cheapest;
     uint32_t* waiting; // a heap, the heaviest first
@@ -62,9 +61,9 @@ static bool is_heavier(const plan_eject* eject, uint32_t a, uint32_t b) {
     return x != y ? x > y : a < b;
 }
 
-static void take_out(plan_eject* eject, uint32_t item) {
+// Adds an item to those that wait.
+static void wait_for(plan_eject* eject, uint32_t item) {
     uint32_t at = eject->waiting_count++;
-    plan_columns_take(&eject->columns, item);
     while (at > 0 && is_heavier(eject, item, eject->waiting[(at - 1) / 2])) {
         eject->waiting[at] = eject->waiting[(at - 1) / 2];
         at = (at - 1) / 2;
@@ -79,7 +78,8 @@ static void push(plan_eject* eject, uint32_t put) {
     const plan_cheapest* cheapest = &eject->cheapest;
     for (uint32_t m = 0; m < cheapest->count && best.cost > 0; ++m) {
         if (cheapest->offsets[m] < top && best.offset < cheapest->tops[m]) {
-            take_out(eject, eject->company.items[m]);
+            plan_columns_take(&eject->columns, eject->company.items[m]);
+            wait_for(eject, eject->company.items[m]);
         }
     }
     // By a factor: in a few dozen rounds large items of short lives, which weigh next to nothing,
@@ -130,37 +130,18 @@ static bool lay_waiting(plan_eject* eject, uint64_t work_end, plan_budget* budge
     return true;
 }
 
-// Takes out what ends above the line.
+// Takes out what ends above the line. The heap grows over the list of it, which is read first.
 static void take_high(plan_eject* eject) {
-    for (uint32_t i = 0; i < eject->component->item_count; ++i) {
-        if (eject->columns.spots[i].top > eject->line) {
-            take_out(eject, i);
-        }
+    const uint32_t count = plan_columns_take_above(&eject->columns, eject->line, eject->waiting);
+    for (uint32_t w = 0; w < count; ++w) {
+        wait_for(eject, eject->waiting[w]);
     }
 }
 
-// Puts all below the lowest line that was met: first what has moved goes, for in a row of a column
-// no two may overlap.
+// Puts all below the lowest line that was met.
 static void go_back(plan_eject* eject) {
-    plan_columns* columns = &eject->columns;
-    for (uint32_t i = 0; i < eject->component->item_count; ++i) {
-        const uint64_t offset = columns->spots[i].offset;
-        if (offset != eject->lowest[i] && offset != PLAN_AWAY) {
-            plan_columns_take(columns, i);
-        }
-    }
-    for (uint32_t i = 0; i < eject->component->item_count; ++i) {
-        if (columns->spots[i].offset == PLAN_AWAY) {
-            plan_columns_lay(columns, i, eject->lowest[i]);
-        }
-    }
+    plan_columns_go_back(&eject->columns);
     eject->waiting_count = 0;
-}
-
-static void remember(plan_eject* eject) {
-    for (uint32_t i = 0; i < eject->component->item_count; ++i) {
-        eject->lowest[i] = eject->columns.spots[i].offset;
-    }
 }
 
 // Brings all below lines ever lower. Costs stay from line to line, also where one was not met: what
@@ -177,7 +158,7 @@ static void draw_lines(plan_eject* eject, uint64_t target, uint64_t peak, uint64
         eject->line = peak - step;
         take_high(eject);
         if (lay_waiting(eject, line_end < work ? line_end : work, budget)) {
-            remember(eject);
+            plan_columns_keep(&eject->columns);
             peak = eject->line;
             misses = 0;
         } else {
@@ -198,7 +179,6 @@ uint64_t plan_eject_lower(plan_eject* eject, uint64_t target, uint64_t* work, pl
         eject->paid[i] = eject->weights[i];
     }
     eject->work = 0;
-    remember(eject);
     draw_lines(eject, target, peak, *work, budget);
     *work -= eject->work < *work ? eject->work : *work;
     go_back(eject);
@@ -244,7 +224,6 @@ weir_status plan_eject_make(plan_scratch* scratch, const plan_component* compone
     WEIR_TRY(scratch_take(scratch, &made->weights, component->item_count));
     WEIR_TRY(scratch_take(scratch, &made->paid, component->item_count));
     WEIR_TRY(scratch_take(scratch, &made->waiting, component->item_count));
-    WEIR_TRY(scratch_take(scratch, &made->lowest, component->item_count));
     const uint32_t most = most_met(made);
     WEIR_TRY(scratch_take(scratch, &made->company.items, (size_t)most + 1));
     WEIR_TRY(plan_cheapest_make(scratch, most, &made->cheapest));
