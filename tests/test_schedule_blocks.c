@@ -268,6 +268,12 @@ static void saved_plans_serve_targets_of_higher_limits_alone(void** state) {
         assert_same_places(schedule, loaded);
         weir_schedule_destroy(loaded);
         loaded = NULL;
+        target.storage_bytes_max = UINT64_MAX - 65535; // that of drivers which know no limit
+        assert_ok(weir_plan_file_load(file, "pass", made.graph, &target, &loaded));
+        assert_memory_equal(&loaded->report, &schedule->report, sizeof loaded->report);
+        assert_same_places(schedule, loaded);
+        weir_schedule_destroy(loaded);
+        loaded = NULL;
         weir_target lower = schedule->target;
         lower.storage_bytes_max--;
         assert_status(weir_plan_file_load(file, "pass", made.graph, &lower, &loaded),

@@ -337,23 +337,27 @@ static weir_status find_live_peak(const weir_schedule* schedule, clock_kind cloc
 }
 
 // Takes the plan that was given; one in a single block needs no limit, so that what was saved for
-// an arena without blocks is judged as it was made.
+// an arena without blocks is judged as it was made. So many blocks of a limit near 2^63, which some
+// targets have, would be more than the line of a plan holds: of a lower one they are not.
 static weir_status adopt_plan(weir_schedule* schedule) {
     const schedule_given* given = schedule->given;
     const uint32_t count = (uint32_t)schedule->plan_buffers.count;
-    bool several = false;
+    uint32_t last = 0;
     if (given->entry_count != count) {
         return WEIR_FAIL(WEIR_INFEASIBLE, "places for %u values are given, expected %u",
                          given->entry_count, count);
     }
     for (uint32_t i = 0; i < count; i++) {
-        several = several || given->entries[i].block > 0;
+        last = given->entries[i].block > last ? given->entries[i].block : last;
         if (given->entries[i].block >= count) { // none is empty
             return WEIR_FAIL(WEIR_INFEASIBLE, "%u values lie in a block %u", count,
                              given->entries[i].block);
         }
     }
-    schedule->block_bytes_max = several ? block_limit(schedule) : 0;
+    const uint64_t line = (uint64_t)INT64_MAX / ((uint64_t)last + 1);
+    const uint64_t most = line - line % schedule->target.alignment;
+    const uint64_t limit = block_limit(schedule);
+    schedule->block_bytes_max = last == 0 ? 0 : limit < most ? limit : most;
     const weir_plan_problem problem = weir_schedule_problem(schedule);
     return weir_plan_adopt(&schedule->allocator, &problem, given->entries, &given->claims,
                            &schedule->plan);
