@@ -19,8 +19,9 @@ def read_lines(file):
     for row in csv.DictReader(file):
         if row["instance"].startswith("generated") and row["status"] == "ok":
             point = (int(row["buffers"]), float(row["median_s"]))
-            lives = ", long lives" if "-long-" in row["instance"] else ", mixed lives"
-            lines.setdefault(row["mode"] + lives, []).append(point)
+            shape = row["instance"].split("-")[1]
+            lives = "mixed" if shape.isdigit() else shape
+            lines.setdefault(f"{row['mode']}, {lives} lives", []).append(point)
     return {mode: sorted(points) for mode, points in lines.items()}
 
 
