@@ -489,36 +489,61 @@ static bool expect_true_peak(void* context, uint64_t peak, uint64_t lower_bound)
     return true;
 }
 
-// Small short-lived buffers stand aside and are laid around the others.
-static void very_many_buffers_come_close_to_the_bound(void** state) {
-    (void)state;
+// Small short-lived buffers beside few large ones of long lives.
+static void make_very_many(made_problem* made) {
     test_random random = {31};
-    weir_plan_buffer* buffers = calloc(VERY_MANY, sizeof *buffers);
-    weir_plan_interval* intervals = calloc(VERY_MANY, sizeof *intervals);
-    assert_true(buffers && intervals);
+    take_room(made, VERY_MANY);
+    made->problem = (weir_plan_problem){.buffers = made->buffers,
+                                        .buffer_count = VERY_MANY,
+                                        .intervals = made->intervals,
+                                        .effort = WEIR_PLAN_PLACE};
     for (uint32_t i = 0; i < VERY_MANY; ++i) {
         const bool is_long = random_below(&random, 50) == 0;
         const int64_t begin = (int64_t)random_below(&random, 60000);
         const uint64_t life = random_below(&random, is_long ? 30000 : 4);
-        intervals[i] = (weir_plan_interval){begin, begin + 1 + (int64_t)life};
-        buffers[i] =
-            (weir_plan_buffer){.byte_size = 1 + random_below(&random, is_long ? 1000000 : 4000),
-                               .interval_begin = i,
-                               .interval_count = 1};
+        add_life(made, i, begin, begin + 1 + (int64_t)life);
+        made->buffers[i].byte_size = 1 + random_below(&random, is_long ? 1000000 : 4000);
     }
+}
+
+// The small ones stand aside and are laid around the others.
+static void very_many_buffers_come_close_to_the_bound(void** state) {
+    (void)state;
+    made_problem made;
     int calls = 0;
-    const weir_plan_problem problem = {.buffers = buffers,
-                                       .buffer_count = VERY_MANY,
-                                       .intervals = intervals,
-                                       .interval_count = VERY_MANY,
-                                       .effort = WEIR_PLAN_PLACE,
-                                       .progress = expect_true_peak,
-                                       .progress_context = &calls};
-    const weir_plan_result result = plan_of(&problem);
+    make_very_many(&made);
+    made.problem.progress = expect_true_peak;
+    made.problem.progress_context = &calls;
+    const weir_plan_result result = plan_of(&made.problem);
     assert_true(result.peak - result.lower_bound <= result.lower_bound / 50);
     assert_true(calls > 0);
-    free(buffers);
-    free(intervals);
+    give_room(&made);
+}
+
+// A budget that is over at once leaves what was placed first, and tells nobody of more. With
+// WEIR_LONG in the environment, longer ones lower that, and repeat.
+static void budgets_of_very_many_buffers_are_kept_to_and_used(void** state) {
+    (void)state;
+    made_problem made;
+    int calls = 0;
+    make_very_many(&made);
+    made.problem.effort = WEIR_PLAN_SEARCH;
+    made.problem.progress = expect_true_peak;
+    made.problem.progress_context = &calls;
+    made.problem.time_limit_ns = 1;
+    const uint64_t first = plan_of(&made.problem).peak;
+    assert_int_equal(calls, 0);
+    made.problem.time_limit_ns = 0;
+    if (getenv("WEIR_LONG")) {
+        const uint64_t placed = plan_of(&made.problem).peak; // a million items are no more
+        made.problem.iterations = 64;
+        const uint64_t lowered = plan_of(&made.problem).peak;
+        made.problem.iterations = 400;
+        const uint64_t longer = plan_of(&made.problem).peak;
+        assert_true(placed < first && lowered <= placed && longer <= lowered && longer < placed);
+        assert_true(plan_of(&made.problem).peak == longer);
+    }
+    give_room(&made);
 }
 
 static void a_capacity_that_is_met_ends_the_search(void** state) {
@@ -580,6 +605,7 @@ int main(void) {
         cmocka_unit_test(a_search_that_is_stopped_keeps_a_valid_plan),
         cmocka_unit_test(a_long_placement_can_be_stopped),
         cmocka_unit_test(very_many_buffers_come_close_to_the_bound),
+        cmocka_unit_test(budgets_of_very_many_buffers_are_kept_to_and_used),
         cmocka_unit_test(a_capacity_that_is_met_ends_the_search),
         cmocka_unit_test(each_failed_allocation_is_reported_and_leaks_nothing),
     };
