@@ -3,6 +3,7 @@
 // list of types of memory, or a driver whose entry points are replaced.
 #include "vulkan_testing.h"
 
+#include <pthread.h>
 #include <unistd.h>
 #include <weir-llm/snapshot.h>
 #include <weir/access.h>
@@ -394,35 +395,41 @@ static void rows_of_states_are_reached_by_copies(void** state) {
 
 #define ALLOCATIONS_MAX 256
 
-// Every piece of memory that the driver gave, and whether it was mapped.
+// Every piece of memory that the driver gave, and whether it was mapped. Several threads copy a
+// file, each by memory of its own.
 static struct {
+    pthread_mutex_t lock; // of what follows
     PFN_vkAllocateMemory allocate;
     PFN_vkMapMemory map;
     VkDeviceMemory memory[ALLOCATIONS_MAX];
     uint64_t byte_size[ALLOCATIONS_MAX];
     bool mapped[ALLOCATIONS_MAX];
     uint32_t count;
-} given;
+} given = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static VkResult VKAPI_PTR note_allocation(VkDevice device, const VkMemoryAllocateInfo* info,
                                           const VkAllocationCallbacks* callbacks,
                                           VkDeviceMemory* memory) {
     const VkResult result = given.allocate(device, info, callbacks, memory);
+    pthread_mutex_lock(&given.lock);
     assert_true(result == VK_SUCCESS && given.count < ALLOCATIONS_MAX);
     given.memory[given.count] = *memory;
     given.mapped[given.count] = false;
     given.byte_size[given.count++] = info->allocationSize;
+    pthread_mutex_unlock(&given.lock);
     return result;
 }
 
 static VkResult VKAPI_PTR note_mapping(VkDevice device, VkDeviceMemory memory, VkDeviceSize offset,
                                        VkDeviceSize size, VkMemoryMapFlags flags, void** bytes) {
+    pthread_mutex_lock(&given.lock);
     for (uint32_t i = given.count; i > 0; i--) { // the last one of this handle
         if (given.memory[i - 1] == memory) {
             given.mapped[i - 1] = true;
             break;
         }
     }
+    pthread_mutex_unlock(&given.lock);
     return given.map(device, memory, offset, size, flags, bytes);
 }
 
