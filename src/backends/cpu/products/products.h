@@ -10,10 +10,10 @@
 // and what does not depend on the weight is kept beside the quants. Weights of F32, F16 and BF16
 // are multiplied in f32.
 //
-// With few rows of x each weight row meets all of them in registers (`dot`); several weight rows of
-// float types share what they read of x. With many, 16 weight
-// rows are unpacked and transposed into the cache, so that each lane is a weight row, and serve a
-// block of rows of x there (`unpack`, `multiply`), or meet many of them in registers (`dot_many`).
+// With few rows of x each weight row meets all of them in registers (`dot`); several weight rows
+// share what they read of x. With many, 16 weight rows are unpacked and transposed into the cache,
+// so that each lane is a weight row, and serve a block of rows of x there (`unpack`, `multiply`),
+// or meet many of them in registers (`dot_many`).
 #ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
 #define WEIR_BACKENDS_CPU_PRODUCTS_PRODUCTS_H
 
