@@ -63,14 +63,14 @@ static inline const weir_kernel* find_kernel(const weir_target* target, weir_op_
     exit(1);
 }
 
-// Runs all tiles as one worker, which prepares once what all of them need of x; the call's own are
-// not looked at.
+// Runs all tiles as one worker, which prepares once what all of them need of x, and joins them; the
+// call's own are not looked at.
 static inline void run_tiles(const weir_kernel* kernel, weir_kernel_call call, uint32_t tiles) {
     static _Alignas(64) uint8_t memory[WORKER_BYTES];
     weir_kernel_local local = {.memory = memory, .byte_size = sizeof memory};
     call.local = &local;
     call.tile_count = tiles;
-    for (call.tile = 0; call.tile < tiles; call.tile++) {
+    for (call.tile = 0; call.tile < tiles + (kernel->joins ? 1 : 0); call.tile++) {
         bench_check(kernel->run(&call));
     }
 }

@@ -372,11 +372,38 @@ static inline void take_locals(weir_kernel_local locals[LOCALS]) {
     }
 }
 
-// Each tile runs on one of two workers with memory, or on one that has none.
+// Each tile runs on one of two workers with memory, or on one that has none; the join comes last.
+static inline weir_status run_in_order(const kernel_run* run, weir_kernel_call call,
+                                       const uint32_t* order, test_random* random) {
+    const uint32_t calls = call.tile_count + (run->kernel->joins ? 1 : 0);
+    weir_kernel_local locals[LOCALS];
+    weir_status status = WEIR_OK;
+    take_locals(locals);
+    for (uint32_t i = 0; i < calls && status == WEIR_OK; i++) {
+        const uint64_t worker = random_below(random, LOCALS + 1);
+        call.tile = i < call.tile_count ? order[i] : i;
+        call.local = worker < LOCALS ? &locals[worker] : NULL;
+        status = run->kernel->run(&call);
+    }
+    return status;
+}
+
+static inline uint32_t* random_order(uint32_t count, test_random* random) {
+    uint32_t* order = malloc(count * sizeof *order);
+    assert_non_null(order);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t j = (uint32_t)random_below(random, i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    return order;
+}
+
+// Scratch is as long as it was asked for, and full of what some other dispatch left there.
 static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
                                    test_random* random) {
-    weir_view views[KERNEL_OPERANDS];
-    void* pointers[KERNEL_OPERANDS];
+    weir_view views[KERNEL_OPERANDS + 1];
+    void* pointers[KERNEL_OPERANDS + 1];
     kernel_views(run, views);
     for (uint32_t i = 0; i < run->operand_count; i++) {
         pointers[i] = tensor_data(run->operands[i]);
@@ -386,28 +413,27 @@ static inline weir_status run_here(const kernel_run* run, uint32_t tile_count,
     assert_true(run->kernel->accepts(&use));
     const uint32_t tiles = tile_count > 0 ? tile_count : run->kernel->tile_count(&use);
     assert_true(tiles > 0);
-    uint32_t* order = malloc(tiles * sizeof *order);
-    assert_non_null(order);
-    weir_status status = WEIR_OK;
-    weir_kernel_local locals[LOCALS];
-    take_locals(locals);
-    for (uint32_t i = 0; i < tiles; i++) {
-        const uint32_t j = (uint32_t)random_below(random, i + 1);
-        order[i] = order[j];
-        order[j] = i;
+    const size_t scratch_bytes = (size_t)run->kernel->scratch_bytes(&use);
+    void* scratch = NULL;
+    if (scratch_bytes > 0) {
+        assert_int_equal(scratch_bytes % 64, 0);
+        scratch = aligned_alloc(64, scratch_bytes);
+        assert_non_null(scratch);
+        memset(scratch, 0xFF, scratch_bytes);
+        pointers[run->operand_count] = scratch;
+        const weir_shape shape = weir_shape_make(1, (int64_t[]){(int64_t)scratch_bytes});
+        assert_ok(weir_view_layout(WEIR_DTYPE_U8, &shape, &views[run->operand_count]));
     }
-    for (uint32_t i = 0; i < tiles && status == WEIR_OK; i++) {
-        const uint64_t worker = random_below(random, LOCALS + 1);
-        const weir_kernel_call call = {.views = views,
-                                       .pointers = pointers,
-                                       .operand_count = run->operand_count,
-                                       .tile = order[i],
-                                       .tile_count = tiles,
-                                       .constants = &run->constants,
-                                       .params = run->params,
-                                       .local = worker < LOCALS ? &locals[worker] : NULL};
-        status = run->kernel->run(&call);
-    }
+    uint32_t* order = random_order(tiles, random);
+    const weir_kernel_call call = {.views = views,
+                                   .pointers = pointers,
+                                   .operand_count = run->operand_count + (scratch ? 1 : 0),
+                                   .tile_count = tiles,
+                                   .constants = &run->constants,
+                                   .params = run->params};
+    const weir_status status = run_in_order(run, call, order, random);
+    kernels_on.scratch_runs += scratch ? 1 : 0;
+    free(scratch);
     free(order);
     return status;
 }

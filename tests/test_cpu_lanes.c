@@ -2,6 +2,8 @@
 // lanes: each tile once, in places of their own, whoever is held up, and whatever pass was before.
 #include "testing.h"
 
+#include <math.h>
+
 #include "session_testing.h"
 
 #define TILES_MAX 40
@@ -239,8 +241,115 @@ static void replays_right_after_one_another_run_every_tile_once(void** state) {
     weir_graph_destroy(c.graph);
 }
 
+enum { JOINED_TILES = 37 };
+
+// What a tile, or the join, is to fail at: a number of tiles for the join.
+static uint32_t failing_tile;
+static atomic_uint joins_done;
+
+static uint32_t joined_tiles(const weir_kernel_use* use) {
+    (void)use;
+    return JOINED_TILES;
+}
+
+static uint64_t a_number_for_each_tile(const weir_kernel_use* use) {
+    (void)use;
+    return JOINED_TILES * sizeof(uint32_t);
+}
+
+// Tiles leave x times their number, the join writes the sum of these.
+static weir_status leave_or_join(const weir_kernel_call* call) {
+    const float* x = call->pointers[0];
+    float* y = call->pointers[1];
+    float* left = call->pointers[2];
+    if (call->tile == failing_tile) {
+        return WEIR_FAIL(WEIR_IO, "call %u is to fail", call->tile);
+    }
+    if (call->tile < call->tile_count) {
+        left[call->tile] = x[0] * (float)call->tile;
+        return WEIR_OK;
+    }
+    atomic_fetch_add(&joins_done, 1);
+    y[0] = 0.0f;
+    for (uint32_t i = 0; i < call->tile_count; i++) {
+        y[0] += left[i];
+        left[i] = NAN; // a tile that runs after this, or not in the next pass, is seen
+    }
+    return WEIR_OK;
+}
+
+static weir_schedule* schedule_joined(weir_target* target, weir_kernel kernels[KERNELS_MAX],
+                                      weir_value* x, weir_value* y) {
+    const weir_shape one = weir_shape_make(1, (int64_t[]){1});
+    weir_graph* graph = NULL;
+    weir_schedule* schedule = NULL;
+    assert_ok(weir_target_find("cpu", target));
+    assert_true(target->kernel_count < KERNELS_MAX);
+    memcpy(kernels, target->kernels, target->kernel_count * sizeof(weir_kernel));
+    kernels[target->kernel_count++] = (weir_kernel){.name = "leave_or_join",
+                                                    .op = WEIR_OP_CUSTOM,
+                                                    .accepts = accept_all,
+                                                    .tile_count = joined_tiles,
+                                                    .scratch_bytes = a_number_for_each_tile,
+                                                    .run = leave_or_join,
+                                                    .joins = true,
+                                                    .custom = "join"};
+    target->kernels = kernels;
+    assert_ok(weir_graph_create(NULL, &graph));
+    assert_ok(weir_graph_input(graph, "x", WEIR_DTYPE_F32, &one, WEIR_PARAM_NONE, x));
+    const weir_custom_desc desc = {.name = "join",
+                                   .inputs = x,
+                                   .input_count = 1,
+                                   .dtype = WEIR_DTYPE_F32,
+                                   .shape = one,
+                                   .rows = WEIR_PARAM_NONE};
+    assert_ok(weir_graph_custom(graph, &desc, y));
+    assert_ok(weir_graph_output(graph, *y));
+    assert_ok(weir_schedule_create(NULL, graph, target, NULL, &schedule));
+    weir_graph_destroy(graph);
+    return schedule;
+}
+
+// Once, when all tiles are done, by however many workers, and not where something has failed.
+static void joins_come_once_after_all_tiles(void** state) {
+    (void)state;
+    static weir_kernel kernels[KERNELS_MAX];
+    weir_target target;
+    weir_value x = WEIR_VALUE_NONE;
+    weir_value y = WEIR_VALUE_NONE;
+    weir_schedule* schedule = schedule_joined(&target, kernels, &x, &y);
+    const uint32_t passes = getenv("WEIR_LONG") ? 100000 : 500;
+    for (uint32_t workers = 1; workers <= WORKERS_MAX; workers++) {
+        weir_device* device = open_device("cpu", workers, NULL);
+        weir_program* program = NULL;
+        assert_ok(
+            weir_program_create(device, &(weir_program_desc){.schedule = schedule}, &program));
+        failing_tile = UINT32_MAX;
+        atomic_store(&joins_done, 0);
+        for (uint32_t pass = 1; pass <= passes; pass++) {
+            const float number = (float)(pass % 1000);
+            float sum = 0.0f;
+            assert_ok(weir_program_write(program, x, &number, sizeof number));
+            assert_ok(weir_program_run(program, NULL, 0));
+            assert_ok(weir_program_read(program, (weir_ticket){0}, y, &sum, sizeof sum));
+            assert_true(sum == number * JOINED_TILES * (JOINED_TILES - 1) / 2);
+            assert_int_equal(atomic_load(&joins_done), pass);
+        }
+        for (failing_tile = 0; failing_tile <= JOINED_TILES; failing_tile += JOINED_TILES) {
+            assert_ok(weir_program_write(program, x, &(float){1.0f}, sizeof(float)));
+            assert_status(weir_program_run(program, NULL, 0), WEIR_IO);
+            assert_message_has("is to fail");
+            assert_int_equal(atomic_load(&joins_done), passes);
+        }
+        weir_program_destroy(program);
+        weir_device_destroy(device);
+    }
+    weir_schedule_destroy(schedule);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(joins_come_once_after_all_tiles),
         cmocka_unit_test(every_tile_is_run_once_by_any_number_of_workers),
         cmocka_unit_test(workers_begin_in_places_of_their_own),
         cmocka_unit_test(workers_that_are_held_leave_their_tiles_to_the_last),

@@ -30,7 +30,7 @@ typedef struct weir_kernel_call {
     const weir_view* views;   // operands in the order of the dispatch, with the dims of this pass
     void* const* pointers;    // address of the first element of each operand
     uint32_t operand_count;   // of both lists
-    uint32_t tile;            // which tile to compute: 0 .. tile_count - 1
+    uint32_t tile;            // which to compute: 0 .. tile_count - 1; tile_count for a join
     uint32_t tile_count;      // of the dispatch
     const void* constants;    // bytes given with the dispatch, aligned to 16
     const uint64_t* params;   // the parameter block of the pass; NULL in a session

@@ -65,6 +65,11 @@ typedef struct weir_kernel {
     uint64_t (*scratch_bytes)(const weir_kernel_use* use);
 
     weir_kernel_fn run; // NULL where kernels are not host functions
+
+    // Whether `run` is called once more, with tile = tile_count, when all tiles of the dispatch are
+    // done: to join what they left in the scratch.
+    bool joins;
+
     uint32_t by_rows;   // bit i: operand i is taken in runs of rows and may pass binding_bytes_max
     const char* custom; // of WEIR_OP_CUSTOM: the name of the operation that it computes
 } weir_kernel;

@@ -171,7 +171,8 @@ weir_status check_serial_run(check_serial* serial, uint32_t dispatch, const uint
                              .tile_count = cut > 0 ? cut : 1,
                              .constants = &item->constants,
                              .params = params};
-    for (; call.tile < call.tile_count; call.tile++) {
+    const uint32_t calls = call.tile_count + (item->kernel->joins ? 1 : 0);
+    for (; call.tile < calls; call.tile++) {
         const weir_status status = item->kernel->run(&call);
         if (status != WEIR_OK) {
             return WEIR_FAIL(status, "%s: %s", item->name, weir_last_error());

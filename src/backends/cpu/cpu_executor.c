@@ -140,6 +140,15 @@ static void run_tile(cpu_worker* worker, cpu_work* work, uint32_t index,
     }
 }
 
+// After the last tile: the call of a kernel that joins what they left.
+static void run_join(cpu_worker* worker, cpu_work* work, uint32_t index, weir_kernel_call* call) {
+    const weir_kernel* kernel = work->dispatches[index].kernel;
+    if (kernel && kernel->joins) {
+        call->tile = call->tile_count;
+        run_tile(worker, work, index, call);
+    }
+}
+
 typedef struct share {
     uint32_t begin;
     uint32_t count;
@@ -182,6 +191,7 @@ static bool run_lane(cpu_worker* worker, cpu_work* work, uint32_t index, uint64_
         call.tile = tile_of(claim, tiles, workers);
         run_tile(worker, work, index, &call);
         if (atomic_fetch_add(&slot->tiles_done, 1) + 1 == tile_count) {
+            run_join(worker, work, index, &call);
             if (work->timings) {
                 work->timings[index].end_ns = clock_ns();
             }
@@ -216,6 +226,7 @@ void cpu_executor_run(cpu_worker* worker, cpu_work* work) {
         for (; call.tile < call.tile_count; call.tile++) {
             run_tile(worker, work, i, &call);
         }
+        run_join(worker, work, i, &call);
         if (work->timings) {
             work->timings[i].end_ns = clock_ns();
         }
