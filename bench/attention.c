@@ -1,13 +1,15 @@
 // Attention over caches of keys and values, one thread: the rate at which the cache is read and the
 // rate of products, with the targets of the CPU interleaved (those without a kernel of their own
 // have the plain one). Several caches take turns, as blocks of a model do, so that a decode step
-// reads memory and not what the step before left in the caches of the processor. Times are those
-// that the thread had the processor.
+// reads memory and not what the step before left in the caches of the processor; before each of
+// them as much other memory is read as a block may have weights. Times are those that the thread
+// had the processor.
 //
 //     bench_attention [ROUNDS]   CSV: shape, type, rows, keys, target, microseconds, GB/s, GMAC/s
 #include "bench_kernel.h"
 
 #define CACHES 12
+#define BLOCK_BYTES 8388608
 
 typedef struct bench_case {
     const char* name;
@@ -50,6 +52,21 @@ static void free_operands(operands* o) {
     free(o->y);
 }
 
+// Reads as much as the weights of a block, which drives the cache out that is attended to next.
+static void read_block(void) {
+    static uint64_t* weights;
+    static volatile uint64_t sum;
+    uint64_t found = 0;
+    if (!weights) {
+        weights = new_bytes(BLOCK_BYTES);
+        memset(weights, 1, BLOCK_BYTES);
+    }
+    for (size_t i = 0; i < BLOCK_BYTES / sizeof *weights; i += 8) {
+        found += weights[i];
+    }
+    sum = found;
+}
+
 // Seconds for all caches, each attended to once.
 static double run_once(const bench_case* c, const weir_target* target, const operands* o) {
     const weir_op_constants constants = {.attention = {.heads = c->heads,
@@ -61,9 +78,12 @@ static double run_once(const bench_case* c, const weir_target* target, const ope
     const weir_kernel* kernel = find_kernel(target, WEIR_OP_ATTENTION, &use);
     const uint64_t position = (uint64_t)(c->keys - c->rows);
     const uint32_t tiles = kernel->tile_count(&use);
-    const double begin = thread_seconds();
+    void* scratch = new_bytes(kernel->scratch_bytes(&use) + 1);
+    double seconds = 0.0;
     for (int i = 0; i < CACHES; i++) {
-        void* pointers[] = {o->q, o->caches[i][0], o->caches[i][1], o->y};
+        void* pointers[] = {o->q, o->caches[i][0], o->caches[i][1], o->y, scratch};
+        read_block();
+        const double begin = thread_seconds();
         run_tiles(kernel,
                   (weir_kernel_call){.views = o->views,
                                      .pointers = pointers,
@@ -71,8 +91,10 @@ static double run_once(const bench_case* c, const weir_target* target, const ope
                                      .constants = &constants,
                                      .params = &position},
                   tiles);
+        seconds += thread_seconds() - begin;
     }
-    return thread_seconds() - begin;
+    free(scratch);
+    return seconds;
 }
 
 static void run_case(const bench_case* c, const weir_target* targets, int count, int rounds) {

@@ -63,13 +63,24 @@ const weir_target weir_cpu_target = {
 
 #define AVX512_KERNEL_ROW(kernel, operation) SET_KERNEL_ROW(avx512, kernel, operation)
 
-static const weir_kernel avx512_kernels[] = {AVX512_KERNEL_LIST(AVX512_KERNEL_ROW)
-                                                 CPU_KERNEL_LIST(CPU_KERNEL_ROW)};
+#define AVX512_ATTENTION_ROW                                                                       \
+    {.name = "attention_avx512",                                                                   \
+     .op = WEIR_OP_ATTENTION,                                                                      \
+     .accepts = avx512_attention_accepts,                                                          \
+     .tile_count = avx512_attention_tiles,                                                         \
+     .scratch_bytes = avx512_attention_scratch,                                                    \
+     .run = avx512_attention_run,                                                                  \
+     .joins = true},
+
+#define AVX512_KERNEL_ROWS                                                                         \
+    AVX512_KERNEL_LIST(AVX512_KERNEL_ROW)                                                          \
+    AVX512_ATTENTION_ROW CPU_KERNEL_LIST(CPU_KERNEL_ROW)
+
+static const weir_kernel avx512_kernels[] = {AVX512_KERNEL_ROWS};
 SET_TARGET(avx512, avx512)
 
 static const weir_kernel avx512_bf16_kernels[] = {CPU_PRODUCT_LIST(SET_KERNEL_ROW, avx512_bf16)
-                                                      AVX512_KERNEL_LIST(AVX512_KERNEL_ROW)
-                                                          CPU_KERNEL_LIST(CPU_KERNEL_ROW)};
+                                                      AVX512_KERNEL_ROWS};
 SET_TARGET(avx512_bf16, avx512_bf16)
 
 PRODUCT_SET(avx2, avx2)

@@ -12,8 +12,8 @@
 #define Q 0
 #define KEYS 1
 #define VALUES 2
-#define HEADS_MAX 16 // of a unit with many queries
-#define FEW_TOTAL 8  // queries of a key head up to which units have few
+#define Y 3
+#define HEADS_MAX 16 // of a unit
 #define TILE_PRODUCTS 524288.0
 
 static bool has_whole_vectors(const weir_view* cache, uint32_t head_dim) {
@@ -27,18 +27,22 @@ bool avx512_attention_accepts(const weir_kernel_use* use) {
            has_whole_vectors(&use->operands[VALUES], head_dim);
 }
 
-// A single row is spread over as many units as pays; many rows share what is read.
 static cpu_attention_cut find_cut(const weir_attention_desc* desc, int64_t row_count) {
-    const int64_t group = desc->heads / desc->kv_heads;
-    return row_count * group <= FEW_TOTAL
-               ? weir_cpu_attention_cut(desc, row_count, AVX512_FEW_QUERIES, AVX512_FEW_QUERIES)
-               : weir_cpu_attention_cut(desc, row_count, HEADS_MAX, AVX512_QUERIES);
+    return weir_cpu_attention_cut(desc, row_count, HEADS_MAX, AVX512_QUERIES);
 }
 
 uint32_t avx512_attention_tiles(const weir_kernel_use* use) {
     const weir_attention_desc* desc = &use->constants->attention;
-    const cpu_attention_cut cut = find_cut(desc, use->operands[Q].shape.dims[0]);
+    const int64_t row_count = use->operands[Q].shape.dims[0];
+    if (avx512_attention_is_few(desc, row_count)) {
+        return avx512_attention_few_tiles(use->operands, desc);
+    }
+    const cpu_attention_cut cut = find_cut(desc, row_count);
     return cpu_attention_tiles(&cut, use->operands[KEYS].shape.dims[0], desc, TILE_PRODUCTS);
+}
+
+uint64_t avx512_attention_scratch(const weir_kernel_use* use) {
+    return avx512_attention_few_scratch(use->operands, &use->constants->attention);
 }
 
 static void start(const weir_kernel_call* call, const cpu_attention_unit* unit, int64_t position,
@@ -60,13 +64,7 @@ static void start(const weir_kernel_call* call, const cpu_attention_unit* unit, 
         }
     }
     queries->count = i;
-    const int64_t filled = i < AVX512_FEW_QUERIES ? AVX512_FEW_QUERIES : i;
-    memset(queries->sum, 0, (size_t)(filled * queries->length) * sizeof(float));
-    for (; i < filled; i++) {
-        memset(queries->query + i * queries->length, 0, (size_t)queries->length * sizeof(float));
-        memset(queries->scores[i], 0, sizeof queries->scores[i]);
-        queries->factor[i] = 0.0f;
-    }
+    memset(queries->sum, 0, (size_t)(i * queries->length) * sizeof(float));
 }
 
 // Turns the scores of a query into weights; keys from `seen` on weigh 0.
@@ -109,15 +107,10 @@ static void weigh_all(avx512_queries* queries, cpu_span keys) {
     }
 }
 
-// `follows`: another block comes after this one.
 static avx512_rows rows_of(const weir_kernel_call* call, uint32_t operand, int64_t kv_head,
-                           cpu_span keys, bool follows) {
+                           cpu_span keys) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
-    const weir_dtype_info* info = weir_dtype_describe(call->views[operand].dtype);
-    const int64_t blocks = desc->head_dim / info->block_elements;
-    return (avx512_rows){.byte_offset = kv_head * blocks * info->block_bytes,
-                         .next_bytes = follows ? blocks * info->block_bytes : 0,
-                         .first = cpu_row(call, operand, keys.begin),
+    return (avx512_rows){.first = cpu_row(call, operand, keys.begin),
                          .stride = call->views[operand].strides[0],
                          .column = kv_head * desc->head_dim,
                          .length = desc->head_dim,
@@ -131,7 +124,7 @@ static void finish(const weir_kernel_call* call, const cpu_attention_unit* unit,
     const int64_t heads = unit->heads.end - unit->heads.begin;
     for (int64_t i = 0; i < queries->count; i++) {
         const __m512 share = _mm512_set1_ps(1.0f / queries->weight[i]);
-        float* y = cpu_output_row(call, unit->rows.begin + i / heads) +
+        float* y = cpu_row_at(call, Y, unit->rows.begin + i / heads) +
                    (unit->heads.begin + i % heads) * desc->head_dim;
         const float* sum = queries->sum + i * queries->length;
         for (int64_t e = 0; e < queries->length; e += 16) {
@@ -141,43 +134,42 @@ static void finish(const weir_kernel_call* call, const cpu_attention_unit* unit,
 }
 
 // The queries are copies: y may lie on q.
-static void attend(const weir_kernel_call* call, const cpu_attention_unit* unit, int64_t position,
-                   bool few) {
+static void attend(const weir_kernel_call* call, const cpu_attention_unit* unit, int64_t position) {
     avx512_queries queries;
     avx512_key_block block;
     const int64_t seen = position + unit->rows.end;
     start(call, unit, position, &queries);
     for (int64_t begin = 0; begin < seen; begin += AVX512_KEYS) {
         const cpu_span span = {begin, cpu_min(begin + AVX512_KEYS, seen)};
-        const avx512_rows keys = rows_of(call, KEYS, unit->kv_head, span, span.end < seen);
-        const avx512_rows values = rows_of(call, VALUES, unit->kv_head, span, span.end < seen);
-        if (few) {
-            avx512_score_few(&keys, &queries);
-            weigh_all(&queries, span);
-            avx512_sum_few(&values, &queries);
-        } else {
-            avx512_score_many(&keys, &block, &queries);
-            weigh_all(&queries, span);
-            avx512_sum_many(&values, &block, &queries);
-        }
+        const avx512_rows keys = rows_of(call, KEYS, unit->kv_head, span);
+        const avx512_rows values = rows_of(call, VALUES, unit->kv_head, span);
+        avx512_score_many(&keys, &block, &queries);
+        weigh_all(&queries, span);
+        avx512_sum_many(&values, &block, &queries);
     }
     finish(call, unit, &queries);
 }
 
 // Later rows see more keys: in the share of each worker the longest units are taken first, so that
-// threads end together.
+// threads end together. There is nothing to join where there are many queries.
 weir_status avx512_attention_run(const weir_kernel_call* call) {
     const weir_attention_desc* desc = &((const weir_op_constants*)call->constants)->attention;
     const int64_t row_count = call->views[Q].shape.dims[0];
-    const cpu_attention_cut cut = find_cut(desc, row_count);
-    const bool few = cut.heads * cut.rows <= AVX512_FEW_QUERIES;
     int64_t position = 0;
     WEIR_TRY(cpu_attention_position(call, "attention", row_count, call->views[KEYS].shape.dims[0],
                                     &position));
+    if (avx512_attention_is_few(desc, row_count)) {
+        avx512_attention_few(call, position);
+        return WEIR_OK;
+    }
+    const cpu_attention_cut cut = find_cut(desc, row_count);
+    if (call->tile == call->tile_count) {
+        return WEIR_OK;
+    }
     const cpu_span span = cpu_tile_units(call, cut.units);
     for (int64_t i = span.begin; i < span.end; i++) {
         const cpu_attention_unit unit = weir_cpu_attention_unit(&cut, cut.units - 1 - i);
-        attend(call, &unit, position, few);
+        attend(call, &unit, position);
     }
     return WEIR_OK;
 }

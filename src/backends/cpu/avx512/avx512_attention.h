@@ -1,29 +1,25 @@
-// The inner loops of attention: products of some queries with a block of keys, and sums of its
-// values, each in a form for few queries and one for many. All numbers are f32.
-//
-// Few queries read keys and values from the cache as they need them. For many, keys are transposed
-// and values widened into buffers first, so that each number that is loaded serves several queries.
+// The two ways of attention: few queries of a key head read keys and values from the cache as they
+// need them; for many, keys are transposed and values widened into buffers first, so that each
+// number that is loaded serves several queries. All numbers are f32.
 #ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_ATTENTION_H
 #define WEIR_BACKENDS_CPU_AVX512_AVX512_ATTENTION_H
 
-#include <weir/dtype.h>
+#include <weir/target.h>
 
 #include <stdint.h>
 
 #define AVX512_KEYS 64      // of a block
 #define AVX512_HEAD_MAX 256 // elements of a head, a multiple of 16
 #define AVX512_QUERIES 48   // of a unit
-#define AVX512_FEW_QUERIES 4
+#define AVX512_FEW_TOTAL 8  // queries of a key head up to which they are few
 
 // Some rows of a key head in a cache.
 typedef struct avx512_rows {
-    const char* first;   // the row, not the head in it
-    int64_t stride;      // bytes
-    int64_t column;      // where the head begins
-    int64_t length;      // elements of the head
-    int64_t count;       // rows, 1 .. AVX512_KEYS
-    int64_t byte_offset; // of the head in a row
-    int64_t next_bytes;  // of the head in each row of the block after this one, 0 for none
+    const char* first; // the row, not the head in it
+    int64_t stride;    // bytes
+    int64_t column;    // where the head begins
+    int64_t length;    // elements of the head
+    int64_t count;     // rows, 1 .. AVX512_KEYS
     weir_dtype dtype;
 } avx512_rows;
 
@@ -46,13 +42,21 @@ typedef struct avx512_key_block {
     _Alignas(64) float values[AVX512_KEYS * AVX512_HEAD_MAX]; // [count, length]
 } avx512_key_block;
 
-// Fill the scores of all queries with those of a block; keys that are not there score anything.
-// Queries that are not there, up to AVX512_FEW_QUERIES, are zeros.
-void avx512_score_few(const avx512_rows* keys, avx512_queries* queries);
+// Fills the scores of all queries with those of a block; keys that are not there score anything.
 void avx512_score_many(const avx512_rows* keys, avx512_key_block* block, avx512_queries* queries);
 
-// Multiply the sums of all queries by their factors and add the values by their weights.
-void avx512_sum_few(const avx512_rows* values, avx512_queries* queries);
+// Multiplies the sums of all queries by their factors and adds the values by their weights.
 void avx512_sum_many(const avx512_rows* values, avx512_key_block* block, avx512_queries* queries);
+
+// Whether a pass of some rows has few queries.
+bool avx512_attention_is_few(const weir_attention_desc* desc, int64_t rows);
+
+// Tiles of a pass of few queries, and the bytes of scratch that passes of up to the rows of these
+// views need while they have few.
+uint32_t avx512_attention_few_tiles(const weir_view* views, const weir_attention_desc* desc);
+uint64_t avx512_attention_few_scratch(const weir_view* views, const weir_attention_desc* desc);
+
+// Runs a tile, or the join, of a pass of few queries whose first row is at `position`.
+void avx512_attention_few(const weir_kernel_call* call, int64_t position);
 
 #endif

@@ -10,7 +10,6 @@
     X(matmul, MATMUL)                                                                              \
     X(matmul_add, MATMUL_ADD)                                                                      \
     X(gate_up, GATE_UP)                                                                            \
-    X(attention, ATTENTION)                                                                        \
     X(rope, ROPE)                                                                                  \
     X(set_rows, SET_ROWS)                                                                          \
     X(rope_set_rows, ROPE_SET_ROWS)
@@ -20,7 +19,10 @@
     uint32_t avx512_##name##_tiles(const weir_kernel_use* use);                                    \
     weir_status avx512_##name##_run(const weir_kernel_call* call);
 AVX512_KERNEL_LIST(AVX512_KERNEL_DECLARE)
+AVX512_KERNEL_DECLARE(attention, ATTENTION)
 #undef AVX512_KERNEL_DECLARE
+
+uint64_t avx512_attention_scratch(const weir_kernel_use* use);
 
 // Products that round x to BF16 for many rows of x and weights of BF16.
 CPU_PRODUCT_LIST(CPU_PRODUCT_DECLARE, avx512_bf16)

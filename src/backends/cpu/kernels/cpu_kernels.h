@@ -81,7 +81,12 @@ static inline const float* cpu_row_f32(const weir_kernel_call* call, uint32_t op
     return (const float*)(const void*)cpu_row(call, operand, row);
 }
 
-// A row of the output of whatever type.
+// A row of f32 of an operand that is written.
+static inline float* cpu_row_at(const weir_kernel_call* call, uint32_t operand, int64_t row) {
+    return (float*)((char*)call->pointers[operand] + row * call->views[operand].strides[0]);
+}
+
+// A row of the output of whatever type, of a kernel without scratch.
 static inline void* cpu_output_bytes(const weir_kernel_call* call, int64_t row) {
     const uint32_t output = call->operand_count - 1;
     return (char*)call->pointers[output] + row * call->views[output].strides[0];
