@@ -46,10 +46,36 @@ static bool rounds_to_bf16(const tensor* x, const tensor* w) {
            x->rows > CPU_FEW_ROWS;
 }
 
+// A row of x as AVX-512 sees it for types with integers for scales: that of each 32 elements is one
+// of 127 multiples of a unit of 256, the next one above what they need.
+static void round_row_by_factors(const float* x, int64_t count, double* rounded) {
+    for (int64_t begin = 0; begin < count; begin += 256) {
+        float largest[8] = {0.0f};
+        float most = 0.0f;
+        for (int64_t i = 0; i < 256; i++) {
+            largest[i / 32] = fmaxf(largest[i / 32], fabsf(x[begin + i]));
+            most = fmaxf(most, fabsf(x[begin + i]));
+        }
+        for (int64_t i = 0; i < 256; i++) {
+            const float ratio = most > 0.0f ? largest[i / 32] / most : 0.0f;
+            const float d = ceilf(ratio * 127.0f) * (most / 16129.0f);
+            const float inverse = d > 0.0f ? 1.0f / d : 0.0f;
+            rounded[begin + i] = (double)nearbyintf(x[begin + i] * inverse) * (double)d;
+        }
+    }
+}
+
+static bool rounds_by_factors(const tensor* w) {
+    return strncmp(target->name, "cpu:avx512", 10) == 0 &&
+           (w->view.dtype == WEIR_DTYPE_Q4_K || w->view.dtype == WEIR_DTYPE_Q5_K);
+}
+
 static void reference_matmul(const tensor* x, const tensor* w, double* result, double* scale) {
     void (*const round)(const float*, int64_t, double*) = rounds_to_bf16(x, w) ? round_row_to_bf16
                                                           : is_float(w->view.dtype) ? widen_row
-                                                                                    : round_row;
+                                                          : rounds_by_factors(w)
+                                                              ? round_row_by_factors
+                                                              : round_row;
     product_reference(x, w, round, result, scale);
 }
 
@@ -151,8 +177,8 @@ static void check_rows_alone(weir_dtype dtype, int64_t m, int64_t n, int64_t k) 
 
 static void rows_do_not_depend_on_their_neighbours(void** state) {
     (void)state;
-    static const weir_dtype dtypes[] = {WEIR_DTYPE_F32, WEIR_DTYPE_F16, WEIR_DTYPE_BF16,
-                                        WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K};
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_F32,  WEIR_DTYPE_F16,  WEIR_DTYPE_BF16,
+                                        WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K};
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         for (int64_t m = 1; m <= 4; m++) {
             check_rows_alone(dtypes[i], m, 19, 256);
@@ -175,6 +201,7 @@ static void fused_products_agree(void** state) {
         const int64_t* shape = shapes[i];
         check_fused(WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_0, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q6_K, shape[0], shape[1], shape[2]);
+        check_fused(WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q4_K, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_Q4_1, WEIR_DTYPE_MXFP4, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_IQ4_XS, WEIR_DTYPE_Q2_K, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F32, shape[0], shape[1], shape[2]);
@@ -219,7 +246,7 @@ static void products_agree_on_edge_shapes(void** state) {
 static void every_number_of_rows_agrees(void** state) {
     (void)state;
     static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_K,
-                                        WEIR_DTYPE_Q6_K, WEIR_DTYPE_F16};
+                                        WEIR_DTYPE_Q5_K, WEIR_DTYPE_Q6_K, WEIR_DTYPE_F16};
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; i++) {
         for (int64_t m = 1; m <= 14; m++) {
             check_matmul(dtypes[i], m, 19, 256);
@@ -298,9 +325,9 @@ static void products_of_no_rows_touch_nothing(void** state) {
 
 static void rows_of_zeros_give_zeros(void** state) {
     (void)state;
-    for (int64_t m = 1; m < 12; m += 5) {
-        tensor x = new_tensor(WEIR_DTYPE_F32, m, 64, 0);
-        tensor w = new_random(&random_state, WEIR_DTYPE_Q8_0, 20, 64, 0);
+    for (int64_t m = 1; m < 12; m++) {
+        tensor x = new_tensor(WEIR_DTYPE_F32, m, 256, 0);
+        tensor w = new_random(&random_state, m % 2 ? WEIR_DTYPE_Q8_0 : WEIR_DTYPE_Q4_K, 20, 256, 0);
         tensor y = new_tensor(WEIR_DTYPE_F32, m, 20, 0);
         for (int64_t i = 0; i < m; i++) {
             memset(tensor_row(&x, i), 0, x.row_bytes);
@@ -317,14 +344,59 @@ static void rows_of_zeros_give_zeros(void** state) {
     }
 }
 
-// x is rounded by the largest magnitude of 32 neighbours, which no NaN may hide from.
+// Neighbours of very different magnitudes share what x is rounded with, and all of them may be
+// large or small.
+static void x_may_have_any_magnitude(void** state) {
+    (void)state;
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_K, WEIR_DTYPE_Q5_K};
+    static const float magnitudes[] = {1.0f, 1e-25f, 1e25f};
+    for (int i = 0; i < 9; i++) {
+        for (int64_t m = 1; m <= 5; m += 4) {
+            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 512, 0);
+            tensor w = new_random(&random_state, dtypes[i / 3], 6, 512, 0);
+            for (int64_t at = 0; at < m * 512; at++) {
+                float* number = (float*)(void*)(tensor_row(&x, 0) + 4 * at);
+                *number = ldexpf(*number * magnitudes[i % 3], -(int)(at / 32 % 8 * 3));
+            }
+            check_product(&x, &w);
+            free_tensor(&x);
+            free_tensor(&w);
+        }
+    }
+}
+
+// Numbers whose scales are no normal ones come to next to nothing.
+static void the_smallest_x_gives_finite_products(void** state) {
+    (void)state;
+    for (int64_t m = 1; m <= 5; m += 4) {
+        tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 256, 0);
+        tensor w = new_random(&random_state, WEIR_DTYPE_Q4_K, 20, 256, 0);
+        tensor y = new_tensor(WEIR_DTYPE_F32, m, 20, 0);
+        for (int64_t at = 0; at < m * 256; at++) {
+            float* number = (float*)(void*)(tensor_row(&x, 0) + 4 * at);
+            *number = ldexpf(*number, -(int)(100 + at % 50));
+        }
+        kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
+        run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+        assert_ok(run_tiles(&run, 0, &random_state));
+        for (int64_t i = 0; i < m * 20; i++) {
+            assert_true(fabs(tensor_at(&y, i / 20, i % 20)) < 1e-20);
+        }
+        free_tensor(&x);
+        free_tensor(&w);
+        free_tensor(&y);
+    }
+}
+
+// x is rounded by the largest magnitude of 32 or 256 neighbours, which no NaN may hide from.
 static void a_nan_of_x_reaches_every_product(void** state) {
     (void)state;
-    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_F16};
-    for (int at = 0; at < 64; at++) {
+    static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_K,
+                                        WEIR_DTYPE_F16};
+    for (int at = 0; at < 256; at += 3) {
         for (int64_t m = 1; m <= 5; m += 4) {
-            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 64, 0);
-            tensor w = new_random(&random_state, dtypes[at % 3], 20, 64, 0);
+            tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 256, 0);
+            tensor w = new_random(&random_state, dtypes[at % 4], 20, 256, 0);
             tensor y = new_tensor(WEIR_DTYPE_F32, m, 20, 0);
             ((float*)(void*)tensor_row(&x, m - 1))[at] = at % 2 ? NAN : -NAN;
             kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
@@ -520,6 +592,8 @@ int main(void) {
         cmocka_unit_test(products_agree_for_large_matrices),
         cmocka_unit_test(products_of_no_rows_touch_nothing),
         cmocka_unit_test(rows_of_zeros_give_zeros),
+        cmocka_unit_test(x_may_have_any_magnitude),
+        cmocka_unit_test(the_smallest_x_gives_finite_products),
         cmocka_unit_test(a_nan_of_x_reaches_every_product),
         cmocka_unit_test(fused_products_agree),
         cmocka_unit_test(rows_do_not_depend_on_their_neighbours),

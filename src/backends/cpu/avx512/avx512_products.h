@@ -14,6 +14,11 @@ extern const cpu_products avx512_bf16_products; // which rounds x for weights of
 
 // As cpu_products describes them.
 void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk);
+void avx512_quantize_k(const float* x, int64_t count, cpu_chunk* chunk); // for Q4_K and Q5_K
+void avx512_dot_q4_k(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,
+                     int64_t stride, int64_t count, float* sums);
+void avx512_dot_q5_k(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,
+                     int64_t stride, int64_t count, float* sums);
 void avx512_dot_many_f32(const cpu_weight_rows* weights, int64_t elements, const float* const* x,
                          int64_t count, float* sums, int64_t stride);
 void avx512_dot_many_f16(const cpu_weight_rows* weights, int64_t elements, const float* const* x,

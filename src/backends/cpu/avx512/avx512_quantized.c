@@ -1,3 +1,4 @@
+#include "backends/cpu/avx512/avx512_fetch.h"
 #include "backends/cpu/avx512/avx512_products.h"
 #include "backends/cpu/avx512/avx512_unpack.h"
 #include "backends/cpu/avx512/avx512_vector.h"
@@ -12,7 +13,8 @@ typedef struct traits {
     bool has_minimum;
     bool groups_of_16; // scales differ every 16 elements; else every 32
     int32_t offset;
-    bool times_16; // the bytes of the second half of each group are 16 times what they stand for
+    bool times_16;  // the bytes of the second half of each group are 16 times what they stand for
+    bool by_parity; // x is in the order of even and odd groups
 } traits;
 
 AVX512_INLINE int64_t chunk_bytes(traits type) {
@@ -28,25 +30,6 @@ static const uint8_t* pad_chunk(traits type, const uint8_t* source, int64_t elem
     memset(copy, 0, PADDED_BYTES);
     memcpy(copy, source, (size_t)(elements / type.block_elements * type.block_bytes));
     return copy;
-}
-
-// Two weight rows at a time share what they read of x. No prefetcher of the processor follows
-// neighbours: lines are asked for by name, in the order of memory, a row and this many bytes before
-// they are wanted. They go to the second cache: the first one has no room for them beside x.
-#define AHEAD 5120
-
-// Asks for as many bytes as a chunk of `rows` rows has, those from row n on being in work.
-AVX512_INLINE void fetch_ahead(traits type, const cpu_weight_rows* weights, int64_t n, int rows,
-                               int64_t chunk) {
-    const int64_t byte_size = rows * chunk_bytes(type);
-    const uintptr_t end =
-        (uintptr_t)weights->first + (uintptr_t)(weights->count * weights->byte_stride);
-    const int64_t left =
-        (weights->count - n - 1) * weights->byte_stride - AHEAD - chunk * byte_size;
-    const uintptr_t base = left <= 0 && weights->next ? (uintptr_t)weights->next : end;
-    for (int64_t i = 0; i < byte_size; i += 64) {
-        _mm_prefetch((const char*)(base - (uintptr_t)left + (uintptr_t)i), _MM_HINT_T1);
-    }
 }
 
 AVX512_INLINE avx512_weights unpack_chunk(traits type, const uint8_t* row, int64_t chunk,
@@ -103,7 +86,7 @@ AVX512_INLINE void dot_rows(traits type, const cpu_weight_rows* weights, int64_t
     const uint8_t* const first = weights->first + n * weights->byte_stride;
     const int64_t chunks = (elements + CPU_CHUNK - 1) / CPU_CHUNK;
     for (int64_t c = 0; c < chunks; c++) {
-        fetch_ahead(type, weights, n, rows, c);
+        avx512_fetch_ahead(weights, n, rows, 2, chunk_bytes(type), c);
         __m512i begin[CPU_FEW_ROWS][2];
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
@@ -137,7 +120,7 @@ AVX512_INLINE void dot_two(traits type, const cpu_weight_rows* weights, int64_t 
     __m512i begin[2];
     avx512_weights a = unpack_chunk(type, first, 0, elements);
     for (int64_t c = 0;; c++) {
-        fetch_ahead(type, weights, n, 2, c);
+        avx512_fetch_ahead(weights, n, 2, 2, chunk_bytes(type), c);
         begin_chunk(type, x + c, begin);
         const avx512_weights b = unpack_chunk(type, second, c, elements);
         sums[0] = add_chunk(type, &a, begin, x + c, sums[0]);
@@ -244,8 +227,13 @@ AVX512_INLINE __m512i broadcast4(const int8_t* q) {
 }
 
 // Where elements 4 k .. 4 k + 3 of a chunk of x lie.
-AVX512_INLINE int place_of(int k) {
-    return 64 * (k % 8 / 2) + 8 * (k / 8) + 4 * (k % 2);
+AVX512_INLINE int place_of(bool by_parity, int k) {
+    const int group = k / 8;
+    const int word = k % 8 / 2; // of 64 bits
+    const int place = by_parity ? 64 * (group % 2 * 2 + word % 2) + 32 * (group / 2 % 2) +
+                                      16 * (word / 2) + 8 * (group / 4)
+                                : 64 * word + 8 * group;
+    return place + 4 * (k % 2);
 }
 
 // What the sums of the groups of a row of x begin with, or what a minimum is multiplied with: for
@@ -290,13 +278,13 @@ AVX512_INLINE void multiply_rows(traits type, const cpu_block* block, const cpu_
             dots[i] = type.has_minimum ? _mm512_setzero_si512()
                                        : _mm512_set1_epi32(starts.offset[i][sixteenth]);
         }
-        const int8_t* q = x[0].q + place_of(g * words);
+        const int8_t* q = x[0].q + place_of(type.by_parity, g * words);
 #pragma GCC unroll 8
         for (int k = 0; k < words; k++) {
             const __m512i u = _mm512_load_si512(block->u[g * words + k]);
 #pragma GCC unroll 8
             for (int i = 0; i < count; i++) {
-                const int8_t* word = q + i * (int)sizeof *x + place_of(k);
+                const int8_t* word = q + i * (int)sizeof *x + place_of(type.by_parity, k);
                 dots[i] = _mm512_dpbusd_epi32(dots[i], u, broadcast4(word));
             }
         }
@@ -343,41 +331,56 @@ AVX512_INLINE void multiply_any(traits type, const cpu_block* block, const cpu_c
     X(q5_1, Q5_1, 0, 32, 24, true, false, false)                                                   \
     X(q2_k, Q2_K, 0, 256, 84, true, true, false)                                                   \
     X(q3_k, Q3_K, 4, 256, 110, false, true, false)                                                 \
-    X(q4_k, Q4_K, 0, 256, 144, true, false, false)                                                 \
-    X(q5_k, Q5_K, 0, 256, 176, true, false, false)                                                 \
     X(q6_k, Q6_K, 32, 256, 210, false, true, false)                                                \
     X(iq4_nl, IQ4_NL, IQ4_OFFSET, 32, 18, false, false, false)                                     \
     X(iq4_xs, IQ4_XS, IQ4_OFFSET, 256, 136, false, false, false)                                   \
     X(mxfp4, MXFP4, FP4_OFFSET, 32, 17, false, false, false)
 
-#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen, times_16)                     \
-    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset, times_16})
+// Types with integers for scales: few rows of x meet them in avx512_k_few.c.
+#define K_TYPE_LIST(X)                                                                             \
+    X(q4_k, Q4_K, 0, 256, 144, true, false, false)                                                 \
+    X(q5_k, Q5_K, 0, 256, 176, true, false, false)
 
-#define TYPE_FUNCTIONS(name, dtype, offset, block, bytes, minimum, sixteen, times_16)              \
+#define TYPE_TRAITS(name, offset, elements, bytes, minimum, sixteen, times_16, by_parity)          \
+    ((traits){unpack_##name, elements, bytes, minimum, sixteen, offset, times_16, by_parity})
+
+#define DOT_FUNCTION(name, dtype, offset, block, bytes, minimum, sixteen, times_16)                \
     static void dot_##name(const cpu_weight_rows* weights, int64_t elements, const cpu_chunk* x,   \
                            int64_t stride, int64_t count, float* sums) {                           \
-        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights,      \
-                elements, x, stride, count, sums);                                                 \
-    }                                                                                              \
+        dot_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, false),        \
+                weights, elements, x, stride, count, sums);                                        \
+    }
+TYPE_LIST(DOT_FUNCTION)
+#undef DOT_FUNCTION
+
+#define BLOCK_FUNCTIONS(by_parity, name, offset, block, bytes, minimum, sixteen, times_16)         \
     static void unpack_block_##name(const uint8_t* weights, int64_t row_bytes, int64_t rows,       \
                                     int64_t chunk, int64_t elements, cpu_block* unpacked) {        \
-        unpack_block(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16), weights, \
-                     row_bytes, rows, chunk, elements, unpacked);                                  \
+        unpack_block(                                                                              \
+            TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, by_parity),        \
+            weights, row_bytes, rows, chunk, elements, unpacked);                                  \
     }                                                                                              \
     static void multiply_##name(const cpu_block* unpacked, const cpu_chunk* x, int64_t count,      \
                                 bool first, float* sums, int64_t stride) {                         \
-        multiply_any(TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16),          \
-                     unpacked, x, count, first, sums, stride);                                     \
+        multiply_any(                                                                              \
+            TYPE_TRAITS(name, offset, block, bytes, minimum, sixteen, times_16, by_parity),        \
+            unpacked, x, count, first, sums, stride);                                              \
     }
-TYPE_LIST(TYPE_FUNCTIONS)
-#undef TYPE_FUNCTIONS
+#define TYPE_BLOCKS(name, dtype, ...) BLOCK_FUNCTIONS(false, name, __VA_ARGS__)
+#define K_TYPE_BLOCKS(name, dtype, ...) BLOCK_FUNCTIONS(true, name, __VA_ARGS__)
+TYPE_LIST(TYPE_BLOCKS)
+K_TYPE_LIST(K_TYPE_BLOCKS)
 
 static const cpu_quantized_type quantized_types[] = {
 #define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16)                   \
-    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), dot_##name, unpack_block_##name,          \
-     multiply_##name},
-    TYPE_LIST(TYPE_ROW)
+    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), avx512_quantize,                          \
+     dot_##name,          unpack_block_##name,           multiply_##name},
+#define K_TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16)                 \
+    {WEIR_DTYPE_##dtype_, CPU_CHUNK / (block) * (bytes), avx512_quantize_k,                        \
+     avx512_dot_##name,   unpack_block_##name,           multiply_##name},
+    TYPE_LIST(TYPE_ROW) K_TYPE_LIST(K_TYPE_ROW)
 #undef TYPE_ROW
+#undef K_TYPE_ROW
 };
 
 const cpu_products avx512_products = {
@@ -387,7 +390,6 @@ const cpu_products avx512_products = {
     .float_count = AVX512_FLOAT_TYPES,
     .float_rows = AVX512_FLOAT_ROWS,
     .float_rows_long = CPU_FLOAT_ROWS,
-    .quantize = avx512_quantize,
     .silu_gate = avx512_silu_gate,
 };
 
@@ -398,6 +400,5 @@ const cpu_products avx512_bf16_products = {
     .float_count = AVX512_FLOAT_TYPES,
     .float_rows = AVX512_FLOAT_ROWS,
     .float_rows_long = CPU_FLOAT_ROWS,
-    .quantize = avx512_quantize,
     .silu_gate = avx512_silu_gate,
 };

@@ -4,14 +4,6 @@
 
 #include "backends/cpu/avx512/avx512_unpack.h"
 
-// Keeps what was loaded in a register: compilers would rather load it again for each use, and loads
-// across cache lines are what decoding runs out of.
-AVX512_INLINE __m512i load_once(const uint8_t* bytes) {
-    __m512i loaded = load64(bytes);
-    __asm__("" : "+v"(loaded));
-    return loaded;
-}
-
 #define FOUR_WORDS(first) (first), (first) + 1, (first) + 2, (first) + 3
 
 // Of the first eight codes bytes of each block; the last is counted from word 64.

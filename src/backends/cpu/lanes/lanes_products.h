@@ -36,7 +36,6 @@ const cpu_products LANES_SET = {
     .float_count = sizeof float_types / sizeof float_types[0],
     .float_rows = LANES_FLOAT_ROWS,
     .float_rows_long = LANES_FLOAT_ROWS,
-    .quantize = quantize,
     .multiply_floats = multiply_floats,
     .silu_gate = cpu_silu_gate,
 };

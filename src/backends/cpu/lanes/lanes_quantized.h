@@ -313,7 +313,7 @@ TYPE_LIST(TYPE_FUNCTIONS)
 
 static const cpu_quantized_type quantized_types[] = {
 #define TYPE_ROW(name, dtype, offset, elements, size, bits, minimum, sixteen)                      \
-    {WEIR_DTYPE_##dtype, CPU_CHUNK / (elements) * (size), dot_##name, unpack_##name,               \
+    {WEIR_DTYPE_##dtype, CPU_CHUNK / (elements) * (size), quantize, dot_##name, unpack_##name,     \
      multiply_##name},
     TYPE_LIST(TYPE_ROW)
 #undef TYPE_ROW

@@ -8,9 +8,11 @@
 #define LONG_ELEMENTS 2816   // of a row of x that leaves the first cache before it is read again
 #define LONG_PART_ROWS 16    // of a matrix, at least, to be read as parts in that case
 
-static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
+static void prepare_few(const cpu_products* set, const weir_kernel_call* call,
+                        const cpu_matrices* matrices, void* state) {
     (void)set;
     (void)call;
+    (void)matrices;
     (void)state;
 }
 

@@ -12,30 +12,53 @@ static int64_t chunk_count(const weir_view* x) {
     return cpu_divide_up(x->shape.dims[1], CPU_CHUNK);
 }
 
+static const cpu_quantized_type* type_of(const cpu_products* set, const weir_kernel_call* call,
+                                         const cpu_matrices* matrices, uint32_t m) {
+    return cpu_products_quantized(set, call->views[matrices->operands[m]].dtype);
+}
+
+// Whether the types of the matrices want x quantised in the same way.
+static bool share_x(const cpu_products* set, const weir_kernel_call* call,
+                    const cpu_matrices* matrices) {
+    for (uint32_t m = 1; m < matrices->count; m++) {
+        if (type_of(set, call, matrices, m)->quantize !=
+            type_of(set, call, matrices, 0)->quantize) {
+            return false;
+        }
+    }
+    return true;
+}
+
 // Quantises chunks [begin, end) of some rows: chunks[i * stride + chunk - begin].
-static void quantize(const cpu_products* set, const weir_kernel_call* call, cpu_span rows,
+static void quantize(const cpu_quantized_type* type, const weir_kernel_call* call, cpu_span rows,
                      int64_t begin, int64_t end, int64_t stride, cpu_chunk* chunks) {
     const int64_t elements = call->views[X].shape.dims[1];
     for (int64_t row = rows.begin; row < rows.end; row++) {
         for (int64_t c = begin; c < end; c++) {
             const int64_t first = c * CPU_CHUNK;
-            set->quantize(cpu_row_f32(call, X, row) + first, cpu_min(CPU_CHUNK, elements - first),
-                          &chunks[(row - rows.begin) * stride + c - begin]);
+            type->quantize(cpu_row_f32(call, X, row) + first, cpu_min(CPU_CHUNK, elements - first),
+                           &chunks[(row - rows.begin) * stride + c - begin]);
         }
     }
 }
 
-static void quantize_few(const cpu_products* set, const weir_kernel_call* call, int64_t begin,
-                         int64_t end, cpu_chunk* chunks) {
+static void quantize_few(const cpu_quantized_type* type, const weir_kernel_call* call,
+                         int64_t begin, int64_t end, cpu_chunk* chunks) {
     const cpu_span rows = {0, call->views[X].shape.dims[0]};
-    quantize(set, call, rows, begin, end, FEW_CHUNKS, chunks);
+    quantize(type, call, rows, begin, end, FEW_CHUNKS, chunks);
 }
 
-// Rows of x that do not fit are quantised part by part for each run of columns instead.
-static void prepare_few(const cpu_products* set, const weir_kernel_call* call, void* state) {
-    const weir_view* x = &call->views[X];
-    if (chunk_count(x) <= FEW_CHUNKS) {
-        quantize_few(set, call, 0, chunk_count(x), state);
+// Rows of x that do not fit are quantised part by part for each run of columns instead, and so are
+// those that the matrices cannot share.
+static bool is_held(const cpu_products* set, const weir_kernel_call* call,
+                    const cpu_matrices* matrices) {
+    return chunk_count(&call->views[X]) <= FEW_CHUNKS && share_x(set, call, matrices);
+}
+
+static void prepare_few(const cpu_products* set, const weir_kernel_call* call,
+                        const cpu_matrices* matrices, void* state) {
+    if (is_held(set, call, matrices)) {
+        quantize_few(type_of(set, call, matrices, 0), call, 0, chunk_count(&call->views[X]), state);
     }
 }
 
@@ -48,17 +71,16 @@ static void add_sums(const float* products, int64_t rows, int64_t count, bool fi
     }
 }
 
-static void multiply_few(const cpu_products* set, const weir_kernel_call* call,
-                         const cpu_quantized_type* type, cpu_weight_rows weights, void* state,
-                         float* sums) {
+static void multiply_few(const weir_kernel_call* call, const cpu_quantized_type* type,
+                         cpu_weight_rows weights, bool held, void* state, float* sums) {
     const weir_view* x = &call->views[X];
     const int64_t rows = x->shape.dims[0];
     const int64_t chunks = chunk_count(x);
     for (int64_t begin = 0; begin < chunks; begin += FEW_CHUNKS) {
         const int64_t end = cpu_min(begin + FEW_CHUNKS, chunks);
         const int64_t elements = cpu_min(end * CPU_CHUNK, x->shape.dims[1]) - begin * CPU_CHUNK;
-        if (chunks > FEW_CHUNKS) {
-            quantize_few(set, call, begin, end, state);
+        if (!held) {
+            quantize_few(type, call, begin, end, state);
         }
         float products[CPU_FEW_ROWS * CPU_RUN_COLUMNS];
         type->dot(&weights, elements, state, FEW_CHUNKS, rows, products);
@@ -69,6 +91,7 @@ static void multiply_few(const cpu_products* set, const weir_kernel_call* call,
 
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
+    const bool held = is_held(set, call, matrices);
     for (uint32_t m = 0; m < matrices->count; m++) {
         const weir_view* w = &call->views[matrices->operands[m]];
         const cpu_weight_rows weights = {
@@ -76,7 +99,7 @@ static void few(const cpu_products* set, const weir_kernel_call* call, const cpu
             .byte_stride = w->strides[0],
             .count = run->span.end - run->span.begin,
             .next = (const uint8_t*)cpu_next_weights(call, matrices, m, run->span)};
-        multiply_few(set, call, cpu_products_quantized(set, w->dtype), weights, state, sums[m]);
+        multiply_few(call, type_of(set, call, matrices, m), weights, held, state, sums[m]);
     }
 }
 
@@ -86,7 +109,7 @@ static void fetch_block(const cpu_products* set, const weir_kernel_call* call,
                         int64_t end) {
     const uint32_t operand = matrices->operands[at.matrix];
     const weir_view* w = &call->views[operand];
-    const int64_t byte_size = cpu_products_quantized(set, w->dtype)->chunk_bytes;
+    const int64_t byte_size = type_of(set, call, matrices, at.matrix)->chunk_bytes;
     end = cpu_min(end, w->shape.dims[0] - at.column);
     for (int64_t i = begin; i < end; i++) {
         cpu_fetch(cpu_row(call, operand, at.column + i) + at.part * byte_size, byte_size);
@@ -99,7 +122,7 @@ static void multiply_chunk(const cpu_products* set, const weir_kernel_call* call
                            const cpu_chunk* x, int64_t rows, float* sums) {
     const uint32_t operand = matrices->operands[at.matrix];
     const weir_view* w = &call->views[operand];
-    const cpu_quantized_type* type = cpu_products_quantized(set, w->dtype);
+    const cpu_quantized_type* type = type_of(set, call, matrices, at.matrix);
     cpu_block block;
     for (; at.column < columns.end; at.column += CPU_BLOCK_WIDTH) {
         const int64_t width = cpu_min(CPU_BLOCK_WIDTH, columns.end - at.column);
@@ -125,7 +148,7 @@ typedef struct many_state {
 } many_state;
 
 // Returns the chunks of some rows, chunk by chunk, NULL where there is no room for them.
-static const cpu_chunk* hold_rows(const cpu_products* set, const weir_kernel_call* call,
+static const cpu_chunk* hold_rows(const cpu_quantized_type* type, const weir_kernel_call* call,
                                   cpu_span rows) {
     const weir_kernel_local* local = call->local;
     const int64_t chunks = chunk_count(&call->views[X]);
@@ -137,7 +160,7 @@ static const cpu_chunk* hold_rows(const cpu_products* set, const weir_kernel_cal
     many_state* state = local->memory;
     if (!local->filled || state->rows.begin != rows.begin) {
         for (int64_t c = 0; c < chunks; c++) {
-            quantize(set, call, rows, c, c + 1, 1, state->x + c * count);
+            quantize(type, call, rows, c, c + 1, 1, state->x + c * count);
         }
         state->rows = rows;
         call->local->filled = true;
@@ -151,12 +174,13 @@ static void many(const cpu_products* set, const weir_kernel_call* call,
     cpu_chunk part[CPU_MANY_ROWS];
     const int64_t chunks = chunk_count(&call->views[X]);
     const int64_t count = rows.end - rows.begin;
-    const cpu_chunk* held = hold_rows(set, call, rows);
+    const bool shared = share_x(set, call, matrices);
+    const cpu_chunk* held = shared ? hold_rows(type_of(set, call, matrices, 0), call, rows) : NULL;
     for (int64_t c = 0; c < chunks; c++) {
-        if (!held) {
-            quantize(set, call, rows, c, c + 1, 1, part);
-        }
         for (uint32_t m = 0; m < matrices->count; m++) {
+            if (!held && (m == 0 || !shared)) {
+                quantize(type_of(set, call, matrices, m), call, rows, c, c + 1, 1, part);
+            }
             multiply_chunk(set, call, matrices, columns, (cpu_block_place){m, columns.begin, c},
                            held ? held + c * count : part, count, sums[m]);
         }

@@ -171,7 +171,7 @@ static weir_status run_few(const cpu_products* set, const cpu_product_way* way,
     const int64_t end = cpu_min(units.end * cut.unit_rows, cut.part_rows);
     const int64_t step = CPU_RUN_COLUMNS / (cut.part_count * matrices->count);
     if (!kept || !local->filled) {
-        way->prepare_few(set, call, state);
+        way->prepare_few(set, call, matrices, state);
     }
     if (kept) {
         local->filled = true;

@@ -83,7 +83,8 @@ typedef struct cpu_product_way {
                      const cpu_matrices* matrices);
 
     // Makes what a tile of few rows needs of x, at most CPU_STATE_BYTES.
-    void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call, void* state);
+    void (*prepare_few)(const cpu_products* set, const weir_kernel_call* call,
+                        const cpu_matrices* matrices, void* state);
 
     // sums[m][i * CPU_RUN_COLUMNS + part * length + j] for each row i of x and each row j of the
     // span, which has `length` rows.

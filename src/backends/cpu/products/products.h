@@ -7,8 +7,10 @@
 //
 //     sum(w * x) = scale * d * (sum(u * q) - offset * sum(q)) - minimum * d * sum(q)
 //
-// and what does not depend on the weight is kept beside the quants. Weights of F32, F16 and BF16
-// are multiplied in f32.
+// and what does not depend on the weight is kept beside the quants. Where the scales and minima of
+// a type are small integers times units of a chunk, x may be quantised in such a way that d is an
+// integer times a unit as well; the products of the scales are then those of integers. Weights of
+// F32, F16 and BF16 are multiplied in f32.
 //
 // With few rows of x each weight row meets all of them in registers (`dot`); several weight rows
 // share what they read of x. With many, 16 weight rows are unpacked and transposed into the cache,
@@ -28,11 +30,20 @@
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
 #define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
 
+// Of a chunk of x for types with integers for scales.
+typedef struct cpu_factors {
+    int16_t factors[CPU_GROUPS]; // of d and of d * sum, in an order of the instruction set
+    float units[2];              // what those of d and of d * sum are multiplied with
+} cpu_factors;
+
 typedef struct cpu_chunk {
-    _Alignas(64) int8_t q[CPU_CHUNK];     // in an order of the instruction set
-    _Alignas(64) int32_t sum[CPU_GROUPS]; // of 16 neighbours
+    _Alignas(64) int8_t q[CPU_CHUNK]; // in an order of the instruction set
+    union {
+        _Alignas(64) int32_t sum[CPU_GROUPS]; // of 16 neighbours
+        cpu_factors integers;                 // instead, for types with integers for scales
+    };
     _Alignas(64) float d[CPU_GROUPS];     // scale; pairs are equal
-    _Alignas(64) float d_sum[CPU_GROUPS]; // d * sum
+    _Alignas(64) float d_sum[CPU_GROUPS]; // d * sum, of 16 neighbours; or of 32, then 0
 } cpu_chunk;
 
 // 16 weight rows of one chunk, unpacked: bytes k .. k + 3 of all rows lie together.
@@ -59,6 +70,10 @@ typedef struct cpu_weight_rows {
 typedef struct cpu_quantized_type {
     weir_dtype dtype;
     int64_t chunk_bytes; // of CPU_CHUNK weights
+
+    // Quantises `count` elements, 1 .. CPU_CHUNK, of a row of x. Types with the same function share
+    // what it makes.
+    void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
 
     // Computes sums[i * CPU_RUN_COLUMNS + n] = dot product of weight row n with row i of x, for up
     // to CPU_RUN_COLUMNS weight rows in all and up to CPU_FEW_ROWS rows of x, `stride` apart. What
@@ -109,9 +124,6 @@ typedef struct cpu_products {
     // in the first cache beside them, and where it is too long for that.
     uint32_t float_rows;
     uint32_t float_rows_long;
-
-    // Quantises `count` elements, 1 .. CPU_CHUNK, of a row.
-    void (*quantize)(const float* x, int64_t count, cpu_chunk* chunk);
 
     // Adds the products of a block with `count` rows of x, of `length` elements, to
     // sums[i * stride + column], which count as 0 where `first` is true. All 16 columns are
