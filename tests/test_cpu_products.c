@@ -30,15 +30,92 @@ static bool is_float(weir_dtype dtype) {
     return dtype == WEIR_DTYPE_F32 || dtype == WEIR_DTYPE_F16 || dtype == WEIR_DTYPE_BF16;
 }
 
-// A row of x as one of the targets sees it for weights of BF16 and many rows of x.
-static void round_row_to_bf16(const float* x, int64_t count, double* rounded) {
+static void round_row_to_half(weir_dtype dtype, const float* x, int64_t count, double* rounded) {
     for (int64_t i = 0; i < count; i++) {
         uint16_t half = 0;
         float number = 0.0f;
-        assert_ok(weir_dtype_from_f32(WEIR_DTYPE_BF16, &x[i], 1, &half));
-        assert_ok(weir_dtype_to_f32(WEIR_DTYPE_BF16, &half, 1, &number));
+        assert_ok(weir_dtype_from_f32(dtype, &x[i], 1, &half));
+        assert_ok(weir_dtype_to_f32(dtype, &half, 1, &number));
         rounded[i] = (double)number;
     }
+}
+
+// A row of x as one of the targets sees it for weights of BF16 and many rows of x.
+static void round_row_to_bf16(const float* x, int64_t count, double* rounded) {
+    round_row_to_half(WEIR_DTYPE_BF16, x, count, rounded);
+}
+
+#define INVERSE_MAX 0x1p126f
+
+static float inverse_of(float most, float level) {
+    return most > 0.0f ? fminf(level / most, INVERSE_MAX) : 0.0f;
+}
+
+// Adds in the order of the kernels: another one would move some numbers across a half.
+static float sum_squares(const float numbers[CPU_FIXED_GROUP]) {
+    float lanes[16] = {0.0f};
+    for (int i = 0; i < CPU_FIXED_GROUP; i++) {
+        lanes[i % 16] = fmaf(numbers[i], numbers[i], lanes[i % 16]);
+    }
+    for (int width = 8; width > 0; width /= 2) {
+        for (int i = 0; i < width; i++) {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    return lanes[0];
+}
+
+// A row of x and one of w as they meet as 16-bit integers: see products.h.
+static void round_row_to_fixed(const float* x, int64_t count, double* rounded) {
+    for (int64_t begin = 0; begin < count; begin += CPU_FIXED_GROUP) {
+        const int64_t left = count - begin < CPU_FIXED_GROUP ? count - begin : CPU_FIXED_GROUP;
+        float numbers[CPU_FIXED_GROUP] = {0.0f};
+        float largest = 0.0f;
+        for (int64_t i = 0; i < left; i++) {
+            largest = fmaxf(largest, fabsf(x[begin + i]));
+        }
+        const float inverse = inverse_of(largest, 1.0f);
+        for (int64_t i = 0; i < left; i++) {
+            numbers[i] = x[begin + i] * inverse;
+        }
+        const float factor = inverse_of(sqrtf(sum_squares(numbers)), CPU_FIXED_NORM - 5.0f);
+        for (int64_t i = 0; i < left; i++) {
+            const double q = (double)nearbyintf(numbers[i] * factor);
+            rounded[begin + i] = factor > 0.0f ? q * (double)(1.0f / (factor * inverse)) : 0.0;
+        }
+    }
+}
+
+static void round_weights_to_fixed(const tensor* w, tensor* rounded) {
+    float* row = calloc((size_t)w->columns, sizeof *row);
+    assert_non_null(row);
+    for (int64_t j = 0; j < w->rows; j++) {
+        assert_ok(weir_dtype_to_f32(w->view.dtype, tensor_row(w, j), w->columns, row));
+        for (int64_t begin = 0; begin < w->columns; begin += CPU_CHUNK) {
+            const int64_t end = begin + CPU_CHUNK < w->columns ? begin + CPU_CHUNK : w->columns;
+            float largest = 0.0f;
+            for (int64_t i = begin; i < end; i++) {
+                largest = fmaxf(largest, fabsf(row[i]));
+            }
+            const float inverse = inverse_of(largest, CPU_FIXED_WEIGHT);
+            for (int64_t i = begin; i < end && inverse > 0.0f; i++) {
+                row[i] = nearbyintf(row[i] * inverse) / inverse;
+            }
+        }
+        memcpy(tensor_row(rounded, j), row, (size_t)w->columns * sizeof *row);
+    }
+    free(row);
+}
+
+static bool can_be_fixed(const tensor* w) {
+    const bool rounds_bf16 = strcmp(target->name, "cpu:avx512_bf16") == 0;
+    return strncmp(target->name, "cpu:avx512", 10) == 0 &&
+           (w->view.dtype == WEIR_DTYPE_F16 || (w->view.dtype == WEIR_DTYPE_BF16 && !rounds_bf16));
+}
+
+// Whether many rows of x meet both matrices as 16-bit integers.
+static bool is_fixed(const tensor* x, const tensor* w, const tensor* other) {
+    return x->rows >= 20 && x->columns >= CPU_CHUNK && can_be_fixed(w) && can_be_fixed(other);
 }
 
 static bool rounds_to_bf16(const tensor* x, const tensor* w) {
@@ -70,7 +147,16 @@ static bool rounds_by_factors(const tensor* w) {
            (w->view.dtype == WEIR_DTYPE_Q4_K || w->view.dtype == WEIR_DTYPE_Q5_K);
 }
 
-static void reference_matmul(const tensor* x, const tensor* w, double* result, double* scale) {
+// `other` is a matrix that meets x beside w, or w.
+static void reference_matmul(const tensor* x, const tensor* w, const tensor* other, double* result,
+                             double* scale) {
+    if (is_fixed(x, w, other)) {
+        tensor rounded = new_tensor(WEIR_DTYPE_F32, w->rows, w->columns, 0);
+        round_weights_to_fixed(w, &rounded);
+        product_reference(x, &rounded, round_row_to_fixed, result, scale);
+        free_tensor(&rounded);
+        return;
+    }
     void (*const round)(const float*, int64_t, double*) = rounds_to_bf16(x, w) ? round_row_to_bf16
                                                           : is_float(w->view.dtype) ? widen_row
                                                           : rounds_by_factors(w)
@@ -82,7 +168,7 @@ static void reference_matmul(const tensor* x, const tensor* w, double* result, d
 static void check_product(const tensor* x, const tensor* w) {
     tensor y = new_tensor(WEIR_DTYPE_F32, x->rows, w->rows, 2);
     reference expected = new_reference(x->rows, w->rows);
-    reference_matmul(x, w, expected.result, expected.scale);
+    reference_matmul(x, w, w, expected.result, expected.scale);
     kernel_run run = {NULL, {x, w, &y}, 3, {0}, {0}};
     run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
     // Types with minima cancel large sums: the magnitudes of the products do not show that.
@@ -113,8 +199,7 @@ static void check_fused(weir_dtype dtype, weir_dtype other, int64_t m, int64_t n
         numbers[i] = calloc(count, sizeof(double));
         assert_non_null(numbers[i]);
     }
-    reference_matmul(&x, &w, numbers[0], numbers[1]);
-    reference_matmul(&x, &v, numbers[2], numbers[3]);
+    reference_matmul(&x, &w, &w, numbers[0], numbers[1]);
     double* expected = calloc(count, sizeof *expected);
     double* scale = calloc(count, sizeof *scale);
     assert_true(expected && scale);
@@ -125,6 +210,8 @@ static void check_fused(weir_dtype dtype, weir_dtype other, int64_t m, int64_t n
     kernel_run add = {NULL, {&x, &w, &c, &y}, 4, {0}, {0}};
     add.kernel = kernel_for(WEIR_OP_MATMUL_ADD, &add);
     check_kernel(&add, expected, scale, 4e-5, 1u << 2, &random_state);
+    reference_matmul(&x, &w, &v, numbers[0], numbers[1]);
+    reference_matmul(&x, &v, &w, numbers[2], numbers[3]);
     for (size_t i = 0; i < count; i++) {
         const double gate = numbers[0][i];
         const double up = numbers[2][i];
@@ -206,6 +293,7 @@ static void fused_products_agree(void** state) {
         check_fused(WEIR_DTYPE_IQ4_XS, WEIR_DTYPE_Q2_K, shape[0], shape[1], shape[2]);
         check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_F32, shape[0], shape[1], shape[2]);
     }
+    check_fused(WEIR_DTYPE_F16, WEIR_DTYPE_BF16, 21, 33, 300);
 }
 
 static void products_agree_for_every_weight_type(void** state) {
@@ -253,6 +341,10 @@ static void every_number_of_rows_agrees(void** state) {
         }
         check_matmul(dtypes[i], 64, 15, 512);
         check_matmul(dtypes[i], 65, 16, 256);
+    }
+    for (int64_t m = 19; m <= 28; m++) { // from 20 on F16 is multiplied as 16-bit integers
+        check_matmul(WEIR_DTYPE_F16, m, 17, 256 + 31 * (m - 19));
+        check_matmul(WEIR_DTYPE_BF16, m, 15, 511 - m);
     }
 }
 
@@ -394,7 +486,7 @@ static void a_nan_of_x_reaches_every_product(void** state) {
     static const weir_dtype dtypes[] = {WEIR_DTYPE_Q8_0, WEIR_DTYPE_Q4_0, WEIR_DTYPE_Q4_K,
                                         WEIR_DTYPE_F16};
     for (int at = 0; at < 256; at += 3) {
-        for (int64_t m = 1; m <= 5; m += 4) {
+        for (int64_t m = 1; m <= 21; m += m == 1 ? 4 : 16) {
             tensor x = new_random(&random_state, WEIR_DTYPE_F32, m, 256, 0);
             tensor w = new_random(&random_state, dtypes[at % 4], 20, 256, 0);
             tensor y = new_tensor(WEIR_DTYPE_F32, m, 20, 0);
@@ -444,7 +536,7 @@ static void extreme_numbers_do_not_overflow(void** state) {
     for (uint32_t i = 1; i < WEIR_DTYPE_COUNT; i++) {
         const weir_dtype dtype = (weir_dtype)i;
         for (size_t b = 0; b < sizeof bytes && weir_dtype_is_decodable(dtype); b++) {
-            for (int64_t m = 1; m <= 5; m += 4) {
+            for (int64_t m = 1; m <= (is_float(dtype) ? 21 : 5); m += m == 1 ? 4 : 16) {
                 tensor x = new_tensor(WEIR_DTYPE_F32, m, 512, 0);
                 for (int64_t at = 0; at < m * 512; at++) {
                     const float number = at / 512 % 2 == 1 && at % 2 == 1 ? -3.0f : 3.0f;
@@ -458,6 +550,90 @@ static void extreme_numbers_do_not_overflow(void** state) {
             }
         }
     }
+}
+
+// One element that is far larger than its neighbours, and numbers at the ends of the range: of what
+// meets as integers nothing overflows, and no scale becomes infinite.
+static void numbers_of_any_size_are_multiplied(void** state) {
+    (void)state;
+    static const float sizes[] = {0x1p-140f, 0x1p-126f, 1e-20f, 1e20f, 0x1p100f};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        tensor x = new_random(&random_state, WEIR_DTYPE_F32, 24, 320, 0);
+        tensor w = new_random(&random_state, WEIR_DTYPE_F16, 18, 320, 0);
+        tensor v = new_random(&random_state, WEIR_DTYPE_BF16, 18, 320, 0);
+        float* row = (float*)(void*)tensor_row(&x, 3);
+        for (int64_t at = 0; at < 320; at++) {
+            row[at] *= sizes[i];
+        }
+        ((float*)(void*)tensor_row(&x, 5))[(size_t)i * 64] = sizes[i] < 1.0f ? 1e5f : sizes[i];
+        ((uint16_t*)(void*)tensor_row(&w, 7))[(size_t)i * 64] = 0x7BFF; // 65504
+        ((uint16_t*)(void*)tensor_row(&w, 8))[(size_t)i * 64] = 0x0001; // 2^-24
+        memset(tensor_row(&w, 9), 0, w.row_bytes);
+        check_product(&x, &w);
+        check_product(&x, &v);
+        free_tensor(&x);
+        free_tensor(&w);
+        free_tensor(&v);
+    }
+}
+
+static double squared_distance(const double* a, const double* b, size_t count) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        sum += (a[i] - b[i]) * (a[i] - b[i]);
+    }
+    return sum;
+}
+
+static void round_row_to_f16(const float* x, int64_t count, double* rounded) {
+    round_row_to_half(WEIR_DTYPE_F16, x, count, rounded);
+}
+
+// About normally distributed.
+static void fill_normal(tensor* t) {
+    for (int64_t at = 0; at < t->rows * t->columns; at++) {
+        float sum = 0.0f;
+        for (int i = 0; i < 12; i++) {
+            sum += random_unit(&random_state);
+        }
+        assert_ok(
+            weir_dtype_from_f32(t->view.dtype, &sum, 1,
+                                tensor_row(t, at / t->columns) +
+                                    (size_t)(at % t->columns) * t->row_bytes / (size_t)t->columns));
+    }
+}
+
+// With x and weights as 16-bit integers products come closer to the exact ones than with x in F16.
+static void integers_of_16_bits_are_closer_than_f16(void** state) {
+    (void)state;
+    tensor x = new_tensor(WEIR_DTYPE_F32, 32, 1024, 0);
+    tensor w = new_tensor(WEIR_DTYPE_F16, 48, 1024, 0);
+    tensor y = new_tensor(WEIR_DTYPE_F32, x.rows, w.rows, 0);
+    fill_normal(&x);
+    fill_normal(&w);
+    const size_t count = (size_t)(x.rows * w.rows);
+    reference exact = new_reference(x.rows, w.rows);
+    reference halved = new_reference(x.rows, w.rows);
+    double* found = calloc(count, sizeof *found);
+    assert_non_null(found);
+    product_reference(&x, &w, widen_row, exact.result, exact.scale);
+    product_reference(&x, &w, round_row_to_f16, halved.result, halved.scale);
+    kernel_run run = {NULL, {&x, &w, &y}, 3, {0}, {0}};
+    run.kernel = kernel_for(WEIR_OP_MATMUL, &run);
+    assert_ok(run_tiles(&run, 0, &random_state));
+    for (size_t i = 0; i < count; i++) {
+        found[i] = tensor_at(&y, (int64_t)i / w.rows, (int64_t)i % w.rows);
+    }
+    const double distance = squared_distance(found, exact.result, count);
+    const double of_half = squared_distance(halved.result, exact.result, count);
+    print_message("%.2f of the error of x in F16\n", sqrt(distance / of_half));
+    assert_true(distance < of_half);
+    free(found);
+    free_reference(&exact);
+    free_reference(&halved);
+    free_tensor(&x);
+    free_tensor(&w);
+    free_tensor(&y);
 }
 
 // Workers of a device give the bits that one thread gives.
@@ -599,6 +775,8 @@ int main(void) {
         cmocka_unit_test(rows_do_not_depend_on_their_neighbours),
         cmocka_unit_test(every_number_of_rows_agrees),
         cmocka_unit_test(extreme_numbers_do_not_overflow),
+        cmocka_unit_test(numbers_of_any_size_are_multiplied),
+        cmocka_unit_test(integers_of_16_bits_are_closer_than_f16),
         cmocka_unit_test(bits_do_not_depend_on_threads),
         cmocka_unit_test(additions_change_no_bit),
     };

@@ -34,7 +34,7 @@
 #define CPU_INDEX_MASK ((UINT64_C(1) << CPU_INDEX_BITS) - 1)
 #define CPU_LINE 64             // bytes of a cache line
 #define CPU_LANES 4             // of a dispatch: at most; its counters fill a line
-#define CPU_LOCAL_BYTES 1572864 // of each worker, for its tiles of a dispatch; taken when touched
+#define CPU_LOCAL_BYTES 2097152 // of each worker, for its tiles of a dispatch; taken when touched
 
 typedef struct cpu_work cpu_work;
 typedef struct cpu_device cpu_device;

@@ -117,13 +117,13 @@ TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS
 
 const cpu_float_type avx512_float_types[AVX512_FLOAT_TYPES] = {
-#define TYPE_ROW(name, dtype, size) {WEIR_DTYPE_##dtype, dot_##name, avx512_dot_many_##name, NULL},
-    TYPE_LIST(TYPE_ROW)
-#undef TYPE_ROW
+    {WEIR_DTYPE_F32, dot_f32, avx512_dot_many_f32, NULL, NULL},
+    {WEIR_DTYPE_F16, dot_f16, avx512_dot_many_f16, NULL, avx512_unpack_fixed_f16},
+    {WEIR_DTYPE_BF16, dot_bf16, avx512_dot_many_bf16, NULL, avx512_unpack_fixed_bf16},
 };
 
 const cpu_float_type avx512_bf16_float_types[AVX512_FLOAT_TYPES] = {
-    {WEIR_DTYPE_F32, dot_f32, avx512_dot_many_f32, NULL},
-    {WEIR_DTYPE_F16, dot_f16, avx512_dot_many_f16, NULL},
-    {WEIR_DTYPE_BF16, dot_bf16, avx512_dot_many_rounded, NULL},
+    {WEIR_DTYPE_F32, dot_f32, avx512_dot_many_f32, NULL, NULL},
+    {WEIR_DTYPE_F16, dot_f16, avx512_dot_many_f16, NULL, avx512_unpack_fixed_f16},
+    {WEIR_DTYPE_BF16, dot_bf16, avx512_dot_many_rounded, NULL, NULL},
 };

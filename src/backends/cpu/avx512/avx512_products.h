@@ -27,6 +27,13 @@ void avx512_dot_many_bf16(const cpu_weight_rows* weights, int64_t elements, cons
                           int64_t count, float* sums, int64_t stride);
 void avx512_dot_many_rounded(const cpu_weight_rows* weights, int64_t elements,
                              const float* const* x, int64_t count, float* sums, int64_t stride);
+void avx512_unpack_fixed_f16(const uint8_t* weights, int64_t row_bytes, int64_t rows, int64_t chunk,
+                             int64_t elements, cpu_fixed_block* block);
+void avx512_unpack_fixed_bf16(const uint8_t* weights, int64_t row_bytes, int64_t rows,
+                              int64_t chunk, int64_t elements, cpu_fixed_block* block);
+void avx512_quantize_fixed(const float* x, int64_t count, cpu_fixed_chunk* chunk);
+void avx512_multiply_fixed(const cpu_fixed_block* block, const cpu_fixed_chunk* x, int64_t count,
+                           bool first, float* sums, int64_t stride);
 void avx512_silu_gate(const float* gate, const float* up, int64_t count, float* y);
 
 #endif

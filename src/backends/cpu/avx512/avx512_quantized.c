@@ -390,6 +390,8 @@ const cpu_products avx512_products = {
     .float_count = AVX512_FLOAT_TYPES,
     .float_rows = AVX512_FLOAT_ROWS,
     .float_rows_long = CPU_FLOAT_ROWS,
+    .quantize_fixed = avx512_quantize_fixed,
+    .multiply_fixed = avx512_multiply_fixed,
     .silu_gate = avx512_silu_gate,
 };
 
@@ -400,5 +402,7 @@ const cpu_products avx512_bf16_products = {
     .float_count = AVX512_FLOAT_TYPES,
     .float_rows = AVX512_FLOAT_ROWS,
     .float_rows_long = CPU_FLOAT_ROWS,
+    .quantize_fixed = avx512_quantize_fixed,
+    .multiply_fixed = avx512_multiply_fixed,
     .silu_gate = avx512_silu_gate,
 };

@@ -188,7 +188,7 @@ FLOAT_LIST(FLOAT_FUNCTIONS)
 #undef FLOAT_FUNCTIONS
 
 static const cpu_float_type float_types[] = {
-#define FLOAT_ROW(name, dtype, size) {WEIR_DTYPE_##dtype, dot_##name, NULL, unpack_##name},
+#define FLOAT_ROW(name, dtype, size) {WEIR_DTYPE_##dtype, dot_##name, NULL, unpack_##name, NULL},
     FLOAT_LIST(FLOAT_ROW)
 #undef FLOAT_ROW
 };

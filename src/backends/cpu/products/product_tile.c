@@ -77,9 +77,12 @@ static int64_t count_units(const weir_view* x, const weir_view* w) {
 
 static const cpu_product_way* way_of(const cpu_products* set, const weir_view* operands,
                                      const cpu_matrices* matrices) {
-    return cpu_products_float(set, operands[matrices->operands[0]].dtype)
-               ? &cpu_product_way_float
-               : &cpu_product_way_quantized;
+    if (!cpu_products_float(set, operands[matrices->operands[0]].dtype)) {
+        return &cpu_product_way_quantized;
+    }
+    return !is_few(operands) && cpu_product_is_fixed(set, operands, matrices)
+               ? &cpu_product_way_fixed
+               : &cpu_product_way_float;
 }
 
 // How few rows of x are cut: a unit is some rows of each part of the matrices. Workers that take

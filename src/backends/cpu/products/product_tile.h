@@ -26,10 +26,12 @@ typedef float cpu_many_sums[CPU_MANY_ROWS * CPU_MANY_COLUMNS];
 typedef weir_status (*cpu_finish_fn)(const cpu_products* set, const weir_kernel_call* call,
                                      cpu_span rows, cpu_span columns, const cpu_product_sums* sums);
 
-// Asks for bytes that are wanted later. The second cache has room for them, not always the first.
+// Asks for bytes that are wanted later, all lines that they lie in. The second cache has room for
+// them, not always the first.
 static inline void cpu_fetch(const char* bytes, int64_t byte_size) {
-    for (int64_t i = 0; i < byte_size; i += 64) {
-        __builtin_prefetch((const char*)((uintptr_t)bytes + (uintptr_t)i), 0, 2);
+    const uintptr_t end = (uintptr_t)bytes + (uintptr_t)byte_size;
+    for (uintptr_t line = (uintptr_t)bytes & ~(uintptr_t)63; line < end; line += 64) {
+        __builtin_prefetch((const char*)line, 0, 2);
     }
 }
 
@@ -101,5 +103,10 @@ typedef struct cpu_product_way {
 
 extern const cpu_product_way cpu_product_way_quantized;
 extern const cpu_product_way cpu_product_way_float;
+extern const cpu_product_way cpu_product_way_fixed; // many rows of x only
+
+// Whether the matrices meet these rows of x as 16-bit integers.
+bool cpu_product_is_fixed(const cpu_products* set, const weir_view* operands,
+                          const cpu_matrices* matrices);
 
 #endif

@@ -9,8 +9,15 @@
 //
 // and what does not depend on the weight is kept beside the quants. Where the scales and minima of
 // a type are small integers times units of a chunk, x may be quantised in such a way that d is an
-// integer times a unit as well; the products of the scales are then those of integers. Weights of
-// F32, F16 and BF16 are multiplied in f32.
+// integer times a unit as well; the products of the scales are then those of integers.
+//
+// Weights of F32, F16 and BF16 are multiplied in f32, or, where a set has functions for it, as
+// 16-bit integers with many rows of x: w = scale * u with one scale for each 256 elements of a
+// row and |u| up to CPU_FIXED_WEIGHT, x = d * q with one d for each 64, whose q have a Euclidean
+// norm of at most CPU_FIXED_NORM. By the inequality of Cauchy and Schwarz no sum over these
+// exceeds 32 bits:
+//
+//     |sum(u * q)| <= sqrt(64) * CPU_FIXED_WEIGHT * CPU_FIXED_NORM < 2^31
 //
 // With few rows of x each weight row meets all of them in registers (`dot`); several weight rows
 // share what they read of x. With many, 16 weight rows are unpacked and transposed into the cache,
@@ -29,6 +36,10 @@
 #define CPU_RUN_COLUMNS 64          // weight rows that few rows of x meet in one call, at most
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
 #define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
+#define CPU_FIXED_GROUP 64          // elements of x that share a scale
+#define CPU_FIXED_GROUPS (CPU_CHUNK / CPU_FIXED_GROUP)
+#define CPU_FIXED_WEIGHT 8191
+#define CPU_FIXED_NORM 32767
 
 // Of a chunk of x for types with integers for scales.
 typedef struct cpu_factors {
@@ -52,6 +63,18 @@ typedef struct cpu_block {
     _Alignas(64) float scale[CPU_GROUPS][CPU_BLOCK_WIDTH];
     _Alignas(64) float minimum[CPU_GROUPS][CPU_BLOCK_WIDTH];
 } cpu_block;
+
+// Elements of a row of x as 16-bit integers, and 16 weight rows to meet them: elements 2 k and
+// 2 k + 1 of all rows lie together.
+typedef struct cpu_fixed_chunk {
+    _Alignas(64) int16_t q[CPU_CHUNK]; // in an order of the instruction set
+    _Alignas(64) float d[CPU_FIXED_GROUPS];
+} cpu_fixed_chunk;
+
+typedef struct cpu_fixed_block {
+    _Alignas(64) int16_t u[CPU_CHUNK / 2][CPU_BLOCK_WIDTH][2];
+    _Alignas(64) float scale[CPU_BLOCK_WIDTH];
+} cpu_fixed_block;
 
 typedef struct cpu_float_block {
     _Alignas(64) float w[CPU_FLOAT_CHUNK][CPU_BLOCK_WIDTH];
@@ -111,6 +134,10 @@ typedef struct cpu_float_type {
     // become zeros. `weights` is the first element of the first row.
     void (*unpack)(const char* weights, int64_t row_bytes, int64_t rows, int64_t count,
                    cpu_float_block* block);
+
+    // As unpack of cpu_quantized_type, into integers. NULL: many rows of x are multiplied in f32.
+    void (*unpack_fixed)(const uint8_t* weights, int64_t row_bytes, int64_t rows, int64_t chunk,
+                         int64_t elements, cpu_fixed_block* block);
 } cpu_float_type;
 
 // What an instruction set brings.
@@ -130,6 +157,12 @@ typedef struct cpu_products {
     // written. Not called where types have dot_many.
     void (*multiply_floats)(const cpu_float_block* block, const float* x, int64_t x_stride,
                             int64_t count, int64_t length, bool first, float* sums, int64_t stride);
+
+    // As quantize and as multiply of cpu_quantized_type, with 16-bit integers. Not called where no
+    // type has unpack_fixed.
+    void (*quantize_fixed)(const float* x, int64_t count, cpu_fixed_chunk* chunk);
+    void (*multiply_fixed)(const cpu_fixed_block* block, const cpu_fixed_chunk* x, int64_t count,
+                           bool first, float* sums, int64_t stride);
 
     // y = silu(gate) * up, element by element; y may be gate or up.
     void (*silu_gate)(const float* gate, const float* up, int64_t count, float* y);
