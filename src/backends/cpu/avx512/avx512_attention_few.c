@@ -27,7 +27,8 @@
 #define SCRATCH 4
 
 #define CHUNK 32       // keys that are taken in at a time
-#define STEP 4         // rows that are read side by side
+#define STEP 4         // rows of keys that are read side by side
+#define VALUE_STEP 8   // rows of values that are added to sums in registers
 #define SLOTS_MAX 64   // that are computed at a time: their scores stay in the first cache
 #define PARTS_MAX 16   // of all keys
 #define PART_KEYS 8    // at least
@@ -318,9 +319,11 @@ AVX512_INLINE void add_columns(avx512_load_fn load, const weir_kernel_call* call
 // Adds the values of a chunk by their weights.
 AVX512_INLINE void add_chunk(avx512_load_fn load, const weir_kernel_call* call, few_work* work,
                              few_reader* reader, cpu_span keys, const int count) {
-    for (int64_t key = keys.begin; key < keys.end; key += STEP) {
-        const cpu_span step = {key, cpu_min(key + STEP, keys.end)};
-        read_ahead(reader);
+    for (int64_t key = keys.begin; key < keys.end; key += VALUE_STEP) {
+        const cpu_span step = {key, cpu_min(key + VALUE_STEP, keys.end)};
+        for (int64_t row = step.begin; row < step.end; row += STEP) {
+            read_ahead(reader);
+        }
         for (int64_t slot = 0; slot < work->heads * work->slots; slot += count) {
             int64_t begin = 0;
             for (; begin + 64 <= work->head_dim; begin += 64) {
