@@ -101,7 +101,8 @@ WEIR_API const weir_target* weir_device_target(const weir_device* device);
 WEIR_API uint32_t weir_device_thread_count(const weir_device* device);
 
 // Called by a worker before (`begin` true) and after every tile: the one place where tracing,
-// delays and assertions attach. `name` is that of the dispatch.
+// delays and assertions attach. `name` is that of the dispatch. A join (weir_kernel.joins) has the
+// number after that of the last tile.
 typedef void (*weir_tile_hook_fn)(void* context, uint32_t worker, const char* name,
                                   uint32_t dispatch, uint32_t tile, bool begin);
 

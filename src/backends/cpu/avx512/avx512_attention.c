@@ -69,29 +69,15 @@ static void start(const weir_kernel_call* call, const cpu_attention_unit* unit, 
 
 // Turns the scores of a query into weights; keys from `seen` on weigh 0.
 static void weigh(avx512_queries* queries, int64_t i, int64_t seen) {
-    float* scores = queries->scores[i];
-    __m512 weights[AVX512_KEYS / 16];
-    __m512 largest = _mm512_set1_ps(queries->max[i]);
-    for (int k = 0; k < AVX512_KEYS / 16; k++) {
-        const __mmask16 mask = avx512_mask(seen - 16 * k);
-        weights[k] = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, scores + 16 * k);
-        largest = _mm512_max_ps(largest, weights[k]);
-    }
-    const float max = _mm512_reduce_max_ps(largest);
-    __m512 sum = _mm512_setzero_ps();
-    for (int k = 0; k < AVX512_KEYS / 16; k++) {
-        const __m512 distance = _mm512_sub_ps(weights[k], _mm512_set1_ps(max));
-        weights[k] = _mm512_maskz_mov_ps(avx512_mask(seen - 16 * k), avx512_exp(distance));
-        sum = _mm512_add_ps(sum, weights[k]);
-        _mm512_store_ps(scores + 16 * k, weights[k]);
-    }
+    const float before = queries->max[i];
+    const float sum = avx512_weigh(queries->scores[i], AVX512_KEYS / 16, seen, &queries->max[i]);
     // The first block rescales zeros by exp(-infinity) = 0.
-    const float factor = queries->max[i] == max
-                             ? 1.0f
-                             : _mm512_cvtss_f32(avx512_exp(_mm512_set1_ps(queries->max[i] - max)));
+    const float factor =
+        before == queries->max[i]
+            ? 1.0f
+            : _mm512_cvtss_f32(avx512_exp(_mm512_set1_ps(before - queries->max[i])));
     queries->factor[i] = factor;
-    queries->weight[i] = queries->weight[i] * factor + _mm512_reduce_add_ps(sum);
-    queries->max[i] = max;
+    queries->weight[i] = queries->weight[i] * factor + sum;
 }
 
 // A query that sees nothing of the block stays as it is.

@@ -247,32 +247,17 @@ AVX512_INLINE void score_shared(avx512_load_fn load, const weir_kernel_call* cal
 // Turns the scores of a slot into weights, those of keys from `seen` on into 0, and brings its sums
 // to the largest score.
 static void weigh(few_work* work, int64_t slot, int64_t seen) {
-    float* scores = work->scores[slot];
-    __m512 weights[CHUNK / 16];
-    __m512 largest = _mm512_set1_ps(work->max[slot]);
-    for (int k = 0; k < CHUNK / 16; k++) {
-        const __mmask16 mask = avx512_mask(seen - 16 * k);
-        weights[k] = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, scores + 16 * k);
-        largest = _mm512_max_ps(largest, weights[k]);
-    }
-    const float max = _mm512_reduce_max_ps(largest);
-    __m512 sum = _mm512_setzero_ps();
-    for (int k = 0; k < CHUNK / 16; k++) {
-        const __m512 distance = _mm512_sub_ps(weights[k], _mm512_set1_ps(max));
-        weights[k] = _mm512_maskz_mov_ps(avx512_mask(seen - 16 * k), avx512_exp(distance));
-        sum = _mm512_add_ps(sum, weights[k]);
-        _mm512_store_ps(scores + 16 * k, weights[k]);
-    }
-    if (work->max[slot] != max) { // the first chunk brings zeros by exp(-infinity) = 0
-        const __m512 factor = avx512_exp(_mm512_set1_ps(work->max[slot] - max));
+    const float before = work->max[slot];
+    const float sum = avx512_weigh(work->scores[slot], CHUNK / 16, seen, &work->max[slot]);
+    if (work->max[slot] != before) { // the first chunk brings zeros by exp(-infinity) = 0
+        const __m512 factor = avx512_exp(_mm512_set1_ps(before - work->max[slot]));
         for (int64_t e = 0; e < work->head_dim; e += 16) {
             float* at = work->sum + slot * work->head_dim + e;
             _mm512_store_ps(at, _mm512_mul_ps(_mm512_load_ps(at), factor));
         }
         work->weight[slot] *= _mm512_cvtss_f32(factor);
-        work->max[slot] = max;
     }
-    work->weight[slot] += _mm512_reduce_add_ps(sum);
+    work->weight[slot] += sum;
 }
 
 // A query that sees nothing of the chunk stays as it is.

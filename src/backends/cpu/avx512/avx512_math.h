@@ -2,6 +2,8 @@
 #ifndef WEIR_BACKENDS_CPU_AVX512_AVX512_MATH_H
 #define WEIR_BACKENDS_CPU_AVX512_AVX512_MATH_H
 
+#include <math.h>
+
 #include "backends/cpu/avx512/avx512_vector.h"
 
 // e^x with an error of at most 1.5 units in the last place (held by test_cpu_vector); infinity
@@ -94,6 +96,28 @@ AVX512_INLINE __m512 avx512_sum_each(const __m512 v[16]) {
     }
     return _mm512_add_ps(_mm512_shuffle_f32x4(t[0], t[1], 0x88),
                          _mm512_shuffle_f32x4(t[0], t[1], 0xDD));
+}
+
+// Turns 16 * `vectors` scores, of which `seen` count, into weights e^(score - max), where `max`
+// becomes the largest of these and of what it was; the others weigh 0. Returns the sum.
+AVX512_INLINE float avx512_weigh(float* scores, const int vectors, int64_t seen, float* max) {
+    __m512 largest = _mm512_set1_ps(*max);
+    for (int k = 0; k < vectors; k++) {
+        const __mmask16 mask = avx512_mask(seen - 16 * k);
+        const __m512 found = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, scores + 16 * k);
+        largest = _mm512_max_ps(largest, found);
+    }
+    *max = _mm512_reduce_max_ps(largest);
+    __m512 sum = _mm512_setzero_ps();
+    for (int k = 0; k < vectors; k++) {
+        const __mmask16 mask = avx512_mask(seen - 16 * k);
+        const __m512 distance =
+            _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, scores + 16 * k), _mm512_set1_ps(*max));
+        const __m512 weights = _mm512_maskz_mov_ps(mask, avx512_exp(distance));
+        sum = _mm512_add_ps(sum, weights);
+        _mm512_storeu_ps(scores + 16 * k, weights);
+    }
+    return _mm512_reduce_add_ps(sum);
 }
 
 #endif
