@@ -372,8 +372,7 @@ static inline void take_locals(weir_kernel_local locals[LOCALS]) {
     }
 }
 
-// Each tile runs on one of two workers with memory, or on one that has none, and may be told that
-// what it reads passes the caches by; the join comes last.
+// Each tile runs on one of two workers with memory, or on one that has none; the join comes last.
 static inline weir_status run_in_order(const kernel_run* run, weir_kernel_call call,
                                        const uint32_t* order, test_random* random) {
     const uint32_t calls = call.tile_count + (run->kernel->joins ? 1 : 0);
@@ -384,7 +383,6 @@ static inline weir_status run_in_order(const kernel_run* run, weir_kernel_call c
         const uint64_t worker = random_below(random, LOCALS + 1);
         call.tile = i < call.tile_count ? order[i] : i;
         call.local = worker < LOCALS ? &locals[worker] : NULL;
-        call.streams = random_below(random, 2) == 1;
         status = run->kernel->run(&call);
     }
     return status;

@@ -406,12 +406,8 @@ static void products_of_no_rows_touch_nothing(void** state) {
         kernel_views(&run, views);
         views[0].shape.dims[0] = views[2].shape.dims[0] = 0;
         void* pointers[KERNEL_OPERANDS] = {NULL, tensor_row(&w, 0), NULL};
-        const weir_kernel_call call = {.views = views,
-                                       .pointers = pointers,
-                                       .operand_count = 3,
-                                       .tile_count = 1,
-                                       .constants = &(weir_op_constants){0},
-                                       .params = (uint64_t[]){0}};
+        const weir_kernel_call call = {views,           pointers, 3, 0, 1, &(weir_op_constants){0},
+                                       (uint64_t[]){0}, NULL};
         assert_ok(run.kernel->run(&call));
         free_tensor(&x);
         free_tensor(&w);

@@ -100,25 +100,6 @@ static void threads_of_one_core_count_once(void** state) {
     assert_int_equal(cpu_topology_workers(all), 3);
 }
 
-// Two that share a last cache, and one with a cache of its own.
-static void each_last_cache_counts_once(void** state) {
-    (void)state;
-    static const char* const lists[] = {"0-1\n", "0-1\n", "2\n"};
-    for (int i = 0; i < 3; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index0/size", i);
-        put(path, "48K\n");
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index1/size", i);
-        put(path, "32768K\n");
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cache/index1/shared_cpu_list",
-                 i);
-        put(path, lists[i]);
-    }
-    assert_int_equal(read_for("012")->cache_bytes, 64 << 20);
-    assert_int_equal(read_for("1")->cache_bytes, 32 << 20);
-    assert_int_equal(read_for("3")->cache_bytes, 0);
-}
-
 // A core whose first thread is not allowed is still a core.
 static void the_affinity_of_the_process_is_respected(void** state) {
     (void)state;
@@ -248,7 +229,6 @@ static void sets_that_are_always_refused_end_with_one_core(void** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         in_a_tree(threads_of_one_core_count_once),
-        in_a_tree(each_last_cache_counts_once),
         in_a_tree(the_affinity_of_the_process_is_respected),
         in_a_tree(without_files_every_thread_is_a_core),
         in_a_tree(control_groups_limit_the_workers),

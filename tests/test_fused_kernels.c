@@ -711,11 +711,7 @@ static void rope_set_rows_needs_parameters(void** state) {
     weir_view views[2] = {0};
     void* pointers[2] = {NULL, NULL};
     const weir_op_constants constants = {.rope_rows = {.position = 0}};
-    const weir_kernel_call call = {.views = views,
-                                   .pointers = pointers,
-                                   .operand_count = 2,
-                                   .tile_count = 1,
-                                   .constants = &constants};
+    const weir_kernel_call call = {views, pointers, 2, 0, 1, &constants, NULL, NULL};
     assert_status(find_kernel(WEIR_OP_ROPE_SET_ROWS)->run(&call), WEIR_INVALID_ARGUMENT);
     assert_message_has("rope_set_rows");
 }

@@ -35,7 +35,6 @@ typedef struct weir_kernel_call {
     const void* constants;    // bytes given with the dispatch, aligned to 16
     const uint64_t* params;   // the parameter block of the pass; NULL in a session
     weir_kernel_local* local; // of the worker; NULL: none
-    bool streams; // past the caches: the next pass will not find there what this one reads
 } weir_kernel_call;
 
 // Computes one tile. A status other than WEIR_OK ends the pass with that status and the message

@@ -72,7 +72,6 @@ struct cpu_device {
     cpu_worker* workers;   // and the guest in the seat of worker 0
     uint32_t worker_count; // threads that were started
     uint8_t* locals;       // memory of the workers
-    uint64_t cache_bytes;  // of the last caches; 0: not known
 
     _Alignas(CPU_LINE) atomic_uint_least64_t active; // bit i: the pass of entry i runs
     _Atomic(cpu_work*) executing[PASSES_IN_FLIGHT];  // its work
@@ -111,7 +110,6 @@ struct cpu_work {
     uint32_t* successors;
     size_t edge_count;
     uint32_t* fixed_tiles; // of dispatches with the same dims in every pass; 0 = others
-    bool* streams;         // of dispatches whose weights pass the last cache by
     cpu_slot* slots;
     atomic_uint_least64_t* ready; // the ready list
     const uint64_t* params;

@@ -113,7 +113,6 @@ static weir_kernel_call call_of(cpu_worker* worker, const cpu_work* work, uint32
                               .tile_count = tile_count,
                               .constants = dispatch->constants,
                               .params = work->params,
-                              .streams = work->streams[index],
                               .local = &worker->local};
 }
 

@@ -43,38 +43,15 @@ static int first_of_list(const char* list, const cpu_set_t* allowed, size_t set_
     return first;
 }
 
-// Whether a file of a processor that lists those it shares something with begins with it, as far
-// as they are allowed, or does not tell.
-static bool is_first_of(const char* root, int processor, const char* file, const cpu_set_t* allowed,
-                        size_t set_bytes) {
+static bool is_first_of_core(const char* root, int processor, const cpu_set_t* allowed,
+                             size_t set_bytes) {
     char path[PATH_CAPACITY];
     char list[1024];
-    snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/%s", root, processor, file);
+    snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+             root, processor);
     const int first =
         read_line(path, list, sizeof list) ? first_of_list(list, allowed, set_bytes) : -1;
     return first < 0 || first == processor;
-}
-
-// Reads the size of a cache, "32768K"; 0 where there is none.
-static uint64_t read_cache(const char* root, int processor, int index) {
-    char path[PATH_CAPACITY];
-    char line[64];
-    snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/cache/index%d/size", root,
-             processor, index);
-    return read_line(path, line, sizeof line) ? strtoull(line, NULL, 10) * 1024 : 0;
-}
-
-// The last cache of a processor, which the list puts last; 0 where one before it counted it.
-static uint64_t own_cache_bytes(const char* root, int processor, const cpu_set_t* allowed,
-                                size_t set_bytes) {
-    char file[64];
-    uint64_t byte_size = 0;
-    int count = 0;
-    for (uint64_t next; (next = read_cache(root, processor, count)) > 0; count++) {
-        byte_size = next;
-    }
-    snprintf(file, sizeof file, "cache/index%d/shared_cpu_list", count - 1);
-    return is_first_of(root, processor, file, allowed, set_bytes) ? byte_size : 0;
 }
 
 // Lowers `granted` to what one control group allows: "quota period" in microseconds, or "max".
@@ -136,8 +113,7 @@ weir_status cpu_topology_read(const weir_allocator* allocator, const char* root,
             continue;
         }
         read.thread_count++;
-        read.cache_bytes += own_cache_bytes(root, i, allowed, set_bytes);
-        if (is_first_of(root, i, "topology/thread_siblings_list", allowed, set_bytes)) {
+        if (is_first_of_core(root, i, allowed, set_bytes)) {
             CPU_SET_S((size_t)i, set_bytes, read.first);
             read.core_count++;
         }

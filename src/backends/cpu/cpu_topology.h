@@ -13,7 +13,6 @@ typedef struct cpu_topology {
     size_t set_bytes;
     uint32_t thread_count;  // hardware threads that may be used, at least 1
     uint32_t core_count;    // cores that they belong to
-    uint64_t cache_bytes;   // of their last caches together; 0: not known
     uint32_t granted_count; // processors' worth of time, rounded down, at least 1
 } cpu_topology;
 

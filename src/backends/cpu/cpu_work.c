@@ -3,8 +3,6 @@
 
 #include "backends/cpu/cpu_device.h"
 
-#define KEPT_SHARE 2 // of the last cache: one in so many bytes holds weights from pass to pass
-
 static_assert(offsetof(cpu_work, base) == 0, "the base comes first");
 
 static void destroy_work(device_work* base) {
@@ -13,7 +11,6 @@ static void destroy_work(device_work* base) {
     const size_t alignment = _Alignof(max_align_t);
     cpu_executor_forget(work->device, work);
     weir_free(allocator, work->fixed_tiles, work->count * sizeof(uint32_t), alignment);
-    weir_free(allocator, work->streams, work->count * sizeof(bool), alignment);
     weir_free(allocator, work->slots, work->count * sizeof(cpu_slot), CPU_LINE);
     weir_free(allocator, work->ready, work->count * sizeof work->ready[0], alignment);
     weir_free(allocator, work->successors, work->edge_count * sizeof(uint32_t), alignment);
@@ -43,8 +40,6 @@ static weir_status allocate_arrays(cpu_work* work) {
     work->ready = memory;
     WEIR_TRY(weir_alloc_zeroed(allocator, work->count * sizeof(uint32_t), &memory));
     work->fixed_tiles = memory;
-    WEIR_TRY(weir_alloc_zeroed(allocator, work->count * sizeof(bool), &memory));
-    work->streams = memory;
     WEIR_TRY(weir_alloc_zeroed(allocator, (work->count + 1) * sizeof(uint32_t), &memory));
     work->successor_begins = memory;
     for (uint32_t i = 0; i < work->count; i++) {
@@ -72,37 +67,6 @@ static void fix_tiles(cpu_work* work) {
             varies |= dispatch->rows[k] != WEIR_PARAM_NONE;
         }
         work->fixed_tiles[i] = varies ? 0 : cpu_work_size(work, i);
-    }
-}
-
-// What a dispatch reads of weights, all of it: none where it looks rows up.
-static uint64_t weight_bytes(const device_dispatch* dispatch) {
-    uint64_t byte_size = 0;
-    if (!dispatch->kernel || dispatch->kernel->op == WEIR_OP_GET_ROWS) {
-        return 0;
-    }
-    for (uint32_t i = 0; i < dispatch->operand_count; i++) {
-        const weir_view* view = &dispatch->views[i];
-        if (view->storage && weir_storage_is_sealed(view->storage)) {
-            byte_size += (uint64_t)view->shape.dims[0] * (uint64_t)view->strides[0];
-        }
-    }
-    return byte_size;
-}
-
-// Weights that are more than the last cache holds drive each other out of it before they are read
-// again. So the others pass it by: those of the first dispatches are found there by the next pass.
-static void find_streams(cpu_work* work) {
-    uint64_t all = 0;
-    for (uint32_t i = 0; i < work->count; i++) {
-        all += weight_bytes(&work->dispatches[i]);
-    }
-    const uint64_t cache_bytes = work->device->cache_bytes;
-    uint64_t kept = all <= cache_bytes ? cache_bytes : cache_bytes / KEPT_SHARE;
-    for (uint32_t i = 0; cache_bytes > 0 && i < work->count; i++) {
-        const uint64_t byte_size = weight_bytes(&work->dispatches[i]);
-        work->streams[i] = byte_size > kept;
-        kept -= work->streams[i] ? 0 : byte_size;
     }
 }
 
@@ -159,7 +123,6 @@ weir_status cpu_work_create(weir_device* device, const device_dispatch* dispatch
         return status;
     }
     link_successors(made);
-    find_streams(made);
     fix_tiles(made);
     *work = &made->base;
     return WEIR_OK;

@@ -248,7 +248,6 @@ weir_status cpu_workers_start(cpu_device* device, uint32_t wanted_count) {
     WEIR_TRY(cpu_topology_read_own(allocator, &topology));
     device->base.thread_count = wanted_count > 0 ? wanted_count : cpu_topology_workers(&topology);
     device->base.assist = cpu_worker_assist;
-    device->cache_bytes = topology.cache_bytes;
     fegetenv(&device->environment);
     const weir_status status = start_workers(device, &topology);
     cpu_topology_free(allocator, &topology);

@@ -4,27 +4,17 @@
 #include "backends/cpu/avx512/avx512_products.h"
 
 // Bytes of a weight row that are asked for before they are read: a row alone into the second cache;
-// rows that share x from there, where a prefetcher has brought them, into the first. Streams are
-// asked for as what is used once: on Zen 4 such lines are not written to the last cache when they
-// leave the second, which also takes that work off its bus.
+// rows that share x from there, where a prefetcher has brought them, into the first.
 #define AHEAD 1024
 #define AHEAD_SHARED 128
-#define AHEAD_STREAM 256
 
-typedef enum fetch_kind { FETCH_ROW, FETCH_SHARED, FETCH_STREAM } fetch_kind;
-
-AVX512_INLINE void fetch_row(const char* row, int64_t byte_size, fetch_kind kind) {
-    const uintptr_t source = (uintptr_t)row;
-    for (uintptr_t k = 0; k < (uintptr_t)byte_size; k += 64) {
-        switch (kind) {
-        case FETCH_ROW:
-            _mm_prefetch((const char*)(source + AHEAD + k), _MM_HINT_T1);
-            break;
-        case FETCH_SHARED:
-            _mm_prefetch((const char*)(source + AHEAD_SHARED + k), _MM_HINT_T0);
-            break;
-        case FETCH_STREAM:
-            _mm_prefetch((const char*)(source + AHEAD_STREAM + k), _MM_HINT_NTA);
+AVX512_INLINE void fetch_row(const char* row, int64_t byte_size, bool shared) {
+    const uintptr_t source = (uintptr_t)row + (shared ? AHEAD_SHARED : AHEAD);
+    for (int64_t k = 0; k < byte_size; k += 64) {
+        if (shared) {
+            _mm_prefetch((const char*)(source + (uintptr_t)k), _MM_HINT_T0);
+        } else {
+            _mm_prefetch((const char*)(source + (uintptr_t)k), _MM_HINT_T1);
         }
     }
 }
@@ -33,9 +23,7 @@ AVX512_INLINE void fetch_row(const char* row, int64_t byte_size, fetch_kind kind
 // each of them costs as much as reading the weights. Two running sums hide the latency where there
 // is one row of x. Loops that are not expanded would keep the sums in memory.
 AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, int rows,
-                            int64_t elements, const float* const* x, int count, bool streams,
-                            float* results) {
-    const fetch_kind kind = streams ? FETCH_STREAM : rows > 1 ? FETCH_SHARED : FETCH_ROW;
+                            int64_t elements, const float* const* x, int count, float* results) {
     const int chains = count == 1 ? 2 : 1;
     __m512 sums[CPU_FLOAT_ROWS][CPU_FEW_ROWS][2];
 #pragma GCC unroll 32
@@ -51,7 +39,7 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
         }
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
-            fetch_row(w[r] + e * size, 32 * size, kind);
+            fetch_row(w[r] + e * size, 32 * size, rows > 1);
 #pragma GCC unroll 2
             for (int k = 0; k < 2; k++) {
                 const __m512 weights = load(w[r], e + 16 * k, (__mmask16)0xFFFF);
@@ -82,37 +70,35 @@ AVX512_INLINE void dot_rows(load_fn load, int64_t size, const char* const* w, in
 
 // With up to two rows of x there are registers for the sums of the most weight rows.
 AVX512_INLINE void dot_all(load_fn load, int64_t size, const char* const* w, int64_t rows,
-                           int64_t elements, const float* const* x, int count, bool streams,
-                           float* results) {
+                           int64_t elements, const float* const* x, int count, float* results) {
     if (count <= 2 && rows == CPU_FLOAT_ROWS) {
-        dot_rows(load, size, w, CPU_FLOAT_ROWS, elements, x, count, streams, results);
+        dot_rows(load, size, w, CPU_FLOAT_ROWS, elements, x, count, results);
         return;
     }
     int64_t r = 0;
     for (; r + AVX512_FLOAT_ROWS <= rows; r += AVX512_FLOAT_ROWS) {
-        dot_rows(load, size, w + r, AVX512_FLOAT_ROWS, elements, x, count, streams, results + r);
+        dot_rows(load, size, w + r, AVX512_FLOAT_ROWS, elements, x, count, results + r);
     }
     for (; r < rows; r++) {
-        dot_rows(load, size, w + r, 1, elements, x, count, streams, results + r);
+        dot_rows(load, size, w + r, 1, elements, x, count, results + r);
     }
 }
 
 // A constant number of rows keeps all sums in registers.
 AVX512_INLINE void dot_any(load_fn load, int64_t size, const char* const* w, int64_t rows,
-                           int64_t elements, const float* const* x, int64_t count, bool streams,
-                           float* results) {
+                           int64_t elements, const float* const* x, int64_t count, float* results) {
     switch (count) {
     case 1:
-        dot_all(load, size, w, rows, elements, x, 1, streams, results);
+        dot_all(load, size, w, rows, elements, x, 1, results);
         break;
     case 2:
-        dot_all(load, size, w, rows, elements, x, 2, streams, results);
+        dot_all(load, size, w, rows, elements, x, 2, results);
         break;
     case 3:
-        dot_all(load, size, w, rows, elements, x, 3, streams, results);
+        dot_all(load, size, w, rows, elements, x, 3, results);
         break;
     default:
-        dot_all(load, size, w, rows, elements, x, 4, streams, results);
+        dot_all(load, size, w, rows, elements, x, 4, results);
     }
 }
 
@@ -124,12 +110,8 @@ AVX512_INLINE void dot_any(load_fn load, int64_t size, const char* const* w, int
 
 #define TYPE_FUNCTIONS(name, dtype, size)                                                          \
     static void dot_##name(const char* const* weights, int64_t rows, int64_t elements,             \
-                           const float* const* x, int64_t count, bool streams, float* sums) {      \
-        if (streams) {                                                                             \
-            dot_any(load_##name, size, weights, rows, elements, x, count, true, sums);             \
-        } else {                                                                                   \
-            dot_any(load_##name, size, weights, rows, elements, x, count, false, sums);            \
-        }                                                                                          \
+                           const float* const* x, int64_t count, float* sums) {                    \
+        dot_any(load_##name, size, weights, rows, elements, x, count, sums);                       \
     }
 TYPE_LIST(TYPE_FUNCTIONS)
 #undef TYPE_FUNCTIONS

@@ -177,8 +177,7 @@ static void multiply_floats(const cpu_float_block* block, const float* x, int64_
 
 #define FLOAT_FUNCTIONS(name, dtype, size)                                                         \
     static void dot_##name(const char* const* weights, int64_t rows, int64_t elements,             \
-                           const float* const* x, int64_t count, bool streams, float* sums) {      \
-        (void)streams;                                                                             \
+                           const float* const* x, int64_t count, float* sums) {                    \
         dot_float(load_##name, size, weights, rows, elements, x, count, sums);                     \
     }                                                                                              \
     static void unpack_##name(const char* weights, int64_t row_bytes, int64_t rows, int64_t count, \

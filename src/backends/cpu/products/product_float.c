@@ -70,16 +70,14 @@ static few_bundle collect_rows(const weir_kernel_call* call, const cpu_matrices*
     return bundle;
 }
 
-static void multiply_bundle(const cpu_float_type* type, const weir_kernel_call* call,
-                            const float* const* x, int64_t length, few_bundle* bundle) {
-    const int64_t rows = call->views[X].shape.dims[0];
-    const int64_t elements = call->views[X].shape.dims[1];
+static void multiply_bundle(const cpu_float_type* type, int64_t elements, const float* const* x,
+                            int64_t rows, int64_t length, few_bundle* bundle) {
     float products[CPU_FEW_ROWS * CPU_FLOAT_ROWS];
     for (int64_t j = 0; j < length; j++) {
         while (bundle->lengths[bundle->count - 1] == j) {
             bundle->count--;
         }
-        type->dot(bundle->weights, bundle->count, elements, x, rows, call->streams, products);
+        type->dot(bundle->weights, bundle->count, elements, x, rows, products);
         for (int64_t r = 0; r < bundle->count; r++) {
             for (int64_t i = 0; i < rows; i++) {
                 bundle->sums[r][i * CPU_RUN_COLUMNS + j] = products[i * CPU_FLOAT_ROWS + r];
@@ -105,15 +103,17 @@ static uint32_t count_together(const cpu_products* set, const weir_kernel_call* 
 static void few(const cpu_products* set, const weir_kernel_call* call, const cpu_matrices* matrices,
                 const cpu_few_run* run, void* state, cpu_few_sums* sums) {
     (void)state;
+    const weir_shape* shape = &call->views[X].shape;
     const float* x[CPU_FEW_ROWS];
-    for (int64_t i = 0; i < call->views[X].shape.dims[0]; i++) {
+    for (int64_t i = 0; i < shape->dims[0]; i++) {
         x[i] = cpu_row_f32(call, X, i);
     }
     for (uint32_t m = 0; m < matrices->count;) {
         const uint32_t count = count_together(set, call, matrices, m, run->part_count);
         few_bundle bundle = collect_rows(call, matrices, m, count, run, sums);
-        multiply_bundle(cpu_products_float(set, call->views[matrices->operands[m]].dtype), call, x,
-                        run->span.end - run->span.begin, &bundle);
+        multiply_bundle(cpu_products_float(set, call->views[matrices->operands[m]].dtype),
+                        shape->dims[1], x, shape->dims[0], run->span.end - run->span.begin,
+                        &bundle);
         m += count;
     }
 }

@@ -121,10 +121,9 @@ typedef struct cpu_float_type {
 
     // Computes sums[i * CPU_FLOAT_ROWS + r] = dot product of weights[r] with x[i], for up to
     // CPU_FLOAT_ROWS weight rows and `count` rows of x, at most CPU_FEW_ROWS. What an element comes
-    // to does not depend on the weight rows beside it. The weights may pass the last cache by where
-    // `streams` says so.
+    // to does not depend on the weight rows beside it.
     void (*dot)(const char* const* weights, int64_t rows, int64_t elements, const float* const* x,
-                int64_t count, bool streams, float* sums);
+                int64_t count, float* sums);
 
     // Computes sums[i * stride + n] = dot product of weight row n with x[i], for any number of
     // both. A set has it for all types or for none; then weights are unpacked for many rows of x.
