@@ -141,8 +141,7 @@ void avx512_quantize(const float* x, int64_t count, cpu_chunk* chunk) {
 AVX512_INLINE __m512 largest_in_all(__m512 m) {
     m = larger(m, _mm512_shuffle_f32x4(m, m, 0x4E));
     m = larger(m, _mm512_shuffle_f32x4(m, m, 0xB1));
-    m = larger(m, _mm512_permute_ps(m, 0x4E));
-    return larger(m, _mm512_permute_ps(m, 0xB1));
+    return larger(m, _mm512_permute_ps(m, 0x4E));
 }
 
 // Sums of groups, each twice: four lanes of the first two registers belong to an even group, the

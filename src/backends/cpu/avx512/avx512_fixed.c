@@ -21,12 +21,19 @@ AVX512_INLINE __m512i round_words(__m512 first, __m512 last, __m512 factor) {
                               _mm512_cvtps_epi32(_mm512_mul_ps(last, factor)));
 }
 
-// What magnitudes up to `most` are multiplied with to be at most `level`; 0 for those of zeros and
-// where there is a NaN, which is left to the scale.
+// What magnitudes up to `most` are multiplied with to be at most `level`; 0 for zeros, infinity and
+// NaN.
 AVX512_INLINE __m512 inverse_of(__m512 most, float level) {
     const __mmask16 positive = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
     const __m512 inverse = _mm512_maskz_div_ps(positive, _mm512_set1_ps(level), most);
     return _mm512_min_ps(inverse, _mm512_set1_ps(INVERSE_MAX));
+}
+
+// The inverse of that, or what stands for none: 0 where `most` is 0, NaN where it is no number.
+AVX512_INLINE __m512 undo(__m512 inverse, __m512 most) {
+    const __mmask16 positive = _mm512_cmp_ps_mask(inverse, _mm512_setzero_ps(), _CMP_GT_OQ);
+    return _mm512_mask_div_ps(_mm512_mul_ps(most, _mm512_setzero_ps()), positive,
+                              _mm512_set1_ps(1.0f), inverse);
 }
 
 // NaN stays, and stands for all: integers have the same order as magnitudes, and NaN is above all.
@@ -47,19 +54,19 @@ AVX512_INLINE void quantize_group(const float* x, int64_t count, int16_t* q, flo
     for (int i = 0; i < 4; i++) {
         numbers[i] = _mm512_maskz_loadu_ps(avx512_mask(count - 16 * i), x + 16 * i);
     }
-    const float largest = largest_of(numbers);
-    const __m512 inverse = inverse_of(_mm512_set1_ps(largest), 1.0f);
+    const __m512 most = _mm512_set1_ps(largest_of(numbers));
+    const __m512 inverse = inverse_of(most, 1.0f);
     __m512 squares = _mm512_setzero_ps();
     for (int i = 0; i < 4; i++) {
         numbers[i] = _mm512_mul_ps(numbers[i], inverse);
         squares = _mm512_fmadd_ps(numbers[i], numbers[i], squares);
     }
-    const float sum = _mm512_reduce_add_ps(squares);
-    const __m512 factor = inverse_of(_mm512_sqrt_ps(_mm512_set1_ps(sum)), NORM);
+    squares = _mm512_set1_ps(_mm512_reduce_add_ps(squares));
+    const __m512 factor = inverse_of(_mm512_sqrt_ps(squares), NORM);
     _mm512_store_si512(q, round_words(numbers[0], numbers[1], factor));
     _mm512_store_si512(q + 32, round_words(numbers[2], numbers[3], factor));
-    const float product = _mm512_cvtss_f32(factor) * _mm512_cvtss_f32(inverse);
-    *d = largest > 0.0f ? 1.0f / product : largest;
+    const __m512 scale = _mm512_mul_ps(undo(factor, squares), undo(inverse, most));
+    *d = _mm512_cvtss_f32(scale);
 }
 
 void avx512_quantize_fixed(const float* x, int64_t count, cpu_fixed_chunk* chunk) {
@@ -99,10 +106,8 @@ AVX512_INLINE void unpack_rows(widen_fn widen, const uint8_t* const rows[CPU_BLO
     }
     const __m512 most = widen(_mm256_load_si256((const __m256i*)(const void*)halves));
     const __m512 inverse = inverse_of(most, CPU_FIXED_WEIGHT);
-    const __mmask16 positive = _mm512_cmp_ps_mask(most, _mm512_setzero_ps(), _CMP_GT_OQ);
     _mm512_store_ps(factors, inverse);
-    _mm512_store_ps(block->scale,
-                    _mm512_mask_div_ps(most, positive, _mm512_set1_ps(1.0f), inverse));
+    _mm512_store_ps(block->scale, undo(inverse, most));
     for (int e = 0; e < CPU_CHUNK; e += 32) {
         __m512i words[CPU_BLOCK_WIDTH];
         for (int i = 0; i < CPU_BLOCK_WIDTH; i++) {

@@ -2,7 +2,6 @@
 #include "backends/cpu/products/product_chunks.h"
 
 #define X CPU_PRODUCT_X
-#define ROWS_MIN 20 // of x: fewer do not make up for unpacking
 
 // Short rows would be filled up to a chunk, which costs as much as it brings.
 bool cpu_product_is_fixed(const cpu_products* set, const weir_view* operands,
@@ -14,7 +13,7 @@ bool cpu_product_is_fixed(const cpu_products* set, const weir_view* operands,
         }
     }
     const int64_t* dims = operands[X].shape.dims;
-    return dims[0] >= ROWS_MIN && dims[1] >= CPU_CHUNK;
+    return dims[0] >= CPU_FIXED_ROWS && dims[1] >= CPU_CHUNK;
 }
 
 static const void* type_of(const cpu_products* set, weir_dtype dtype) {

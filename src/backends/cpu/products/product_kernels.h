@@ -2,8 +2,8 @@
 //
 // They follow the rules of the plain kernels: work is cut by shapes alone, and every element is
 // summed in one order. They are not bit for bit those of the plain kernels, and a row of x alone
-// need not have the bits that it has among others: few rows and many take different ways. Weights
-// of quantised types meet x rounded to 8 bits, with a scale for each 32 elements (see products.h).
+// need not have the bits that it has among others: few rows and many take different ways, and some
+// types a third from CPU_FIXED_ROWS on. How x is rounded for each type is in products.h.
 #ifndef WEIR_BACKENDS_CPU_PRODUCTS_PRODUCT_KERNELS_H
 #define WEIR_BACKENDS_CPU_PRODUCTS_PRODUCT_KERNELS_H
 

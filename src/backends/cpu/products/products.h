@@ -36,6 +36,7 @@
 #define CPU_RUN_COLUMNS 64          // weight rows that few rows of x meet in one call, at most
 #define CPU_BLOCK_WIDTH 16          // weight rows that are unpacked together
 #define CPU_BLOCK_ROWS 8            // of x that a block is multiplied with at once, at most
+#define CPU_FIXED_ROWS 20           // of x, at least: fewer do not make up for unpacking
 #define CPU_FIXED_GROUP 64          // elements of x that share a scale
 #define CPU_FIXED_GROUPS (CPU_CHUNK / CPU_FIXED_GROUP)
 #define CPU_FIXED_WEIGHT 8191
