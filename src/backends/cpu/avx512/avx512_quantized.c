@@ -370,6 +370,9 @@ TYPE_LIST(DOT_FUNCTION)
 #define K_TYPE_BLOCKS(name, dtype, ...) BLOCK_FUNCTIONS(true, name, __VA_ARGS__)
 TYPE_LIST(TYPE_BLOCKS)
 K_TYPE_LIST(K_TYPE_BLOCKS)
+#undef K_TYPE_BLOCKS
+#undef TYPE_BLOCKS
+#undef BLOCK_FUNCTIONS
 
 static const cpu_quantized_type quantized_types[] = {
 #define TYPE_ROW(name, dtype_, offset, block, bytes, minimum, sixteen, times_16)                   \
